@@ -1,0 +1,66 @@
+# Every target makes .venv from requirements.lock when it is missing or stale.
+# Needed: Python 3.11 to 3.13, make and a package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+GROUPS := book dev cluster attacks
+
+# One process per core with one thread each beats threads (see book/reproduce.md).
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help book site test bench lock clean
+help:
+	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
+	@echo "make site   draw the published edition from book/results, into _build/site/html"
+	@echo "make test   the fast tests, ruff and mypy"
+	@echo "make bench  measure speed against named peers"
+	@echo "make lock   write requirements.lock anew from pyproject.toml"
+	@echo "make clean  remove .venv and _build"
+
+book: $(READY)
+	$(BIN)/widemin run all --preset smoke
+
+site: $(READY)
+	$(BIN)/widemin book --edition site
+
+test: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+bench: $(READY)
+	$(BIN)/pytest -q -s -m '' tests/benchmarks
+
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml $(GROUPS:%=--group %) --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --no-header -q -o requirements.lock
+
+clean:
+	rm -rf .venv _build
+
+# uv comes from the PATH or, pinned and hashed, from the lock; without it pip does the work.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "widemin needs Python 3.11 to 3.13; '$(PYTHON)' is not. Try make PYTHON=python3.12" >&2; exit 2; }
+	@set -e; \
+	if command -v uv >/dev/null; then \
+	  uv=uv; test -x $(BIN)/python || uv venv -q --python "$(PYTHON)" .venv; \
+	else \
+	  uv=$(BIN)/uv; test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+	  if ! test -x $$uv; then \
+	    sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt; \
+	    $(BIN)/python -m pip install -q --require-hashes -r .venv/uv.txt || uv=; \
+	  fi; \
+	fi; \
+	echo "Making .venv from requirements.lock (about 6 GB with CUDA; minutes on a slow line)"; \
+	if test -n "$$uv"; then \
+	  export VIRTUAL_ENV="$(CURDIR)/.venv"; \
+	  $$uv pip sync -q --require-hashes requirements.lock; \
+	  $$uv pip install -q --no-deps -e .; \
+	else \
+	  $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; \
+	  $(BIN)/python -m pip install -q --no-deps -e .; \
+	fi
+	@touch $@

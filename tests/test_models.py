@@ -1,0 +1,82 @@
+"""The networks have the papers' sizes, and own their normalisation."""
+
+import pytest
+import torch
+
+from widemin import models
+
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+
+
+def weights(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "count"),
+    [
+        ("m1", MNIST, 10, 176_050),
+        ("m1-unpooled", MNIST, 10, 4_016_050),
+        ("stdcnn", MNIST, 10, 23_010),
+        ("cnn4", MNIST, 10, 421_834),
+        ("c1", CIFAR, 10, 1_756_682),
+        ("cnn8", CIFAR, 10, 1_639_794),
+        ("preactresnet18", CIFAR, 10, 11_172_170),
+        ("preactresnet18", CIFAR, 100, 11_218_340),
+        ("resnet18", CIFAR, 10, 11_173_962),
+        ("wideresnet", CIFAR, 10, 46_160_474),
+        ("linear", MNIST, 10, 7_850),
+    ],
+)
+def test_weights_are_as_many_as_the_papers_say(name, shape, classes, count):
+    network = models.build(name, generator(), shape=shape, classes=classes)
+    assert weights(network) == count
+
+
+@pytest.mark.parametrize("name", sorted(models.BUILDERS))
+def test_every_network_maps_images_to_logits_in_both_modes(name):
+    shape = MNIST if name in ("m1", "m1-unpooled", "stdcnn", "cnn4") else CIFAR
+    width = 4 if name in models.WIDTHS else None
+    network = models.build(name, generator(), shape=shape, classes=7, width=width)
+    x = torch.rand(3, *shape)
+    assert network.training
+    assert network(x).shape == (3, 7)
+    assert network.eval()(x).shape == (3, 7)
+
+
+def test_one_generator_gives_one_network_and_leaves_the_global_one_alone():
+    state = torch.get_rng_state()
+    one, two = (models.build("mlp", generator(3)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+    other = next(models.build("mlp", generator(4)).parameters())
+    assert not torch.equal(other, next(one.parameters()))
+
+
+def test_normalisation_is_the_first_layer():
+    statistics = ((0.5, 0.25, 0.0), (0.5, 1.0, 2.0))
+    network = models.build(
+        "linear", generator(), shape=(3, 2, 2), statistics=statistics
+    )
+    plain = network[1:]
+    x = torch.rand(4, 3, 2, 2)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in statistics)
+    torch.testing.assert_close(network(x), plain((x - mean) / std))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "preactresnet"}, "did you mean 'preactresnet18'"),
+        ({"name": "m1", "width": 3}, "model 'm1' has a fixed width; got width 3"),
+        ({"name": "m1", "shape": (1, 8, 8)}, "at least 16 x 16 pixels"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.build(generator=generator(), **arguments)

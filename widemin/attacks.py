@@ -1,0 +1,396 @@
+"""Attacks on image classifiers: the sets they stay in, the losses they climb.
+
+Images are pixels in [0, 1], shape (batch, channels, height, width); the network
+normalises them itself. Gradients are those of the summed loss, so that no number
+depends on the batch size. Attacks run the network in inference mode and leave its
+mode, gradients and buffers as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class NonFiniteError(ValueError):
+    """A network whose logits are NaN or infinite: broken, not robust."""
+
+
+def _column(values: Tensor) -> Tensor:
+    """Return values, shape (batch,), so that they multiply images."""
+    return values.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Linf:
+    """Perturbations that move no pixel by more than epsilon.
+
+    >>> Linf(0.1).project(torch.tensor([[[[0.3, -0.05]]]]))
+    tensor([[[[ 0.1000, -0.0500]]]])
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        _check_epsilon(self.epsilon, most=1.0)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction along which a linear loss grows fastest."""
+        return gradient.sign()
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Return the nearest point of the set."""
+        return delta.clamp(-self.epsilon, self.epsilon)
+
+    def support(self, gradient: Tensor) -> Tensor:
+        """Return max <delta, gradient> over the set, shape (batch,)."""
+        return self.epsilon * gradient.flatten(1).norm(p=1, dim=1)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return perturbations drawn uniformly from the set, shape of x."""
+        uniform = torch.rand(x.shape, generator=generator).to(x)
+        return self.epsilon * (2 * uniform - 1)
+
+    def scaled(self, factor: float) -> Linf:
+        """Return the set whose radius is factor times this one's."""
+        return Linf(self.epsilon * factor)
+
+
+@dataclass(frozen=True)
+class L2:
+    """Perturbations whose Euclidean norm, over all pixels, is at most epsilon.
+
+    >>> L2(0.5).project(torch.tensor([[[[3.0, 4.0]]]]))
+    tensor([[[[0.3000, 0.4000]]]])
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        _check_epsilon(self.epsilon, most=float("inf"))
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction along which a linear loss grows fastest."""
+        norm = gradient.flatten(1).norm(dim=1)
+        # A zero gradient has no direction: the image stays where it is.
+        return gradient / _column(norm.where(norm > 0, torch.ones_like(norm)))
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Return the nearest point of the set."""
+        norm = delta.flatten(1).norm(dim=1)
+        shrink = self.epsilon / norm.clamp_min(torch.finfo(delta.dtype).tiny)
+        return delta * _column(shrink.clamp_max(1.0))
+
+    def support(self, gradient: Tensor) -> Tensor:
+        """Return max <delta, gradient> over the set, shape (batch,)."""
+        return self.epsilon * gradient.flatten(1).norm(dim=1)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return Gaussian directions, radius uniform in [0, epsilon], shape of x."""
+        direction = torch.randn(x.shape, generator=generator).to(x)
+        radius = torch.rand(len(x), generator=generator).to(x)
+        return self.epsilon * _column(radius) * self.steepest(direction)
+
+    def scaled(self, factor: float) -> L2:
+        """Return the set whose radius is factor times this one's."""
+        return L2(self.epsilon * factor)
+
+
+Ball = Linf | L2
+
+
+def _check_epsilon(epsilon: float, most: float) -> None:
+    if not 0 <= epsilon <= most or epsilon == float("inf"):  # NaN fails too
+        upper = "" if most == float("inf") else f" and at most {most:g}"
+        raise ValueError(
+            f"epsilon must be finite, at least 0{upper}, in pixels; got {epsilon}"
+        )
+
+
+def parse_ball(text: str) -> Ball:
+    """Return the set that a text such as "linf 8/255" or "l2 0.5" names.
+
+    >>> parse_ball("linf 8/255")
+    Linf(epsilon=0.03137254901960784)
+    """
+    norm, _, radius = text.partition(" ")
+    try:
+        epsilon = float(Fraction(radius))
+        norms: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
+        ball = norms[norm]
+    except (KeyError, ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"a perturbation set is written 'linf 8/255' or 'l2 0.5'; got {text!r}"
+        ) from None
+    return ball(epsilon)
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Run the network in inference mode; restore every layer's mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+# Losses an attack can climb: (logits, labels) -> one value per image, shape (batch,).
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy of the softmax; in float32 it loses margins > 16.64."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7], as Keras.
+
+    Its gradient is exactly zero once the margin exceeds 16.1 (see the chapter on
+    width): a network that is sure enough cannot be attacked through it.
+    """
+    probability = logits.softmax(1).gather(1, y[:, None])[:, 0]
+    return -probability.clamp(1e-7, 1 - 1e-7).log()
+
+
+def _true_and_best_other(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    true = logits.gather(1, y[:, None])[:, 0]
+    others = logits.scatter(1, y[:, None], -float("inf"))
+    return true, others.amax(1)
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Return best other logit minus true logit (Carlini and Wagner 2017, f6).
+
+    Positive means misclassified; its gradient does not fade with confidence.
+
+    >>> margin(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]))
+    tensor([-2.])
+    """
+    true, other = _true_and_best_other(logits, y)
+    return other - true
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the difference of logits ratio (Croce and Hein 2020, eq. 6)."""
+    ordered = logits.sort(dim=1, descending=True).values
+    spread = ordered[:, 0] - ordered[:, min(2, logits.shape[1] - 1)]
+    return margin(logits, y) / spread.clamp_min(1e-12)
+
+
+def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy after dividing the logits by the image's own margin."""
+    size = margin(logits, y).abs().detach().clamp_min(1e-12)
+    return cross_entropy(logits / size[:, None], y)
+
+
+def clean(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return x: the attack that does nothing."""
+    return x
+
+
+def check_images(x: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless x are images in [0, 1] and y their labels."""
+    if x.ndim != 4 or len(x) == 0:
+        raise ValueError(
+            "x must be images, shape (batch, channels, height, width) with batch > 0; "
+            f"got shape {tuple(x.shape)}"
+        )
+    low, high = (value.item() for value in x.detach().aminmax())
+    if not (low >= 0 and high <= 1):  # written so that NaN is caught too
+        raise ValueError(
+            "x must be pixels in [0, 1], finite and not normalised; "
+            f"got values from {low:.3g} to {high:.3g}"
+        )
+    if y.shape != (len(x),) or y.dtype != torch.int64:
+        raise ValueError(
+            f"y must be int64 labels, shape ({len(x)},); got {y.dtype}, "
+            f"shape {tuple(y.shape)}"
+        )
+
+
+def check_logits(logits: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless logits are finite and cover the labels."""
+    if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] < 2:
+        raise ValueError(
+            f"model must return logits, shape ({len(y)}, classes) with at least 2 "
+            f"classes; got shape {tuple(logits.shape)}"
+        )
+    if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"y must be labels from 0 to {logits.shape[1] - 1}; "
+            f"got {int(y.min())} to {int(y.max())}"
+        )
+    if not bool(logits.isfinite().all()):
+        raise NonFiniteError("model must return finite logits; got NaN or infinity")
+
+
+def input_gradient(
+    model: nn.Module, x: Tensor, y: Tensor, loss: Loss = cross_entropy
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of each image's own loss, the losses and the logits.
+
+    Args:
+        model: Maps images to logits, shape (batch, classes).
+        x: Images in [0, 1], shape (batch, channels, height, width).
+        y: Labels, shape (batch,).
+        loss: What is differentiated: (logits, y) -> shape (batch,).
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(x)
+        check_logits(logits.detach(), y)
+        losses = loss(logits, y)
+        # Sum, not mean: a mean divides each gradient, and FOSC with it, by the batch.
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+    return gradient, losses.detach(), logits.detach()
+
+
+def fosc(ball: Ball, gradient: Tensor, delta: Tensor) -> Tensor:
+    """Return the first-order stationary condition of each image, shape (batch,).
+
+    FOSC is max <d - delta, gradient> over the perturbations d of the ball (Wang et
+    al. 2019, eq. 2): at least 0 inside the ball, and 0 where the loss has no first-
+    order way up.
+
+    Args:
+        ball: The perturbations allowed.
+        gradient: Gradient of each image's own loss at x + delta, shape of x.
+        delta: The perturbation reached, from the clean image, shape of x.
+
+    >>> corner = torch.full((1, 1, 1, 2), 0.1)
+    >>> fosc(Linf(0.1), torch.ones(1, 1, 1, 2), corner).item()
+    0.0
+    """
+    return ball.support(gradient) - (delta * gradient).flatten(1).sum(1)
+
+
+def fgsm(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, loss: Loss = cross_entropy
+) -> Tensor:
+    """Move x once, to the edge of the ball (Goodfellow et al. 2015).
+
+    Args:
+        model: Maps images to logits, shape (batch, classes).
+        x: Images in [0, 1], shape (batch, channels, height, width).
+        y: Labels, shape (batch,).
+        ball: The perturbations allowed, e.g. Linf(0.3).
+        loss: The loss to climb.
+
+    Returns:
+        Adversarial images in [0, 1], shape of x.
+
+    Raises:
+        ValueError: Images outside [0, 1], wrong labels or non-finite logits.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x = torch.full((1, 1, 2, 2), 0.5)
+    >>> moved = fgsm(model, x, torch.tensor([0]), Linf(0.25))
+    >>> (moved - x).abs().max().item()
+    0.25
+    """
+    check_images(x, y)
+    with inference(model):
+        gradient, _, _ = input_gradient(model, x, y, loss)
+    return (x + ball.epsilon * ball.steepest(gradient)).clamp(0, 1)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    steps: int,
+    step_size: float,
+    generator: torch.Generator | None = None,
+    loss: Loss = cross_entropy,
+    fosc_below: float | None = None,
+    until_fooled: bool = False,
+    record: list[dict[str, Tensor]] | None = None,
+) -> Tensor:
+    """Move x inside the ball to raise the loss, by projected gradient ascent.
+
+    Args:
+        model: Maps images to logits, shape (batch, classes).
+        x: Images in [0, 1], shape (batch, channels, height, width).
+        y: Labels, shape (batch,).
+        ball: The perturbations allowed, e.g. Linf(8 / 255).
+        steps: Number of ascent steps, at least 1.
+        step_size: Length of a step in pixel units, e.g. 2 / 255.
+        generator: Draws the random start; without one the ascent starts at x.
+        loss: The loss to climb.
+        fosc_below: Stop each image once its FOSC is this small (Wang et al. 2019,
+            algorithm 1), after at least one step.
+        until_fooled: Stop each image once it is misclassified.
+        record: Receives, for each gradient taken, a dict of the `images` still
+            moving (indices), their `loss`, their `fosc` and their `reach`: the largest
+            first-order gain from the centre, epsilon |gradient|_1 for Linf, by which
+            FOSC is normalised.
+
+    Returns:
+        Adversarial images in [0, 1], shape of x. An image that has stopped leaves
+        the batch and costs nothing more.
+
+    Raises:
+        ValueError: Images outside [0, 1], wrong labels, no steps or non-finite
+            logits.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    >>> far = pgd(model, x, y, Linf(0.1), steps=5, step_size=0.05)
+    >>> bool(torch.allclose(far, fgsm(model, x, y, Linf(0.1))))
+    True
+    """
+    check_images(x, y)
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
+    if not step_size > 0:
+        raise ValueError(f"step_size must be above 0; got {step_size}")
+    x_adv = x.clone()
+    if generator is not None:
+        x_adv = (x + ball.sample(x, generator)).clamp(0, 1)
+    moving = torch.arange(len(x), device=x.device)
+    with inference(model):
+        for step in range(steps):
+            at, origin = x_adv[moving], x[moving]
+            gradient, losses, logits = input_gradient(model, at, y[moving], loss)
+            gap = None
+            if fosc_below is not None or record is not None:
+                gap = fosc(ball, gradient, at - origin)
+            if record is not None and gap is not None:
+                record.append(
+                    {
+                        "images": moving,
+                        "loss": losses,
+                        "fosc": gap,
+                        "reach": ball.support(gradient),
+                    }
+                )
+            go = torch.ones(len(moving), dtype=torch.bool, device=x.device)
+            # Always one step, as published code does: a random start at which the
+            # loss is flat must not pass for a solved inner problem.
+            if fosc_below is not None and gap is not None and step > 0:
+                go &= gap > fosc_below
+            if until_fooled:
+                go &= logits.argmax(1) == y[moving]
+            if not bool(go.all()):
+                moving, at, origin = moving[go], at[go], origin[go]
+                gradient = gradient[go]
+            if len(moving) == 0:
+                break
+            at = at + step_size * ball.steepest(gradient)
+            x_adv[moving] = (origin + ball.project(at - origin)).clamp(0, 1)
+    return x_adv

@@ -1,0 +1,29 @@
+"""Where things are: the checkout, the data, the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # the checkout the package runs from
+NOTEBOOKS = ROOT / "notebooks"
+PRESETS = NOTEBOOKS / "presets"
+BOOK = ROOT / "book"
+PUBLISHED = BOOK / "results"  # the tables that are in git
+BUILD = ROOT / "_build"
+
+
+def cache() -> Path:
+    """Return the folder for results and downloads: WIDEMIN_CACHE or the platform's."""
+    if folder := os.environ.get("WIDEMIN_CACHE"):
+        return Path(folder)
+    # Imported here: a machine that names its folders needs no platformdirs.
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("widemin"))
+
+
+def data() -> Path:
+    """Return the folder of the data sets: WIDEMIN_DATA or a part of the cache."""
+    folder = os.environ.get("WIDEMIN_DATA")
+    return Path(folder) if folder else cache() / "data"

@@ -1,0 +1,224 @@
+"""Training as one step with arguments: what perturbs the images, how far weights climb.
+
+Standard, adversarial, SAM and dynamic training differ in two arguments of
+`train_step`, `perturb` and `rho`; `fit` repeats the step over epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from widemin.attacks import clean
+from widemin.data import batches
+
+Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+# The factor on the learning rate after the fraction t of training, t in [0, 1).
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    # Wei et al.: a tenth at epochs 75 and 90 of 100.
+    "drop-75-90": lambda t: 0.1 ** ((t >= 0.75) + (t >= 0.9)),
+    # Wang et al.: a tenth at 20 and 40 of 50 (MNIST), at 60 and 100 of 120 (CIFAR-10).
+    "drop-40-80": lambda t: 0.1 ** ((t >= 0.4) + (t >= 0.8)),
+    "drop-50-83": lambda t: 0.1 ** ((t >= 0.5) + (t >= 5 / 6)),
+    # Kamath et al., Benchmark: halved every 5 of 100 epochs.
+    "halve-20": lambda t: 0.5 ** int(20 * t),
+    # Up over the first fifth, flat to the half, linearly down to 0.
+    "trapezoid": lambda t: min(5 * t, 1.0, 2 * (1 - t)),
+}
+
+
+class SGD:
+    """Stochastic gradient descent: v <- m v + g + decay w, w <- w - rate v.
+
+    The update of torch.optim.SGD, bit for bit; its import, with the compiler that it
+    brings, takes longer than a small network takes to train. It is written down here
+    with the same `param_groups`, so that either serves `fit`.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Start with zero velocity."""
+        self.parameters: list[Tensor] = list(parameters)
+        self.velocities: list[Tensor] = []
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.param_groups = [{"lr": lr}]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters along their gradients."""
+        update = [p.grad for p in self.parameters if p.grad is not None]
+        if self.weight_decay:
+            update = list(
+                torch._foreach_add(update, self.parameters, alpha=self.weight_decay)
+            )
+        if self.momentum:
+            if not self.velocities:
+                self.velocities = [gradient.clone() for gradient in update]
+            else:
+                torch._foreach_mul_(self.velocities, self.momentum)
+                torch._foreach_add_(self.velocities, update)
+            update = self.velocities
+        rate = self.param_groups[0]["lr"]
+        torch._foreach_add_(self.parameters, update, alpha=-rate)
+
+
+Optimizer = SGD | torch.optim.Optimizer
+
+
+def backward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Leave the gradient of the mean loss in the parameters; return the loss."""
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    return loss.detach()
+
+
+@contextmanager
+def climbed(model: nn.Module, rho: float) -> Iterator[None]:
+    """Move the weights by rho along their gradient; put them back exactly afterwards.
+
+    The ball is Euclidean over all parameters jointly: w + rho g / |g| (Foret et al.
+    2021, eq. 2).
+    """
+    parameters: list[Tensor] = [p for p in model.parameters() if p.grad is not None]
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.stack([g.norm() for g in gradients]).norm()
+        # 1e-12 as in the released code of Wei et al.: no direction, no step.
+        step = torch._foreach_mul(gradients, rho / (norm + 1e-12))
+        torch._foreach_add_(parameters, list(step))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalise by batch statistics, but leave the running statistics alone."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    counts = [n for m in layers if (n := m.num_batches_tracked) is not None]
+    before = [count.clone() for count in counts]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        for count, value in zip(counts, before, strict=True):
+            count.copy_(value)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    *,
+    perturb: Perturb = clean,
+    rho: float = 0.0,
+    second_pass_statistics: bool = False,
+) -> Tensor:
+    """Take one step; return the loss at the unmoved weights, shape ().
+
+    Args:
+        model: In training mode, on the device of the images.
+        optimizer: Moves the model's parameters along their gradients.
+        x: Images in [0, 1], shape (batch, channels, height, width).
+        y: Labels, shape (batch,).
+        perturb: Makes the images trained on; `clean` leaves them, an attack such as
+            partial(pgd, ball=..., steps=...) is adversarial training (Madry et al.
+            2018), with fosc_below dynamic adversarial training (Wang et al. 2019).
+        rho: Radius of SAM's ascent in the weights; 0 is plain descent.
+        second_pass_statistics: Whether SAM's second pass, at the moved weights, also
+            updates the running statistics of batch norm (released code of Wei et
+            al.) or leaves them alone (Foret et al.).
+    """
+    x = perturb(model, x, y)
+    loss = backward(model, x, y)
+    if rho > 0:
+        # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
+        with climbed(model, rho):
+            if second_pass_statistics:
+                backward(model, x, y)
+            else:
+                with frozen_statistics(model):
+                    backward(model, x, y)
+    optimizer.step()
+    return loss
+
+
+def fit(
+    model: nn.Module,
+    optimizer: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+    perturb_at: Callable[[float], Perturb] = lambda t: clean,
+    rho: float = 0.0,
+    second_pass_statistics: bool = False,
+    schedule: str = "constant",
+    augment: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Iterator[tuple[int, float]]:
+    """Train; yield (epoch, mean loss over its images) after each epoch, from 1.
+
+    Args:
+        model: Left in training mode.
+        optimizer: Its learning rate at the start is multiplied by the schedule.
+        x: Training images, shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        epochs: Passes over the images.
+        batch_size: Images a step; the last batch of an epoch may be smaller.
+        generator: Draws the order of the images.
+        perturb_at: Given the fraction of training done, in [0, 1), returns what
+            perturbs the images; attacks may thus grow with time.
+        rho: As in `train_step`.
+        second_pass_statistics: As in `train_step`.
+        schedule: One of SCHEDULES.
+        augment: Makes the images of a step, before they are perturbed.
+    """
+    base = [group["lr"] for group in optimizer.param_groups]
+    updates = epochs * -(-len(x) // batch_size)
+    update = 0
+    for epoch in range(1, epochs + 1):
+        model.train()
+        total = torch.zeros((), device=x.device)
+        for index in batches(len(x), batch_size, generator):
+            done = update / updates
+            for group, rate in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * SCHEDULES[schedule](done)
+            index = index.to(x.device)
+            loss = train_step(
+                model,
+                optimizer,
+                augment(x[index]),
+                y[index],
+                perturb=perturb_at(done),
+                rho=rho,
+                second_pass_statistics=second_pass_statistics,
+            )
+            total += loss * len(index)
+            update += 1
+        yield epoch, float(total) / len(x)
