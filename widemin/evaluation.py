@@ -73,10 +73,11 @@ def survivors(
     True
     """
     natural = correct(model, x, y)
+    chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
     found = {}
     for name, attack in attacks.items():
         right = natural.clone()
-        for index in natural.nonzero()[:, 0].split(chunk):
+        for index in chunks:
             images, labels = x[index], y[index]
             right[index] = correct(model, attack(model, images, labels), labels)
         found[name] = right
