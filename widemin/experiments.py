@@ -175,6 +175,25 @@ def stream(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(f"{seed}/{purpose}".encode()))
 
 
+def pick_device(name: str) -> str:
+    """Return cpu or cuda for auto, cpu or cuda.
+
+    Raises:
+        ValueError: Another name, or cuda where there is no GPU.
+    """
+    check_choice("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be one that is there; got 'cuda' without a GPU")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def runner(device: str, folder: Path) -> Callable[[Recipe], list[dict[str, Any]]]:
+    """Return `run` on a device, its networks kept in a results folder."""
+    return partial(run, device=device, weights=folder / "weights")
+
+
 def run(recipe: Recipe, *, device: str, weights: Path) -> list[dict[str, Any]]:
     """Train (or load) one network and measure it; return its rows.
 

@@ -23,6 +23,16 @@ def cache() -> Path:
     return Path(platformdirs.user_cache_dir("widemin"))
 
 
+def results(folder: str = "") -> Path:
+    """Return the folder of finished runs: the one named, or a part of the cache.
+
+    "published" is the folder of the committed tables, where no runs are kept.
+    """
+    if folder == "published":
+        return PUBLISHED
+    return Path(folder) if folder else cache() / "results"
+
+
 def data() -> Path:
     """Return the folder of the data sets: WIDEMIN_DATA or a part of the cache."""
     folder = os.environ.get("WIDEMIN_DATA")

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import click
 import pandas as pd
@@ -38,6 +38,9 @@ class Keyed(Protocol):
     @property
     def key(self) -> str:
         """What its rows are found by."""
+
+
+K = TypeVar("K", bound=Keyed)
 
 
 class Incomplete(RuntimeError):
@@ -135,7 +138,7 @@ def write(folder: Path, key: str, rows: Rows) -> None:
     part.replace(path)
 
 
-def missing(recipes: Sequence[Keyed], folder: Path) -> list[Keyed]:
+def missing(recipes: Sequence[K], folder: Path) -> list[K]:
     """Return the recipes, each once, that neither folder nor published tables have."""
     unique = {recipe.key: recipe for recipe in recipes}
     known = finished(folder, unique).keys() | published().keys()
@@ -154,6 +157,14 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table.attrs = {"planned": len(keys), "done": sum(key in found for key in keys)}
     return table
+
+
+def to_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
+    table = table.assign(tests=[" ; ".join(tests) for tests in table["tests"]])
+    part = path.with_suffix(".part")
+    table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+    part.replace(path)
 
 
 def collect(

@@ -1,0 +1,5 @@
+"""`python -m widemin` is the command `widemin`."""
+
+from widemin.cli import main
+
+main()

@@ -1,0 +1,197 @@
+"""The papers' claims: a function each, from a tidy table to a verdict.
+
+Statements, criteria, thresholds and what it takes to decide stand in
+book/claims.csv, committed before the runs. Accuracies are fractions in tables and
+percent in sentences. The functions stand in a module per paper; each is named after
+its claim and judges the rows it is given; which rows those are, the chapter says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from widemin import paths
+from widemin.statistics import over_seeds
+
+OUTCOMES = (
+    "reproduced",
+    "partly",
+    "not reproduced",
+    "not decidable at this scale",
+    "not yet run",
+)
+# Rows that agree in these differ in their seed alone.
+_CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
+_CELL += ["augment", "epochs", "method", "rho", "attack"]
+_COLOUR = dict(zip(OUTCOMES, ("tip", "note", "warning", "note", "note"), strict=True))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as it stands in book/claims.csv, with its criterion."""
+
+    id: str
+    paper: str
+    statement: str
+    criterion: str
+    thresholds: dict[str, float]
+    needs: dict[str, str]
+    decidable_from: str
+
+
+@cache
+def criteria() -> dict[str, Claim]:
+    """Return every claim by its id."""
+
+    def pairs(text: str) -> dict[str, str]:
+        parts = (part.split("=") for part in text.split(";") if part.strip())
+        return {name.strip(): value.strip() for name, value in parts}
+
+    table = pd.read_csv(paths.BOOK / "claims.csv", dtype=str, keep_default_na=False)
+    return {
+        row["id"]: Claim(
+            id=row["id"],
+            paper=row["paper"],
+            statement=row["statement"],
+            criterion=row["criterion"],
+            thresholds={k: float(v) for k, v in pairs(row["thresholds"]).items()},
+            needs=pairs(row["needs"]),
+            decidable_from=row["decidable_from"],
+        )
+        for row in table.to_dict("records")
+    }
+
+
+def paper_table(name: str) -> pd.DataFrame:
+    """Return one of the papers' own tables, as printed, in percent."""
+    return pd.read_csv(paths.PUBLISHED / "papers" / f"{name}.csv")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        claim: Its id, e.g. "W1".
+        outcome: One of OUTCOMES.
+        paper: The paper's number.
+        ours: Ours.
+        evidence: A sentence with the numbers behind it.
+        holds_up: Whether it holds under the stronger test: yes, no or not tested.
+    """
+
+    claim: str
+    outcome: str
+    paper: str
+    ours: str
+    evidence: str
+    holds_up: str = "not tested"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        # What is shown, and beside it what the page of verdicts is made of.
+        return {"text/markdown": self.box()}, {"widemin": asdict(self)}
+
+    def box(self) -> str:
+        """Return the verdict as an admonition in MyST markdown."""
+        claim = criteria()[self.claim]
+        return "\n".join(
+            [
+                f":::{{admonition}} {self.claim}: {self.outcome}",
+                f":class: {_COLOUR[self.outcome]} verdict",
+                f"**Claim.** {_sentence(claim.statement)}",
+                "",
+                f"**Passes if** {plain(claim.criterion)}.",
+                "",
+                f"**The paper:** {self.paper}. **Ours:** {self.ours}. {self.evidence}",
+                "",
+                f"**Under the stronger test:** {self.holds_up}.",
+                ":::",
+            ]
+        )
+
+
+def plain(text: str) -> str:
+    """Return a text of claims.csv so that markdown shows it as it stands."""
+    for symbol, entity in (("<", "&lt;"), (">", "&gt;"), ("*", "\\*"), ("$", "\\$")):
+        text = text.replace(symbol, entity)
+    return text.rstrip(".")
+
+
+def _sentence(text: str) -> str:
+    return plain(text[0].upper() + text[1:]) + "."
+
+
+def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
+    """Return what the rows lack to decide a claim, or "".
+
+    Sizes (train_size, epochs, images) must be reached by every row, `samples` is
+    their product; of seeds, cells and sets there must be as many different ones.
+    """
+    for name, wanted in needs.items():
+        if name == "dataset":
+            if set(table["dataset"]) != {wanted}:
+                return f"it takes {wanted}"
+            continue
+        if name == "samples":
+            found = int((table["train_size"] * table["epochs"]).min())
+        elif name in ("train_size", "epochs", "images"):
+            found = int(table[name].min())
+        elif name == "seed":  # of the cell that has the fewest
+            found = int(table.groupby(_CELL)["seed"].nunique().min())
+        else:
+            found = table.loc[table[name].astype(str) != "", name].nunique()
+        if found < int(wanted):
+            plural = {"seed": "seeds"}.get(name, name.replace("_", " "))
+            return f"it takes {int(wanted):,} {plural}; there are {found:,}"
+    return ""
+
+
+def judge(name: str, table: pd.DataFrame, passed: bool | str, **texts: str) -> Verdict:
+    """Return the verdict; too small a table decides nothing, whatever it shows.
+
+    Args:
+        name: The claim's id.
+        table: The rows judged.
+        passed: Whether the criterion is met, or "partly".
+        texts: paper, ours, evidence and, where tested, holds_up of the Verdict.
+    """
+    lacking = shortfall(table, criteria()[name].needs)
+    outcome = passed if isinstance(passed, str) else "reproduced"
+    outcome = outcome if passed else "not reproduced"
+    if lacking:
+        outcome = "not decidable at this scale"
+        shown = "would pass" if passed is True else "would not pass"
+        texts["evidence"] += f" At this scale it {shown}; to decide, {lacking}."
+        texts["holds_up"] = "not tested"
+    return Verdict(name, outcome, **texts)
+
+
+def final(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the final rows of networks that did not diverge."""
+    if table.empty:
+        return table
+    rows = table[table["measured"] == "final"]
+    return rows[~rows["diverged"].astype(bool)]
+
+
+def absent(name: str) -> Verdict:
+    """Return the verdict of a claim for which there are no rows."""
+    return Verdict(name, "not yet run", "see the chapter", "none", "No rows yet.")
+
+
+def percent(value: float) -> str:
+    """Return a fraction as percent, one decimal."""
+    return f"{100 * value:.1f} %"
+
+
+def summary(values: pd.Series[Any]) -> str:
+    """Return mean and 95 % interval over seeds, in percent."""
+    mean, half = over_seeds(list(values))
+    if math.isnan(half):
+        return f"{percent(mean)} (1 seed)"
+    return f"{100 * mean:.1f} ± {100 * half:.1f} % ({len(values)} seeds)"

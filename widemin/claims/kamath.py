@@ -1,0 +1,140 @@
+"""Chapter 4: Kamath et al., SGD hyper-parameters and robustness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from widemin.claims import Verdict, absent, criteria, final, judge, percent
+from widemin.statistics import spearman
+
+
+def _by_batch(table: pd.DataFrame, column: str) -> pd.Series[Any]:
+    return final(table).groupby("batch_size")[column].mean().sort_index()
+
+
+def H1(scaled: pd.DataFrame) -> Verdict:
+    """At constant LR/BS natural accuracy does not depend on the batch size."""
+    if final(scaled).empty:
+        return absent("H1")
+    values = _by_batch(scaled, "natural_accuracy")
+    spread = values.max() - values.min()
+    return judge(
+        "H1",
+        final(scaled),
+        bool(spread <= criteria()["H1"].thresholds["range"]),
+        paper="nearly constant (figures only)",
+        ours=f"a range of {100 * spread:.2f} points",
+        evidence=f"From {percent(values.min())} to {percent(values.max())}.",
+        holds_up="not applicable",
+    )
+
+
+def H2(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
+    """At constant LR/BS the top eigenvalue is nearly flat."""
+    if final(scaled).empty or final(constant).empty:
+        return absent("H2")
+    flat, steep = (_by_batch(t, "top_eigenvalue") for t in (scaled, constant))
+    ours, contrast = flat.max() / flat.min(), steep.max() / steep.min()
+    limits = criteria()["H2"].thresholds
+    return judge(
+        "H2",
+        final(scaled),
+        bool(ours <= limits["ratio"] and contrast >= limits["contrast"]),
+        paper="nearly flat (figures only)",
+        ours=f"largest over smallest mean {ours:.1f}",
+        evidence=f"At constant learning rate it is {contrast:.1f}.",
+    )
+
+
+def H3(scaled: pd.DataFrame) -> Verdict:
+    """At constant LR/BS adversarial accuracy is nearly constant."""
+    if final(scaled).empty:
+        return absent("H3")
+    limit = criteria()["H3"].thresholds["range"]
+    spreads = {}
+    for column in ("fgsm_accuracy", "pgd_accuracy", "pgd_margin_accuracy"):
+        values = _by_batch(scaled, column)
+        spreads[column] = float(values.max() - values.min())
+    low, high = _slope_interval(final(scaled), "pgd_accuracy")
+    level = low <= 0 <= high
+    small = max(spreads["fgsm_accuracy"], spreads["pgd_accuracy"]) <= limit
+    return judge(
+        "H3",
+        final(scaled),
+        bool(small and level),
+        paper="nearly constant (figures only)",
+        ours=f"ranges of {100 * spreads['fgsm_accuracy']:.1f} (FGSM) and "
+        f"{100 * spreads['pgd_accuracy']:.1f} (PGD) points",
+        evidence=f"Slope of PGD accuracy per doubling of the batch size, 95 %: "
+        f"{100 * low:+.1f} to {100 * high:+.1f} points.",
+        holds_up="yes" if spreads["pgd_margin_accuracy"] <= limit else "no",
+    )
+
+
+def _slope_interval(rows: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Return the 95 % interval of the slope over log2 of the batch size."""
+    from scipy import stats
+
+    fit = stats.linregress(np.log2(rows["batch_size"]), rows[column])
+    half = stats.t.ppf(0.975, max(1, len(rows) - 2)) * fit.stderr
+    return float(fit.slope - half), float(fit.slope + half)
+
+
+def _trend(name: str, table: pd.DataFrame, column: str, stronger: str = "") -> Verdict:
+    """Judge a rank correlation with the batch size over cells' means."""
+    rows = final(table)
+    if rows.empty:
+        return absent(name)
+    wanted = criteria()[name].thresholds["spearman"]
+    values = _by_batch(table, column)
+
+    def passes(series: pd.Series[Any]) -> tuple[float, bool]:
+        found = spearman(series.index.to_numpy(), series.to_numpy())
+        return found, bool(found >= wanted if wanted > 0 else found <= wanted)
+
+    found, passed = passes(values)
+    listed = ", ".join(
+        f"{size}: {value:.3g}"
+        if column == "top_eigenvalue"
+        else f"{size}: {percent(value)}"
+        for size, value in values.items()
+    )
+    trained = rows.groupby("batch_size")["train_accuracy"].mean()
+    poor = [str(size) for size, value in trained.items() if value < 0.95]
+    note = f" Undertrained (below 95 % on training images): {', '.join(poor)}."
+    holds_up = "not applicable"
+    if stronger:
+        other, held = passes(_by_batch(table, stronger))
+        holds_up = f"{'yes' if held else 'no'}; margin-loss PGD: Spearman {other:.2f}"
+    return judge(
+        name,
+        rows,
+        passed,
+        paper="a trend (figures only)",
+        ours=f"Spearman {found:.2f} with the batch size",
+        evidence=f"Means by batch size: {listed}.{note if poor else ''}",
+        holds_up=holds_up,
+    )
+
+
+def H4(constant: pd.DataFrame) -> Verdict:
+    """At constant learning rate natural accuracy falls with the batch size."""
+    return _trend("H4", constant, "natural_accuracy")
+
+
+def H5(constant: pd.DataFrame) -> Verdict:
+    """At constant learning rate the top eigenvalue rises with the batch size."""
+    return _trend("H5", constant, "top_eigenvalue")
+
+
+def H6(constant: pd.DataFrame) -> Verdict:
+    """At constant learning rate adversarial accuracy falls with the batch size."""
+    return _trend("H6", constant, "fgsm_accuracy", "pgd_margin_accuracy")
+
+
+def H8(other: pd.DataFrame) -> Verdict:
+    """The counter-example: robustness and eigenvalue rise together."""
+    return _trend("H8", other, "fgsm_accuracy", "pgd_margin_accuracy")

@@ -1,0 +1,148 @@
+"""Chapter 1: Khritankov et al., adversarial robustness through wide local minima."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from widemin.claims import Verdict, absent, criteria, final, judge, paper_table, percent
+from widemin.statistics import spearman
+
+
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over seeds of every (batch size, learning rate)."""
+    rows = final(table)
+    cells = rows.groupby(["batch_size", "learning_rate"], as_index=False).mean(
+        numeric_only=True
+    )
+    cells["ratio"] = cells["learning_rate"] / cells["batch_size"]
+    return cells
+
+
+def W1(grid: pd.DataFrame) -> Verdict:
+    """FGSM accuracy is ruled by learning rate over batch size."""
+    if final(grid).empty:
+        return absent("W1")
+    limits = criteria()["W1"].thresholds
+    printed = paper_table("wide_minima_table2")
+    printed = printed[printed["acc_mean"] > 100 * limits["clean"]]
+    theirs = spearman(
+        printed["learning_rate"] / printed["batch_size"], printed["adv_acc_mean"]
+    )
+    cells = _cells(grid)
+    cells = cells[cells["natural_accuracy"] > limits["clean"]]
+    by = {
+        name: spearman(cells[name], cells["fgsm_accuracy"])
+        for name in ("ratio", "learning_rate", "batch_size")
+    }
+    stronger = spearman(cells["ratio"], cells["pgd_margin_accuracy"])
+    others = max(abs(by["learning_rate"]), abs(by["batch_size"]))
+    passed = bool(by["ratio"] >= limits["spearman"] and by["ratio"] > others)
+    level = cells["pgd_margin_accuracy"].max() if len(cells) else float("nan")
+    return judge(
+        "W1",
+        final(grid),
+        passed,
+        paper=f"Spearman {theirs:.2f} in {len(printed)} cells",
+        ours=f"Spearman {by['ratio']:.2f} in {len(cells)} cells",
+        evidence=(
+            f"With the learning rate alone it is {by['learning_rate']:.2f}, with the "
+            f"batch size alone {by['batch_size']:.2f}."
+        ),
+        holds_up=_ranked(stronger, level, limits["spearman"]),
+    )
+
+
+def _ranked(correlation: float, level: float, threshold: float) -> str:
+    """Return whether a trend survives, or that there is nothing left to rank."""
+    if not level > 0.02:
+        return f"no; margin-loss PGD leaves at most {percent(level)} in any cell"
+    held = "yes" if correlation >= threshold else "no"
+    return f"{held}; margin-loss PGD: Spearman {correlation:.2f}"
+
+
+def _best_decisive(decisive: pd.DataFrame, column: str) -> pd.Series[Any]:
+    cells = _cells(decisive)
+    return cells.loc[cells[column].idxmax()]
+
+
+def W2(decisive: pd.DataFrame) -> Verdict:
+    """Long natural training reaches 89 % under FGSM, by one loss or another."""
+    rows = final(decisive)
+    if rows.empty:
+        return absent("W2")
+    wanted = criteria()["W2"].thresholds["accuracy"]
+    plain = _best_decisive(decisive, "fgsm_accuracy")["fgsm_accuracy"]
+    clipped = _best_decisive(decisive, "fgsm_clipped_accuracy")["fgsm_clipped_accuracy"]
+    passed = True if plain >= wanted else "partly" if clipped >= wanted else False
+    printed = paper_table("wide_minima_table2")
+    best = printed.loc[printed["adv_acc_mean"].idxmax()]
+    return judge(
+        "W2",
+        rows,
+        passed,
+        paper=(
+            f"{best['adv_acc_mean']:.1f} % at batch size {best['batch_size']:.0f}, "
+            f"learning rate {best['learning_rate']:g}"
+        ),
+        ours=f"{percent(plain)} from logits, {percent(clipped)} from clipped "
+        "probabilities, best cell's mean each",
+        evidence="The same networks, images and epsilon; only the arithmetic of the "
+        "cross-entropy differs.",
+        holds_up=_worst(rows),
+    )
+
+
+def _worst(rows: pd.DataFrame) -> str:
+    worst = rows.groupby(["batch_size", "learning_rate"])["worst_accuracy"].mean().max()
+    held = "yes" if worst >= 0.8 else "no"
+    return f"{held}; worst case over all attacks here {percent(worst)}, best cell"
+
+
+def W3(grid: pd.DataFrame) -> Verdict:
+    """No clean accuracy is lost where FGSM accuracy is best."""
+    if final(grid).empty:
+        return absent("W3")
+    cells = _cells(grid)
+    best = cells.loc[cells["fgsm_accuracy"].idxmax()]
+    loss = cells["natural_accuracy"].max() - best["natural_accuracy"]
+    printed = paper_table("wide_minima_table2")
+    theirs = printed["acc_mean"].max()
+    theirs -= printed.loc[printed["adv_acc_mean"].idxmax(), "acc_mean"]
+    return judge(
+        "W3",
+        final(grid),
+        bool(loss <= criteria()["W3"].thresholds["loss"]),
+        paper=f"a loss of {theirs:.2f} points in its own table",
+        ours=f"a loss of {100 * loss:.2f} points",
+        evidence=(
+            f"Best FGSM accuracy at batch size {best['batch_size']:.0f}, learning "
+            f"rate {best['learning_rate']:g}."
+        ),
+    )
+
+
+def W7(decisive: pd.DataFrame) -> Verdict:
+    """The robustness is real: the worst case is near the FGSM figure."""
+    rows = final(decisive)
+    if rows.empty:
+        return absent("W7")
+    best = _best_decisive(decisive, "fgsm_accuracy")
+    gap = best["fgsm_accuracy"] - best["worst_accuracy"]
+    passed = bool(gap <= criteria()["W7"].thresholds["gap"])
+    return judge(
+        "W7",
+        rows,
+        passed,
+        paper="FGSM alone",
+        ours=f"{percent(best['fgsm_accuracy'])} under FGSM, "
+        f"{percent(best['worst_accuracy'])} in the worst case",
+        evidence=(
+            f"Margin-loss FGSM, one step as well, leaves "
+            f"{percent(best['fgsm_margin_accuracy'])}; margin-loss PGD "
+            f"{percent(best['pgd_margin_accuracy'])}; "
+            f"{percent(best['masked_share'])} of the images have a margin above 16.64."
+        ),
+        holds_up="yes" if passed else "no",
+    )

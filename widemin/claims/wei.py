@@ -1,0 +1,164 @@
+"""Chapter 2: Wei et al., sharpness-aware minimisation and robustness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from widemin.claims import Verdict, absent, criteria, final, judge, paper_table, percent
+
+
+def _by_method(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return values of a column, methods down (rho, attack), test sets across."""
+    rows = final(table)
+    return rows.pivot_table(
+        index=["method", "rho", "attack"], columns="test", values=column, sort=False
+    )
+
+
+def _gains(table: pd.DataFrame, column: str) -> list[tuple[float, str, float, float]]:
+    """Return (rho, test set, gain over standard training, its standard error)."""
+    rows = final(table)
+    found = []
+    for (rho, test), group in rows[rows["method"] == "sam"].groupby(["rho", "test"]):
+        base = rows[(rows["method"] == "standard") & (rows["test"] == test)]
+        paired = group.set_index("seed")[column] - base.set_index("seed")[column]
+        paired = paired.dropna()
+        error = paired.std(ddof=1) / len(paired) ** 0.5 if len(paired) > 1 else np.nan
+        found.append((float(rho), str(test), float(paired.mean()), float(error)))
+    return found
+
+
+def _printed_gain(rho: float) -> float:
+    """Return the mean gain of the paper's four robust columns on CIFAR-10, points."""
+    printed = paper_table("sam_table2_cifar10")
+    columns = ["linf_1_255", "linf_2_255", "l2_16_255", "l2_32_255"]
+    sam = printed[(printed["method"] == "SAM") & (printed["strength"] == rho)]
+    base = printed[printed["method"] == "ST"]
+    return float((sam[columns].to_numpy() - base[columns].to_numpy()).mean())
+
+
+def S2(table: pd.DataFrame) -> Verdict:
+    """SAM raises every robust column, by more than two standard errors."""
+    gains = _gains(table, "pgd_accuracy") if not final(table).empty else []
+    if not gains:
+        return absent("S2")
+    errors = criteria()["S2"].thresholds["errors"]
+    passed = all(gain > errors * error for _, _, gain, error in gains)
+    raised = sum(gain > 0 for _, _, gain, _ in gains)
+    stronger = _gains(table, "pgd_margin_accuracy")
+    held = all(gain > errors * error for _, _, gain, error in stronger)
+    low = min(gain for _, _, gain, _ in gains)
+    high = max(gain for _, _, gain, _ in gains)
+    least, most = _printed_gain(0.1), _printed_gain(0.4)
+    return judge(
+        "S2",
+        final(table),
+        passed,
+        paper=f"mean gain {least:.1f} points (rho 0.1) to {most:.1f} (rho 0.4)",
+        ours=f"gains from {100 * low:.1f} to {100 * high:.1f} points",
+        evidence=f"{raised} of {len(gains)} columns are up (PGD-10).",
+        holds_up="yes" if held else "no",
+    )
+
+
+def S3(table: pd.DataFrame) -> Verdict:
+    """More rho, more robustness, in every column."""
+    gains = _gains(table, "pgd_accuracy") if not final(table).empty else []
+    if not gains:
+        return absent("S3")
+
+    def rising(column: str) -> int:
+        frame = pd.DataFrame(_gains(table, column), columns=["rho", "test", "g", "e"])
+        groups = frame.sort_values("rho").groupby("test")["g"]
+        return int(groups.apply(lambda g: g.is_monotonic_increasing).sum())
+
+    columns = len({test for _, test, _, _ in gains})
+    found, stronger = rising("pgd_accuracy"), rising("pgd_margin_accuracy")
+    return judge(
+        "S3",
+        final(table),
+        found == columns,
+        paper="all four columns rise with rho",
+        ours=f"{found} of {columns} columns rise with rho",
+        evidence="Judged on means over seeds.",
+        holds_up="yes" if stronger == columns else "no",
+    )
+
+
+def S5(table: pd.DataFrame) -> Verdict:
+    """Adversarial training lowers natural accuracy."""
+    rows = final(table)
+    if rows.empty or "adversarial" not in set(rows["method"]):
+        return absent("S5")
+    natural = rows.groupby(["method", "attack"])["natural_accuracy"].mean()
+    base = float(natural["standard"].iloc[0])
+    costs = base - natural["adversarial"]
+    printed = paper_table("sam_table2_cifar10")
+    drop = printed.loc[printed["method"] == "ST", "natural"].iloc[0]
+    drop -= printed.loc[printed["method"] == "AT", "natural"].max()
+    return judge(
+        "S5",
+        rows,
+        bool((costs > 0).all()),
+        paper=f"a loss of at least {drop:.1f} points",
+        ours=f"a loss of {100 * costs.min():.1f} points (weakest set)",
+        evidence=f"Standard training reaches {percent(base)}.",
+    )
+
+
+def S6(table: pd.DataFrame) -> Verdict:
+    """The weakest adversarial training beats the strongest SAM in every column."""
+    rows = final(table)
+    if rows.empty or "adversarial" not in set(rows["method"]):
+        return absent("S6")
+
+    def ahead(column: str) -> pd.Series[Any]:
+        means = rows.groupby(["method", "rho", "attack", "test"])[column].mean()
+        trained = means["adversarial"].groupby("test").min()
+        return trained - means["sam"].loc[rows["rho"].max()].groupby("test").max()
+
+    lead, stronger = ahead("pgd_accuracy"), ahead("pgd_margin_accuracy")
+    return judge(
+        "S6",
+        rows,
+        bool((lead > 0).all()),
+        paper="adversarial training is ahead in all four columns",
+        ours=f"ahead in {(lead > 0).sum()} of {len(lead)} columns",
+        evidence=f"Leads from {100 * lead.min():.1f} to {100 * lead.max():.1f} points.",
+        holds_up="yes" if (stronger > 0).all() else "no",
+    )
+
+
+def S7(table: pd.DataFrame) -> Verdict:
+    """SAM costs two gradients a step, adversarial training with ten steps eleven."""
+    rows = final(table)
+    if rows.empty:
+        return absent("S7")
+    limits = criteria()["S7"].thresholds
+    each = (rows["gradients"] / rows["epochs"]).groupby(rows["method"]).mean()
+    seconds = (rows["train_seconds"] / rows["epochs"]).groupby(rows["method"]).mean()
+    each, seconds = each / each["standard"], seconds / seconds["standard"]
+    off = abs(each["sam"] - limits["sam"])
+    passed: bool | str = bool(off <= limits["sam_tolerance"])
+    text = f"SAM {each['sam']:.1f} gradients and {seconds['sam']:.1f} times the seconds"
+    evidence = "Relative to standard training; gradients are counted as they are taken."
+    if "adversarial" in each:
+        text += f"; adversarial training {each['adversarial']:.1f} and "
+        text += f"{seconds['adversarial']:.1f} times"
+        steps = int(rows["attack_steps"].max())
+        evidence += f" Adversarial training takes {steps} steps here, the paper 10."
+        off = abs(each["adversarial"] - limits["adversarial"])
+        if passed and off > limits["adversarial_tolerance"]:
+            passed = "partly"
+    return judge(
+        "S7",
+        rows,
+        passed,
+        paper="2 and 11 gradients a step",
+        ours=text,
+        evidence=evidence,
+        holds_up="not applicable",
+    )

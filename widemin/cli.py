@@ -1,0 +1,295 @@
+"""The command `widemin`: run chapters, render the book, fetch data.
+
+Everything but click is imported where it is needed: planning and computing runs
+needs neither Jupyter nor a plotting library.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+import widemin
+
+
+class BadInput(click.ClickException):
+    """Something the user gave: one line on stderr, exit status 2, nothing written."""
+
+    exit_code = 2
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a user can cause into one line and an exit status."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Stopped; what is finished is kept.", err=True)
+            sys.exit(130)
+
+    return guarded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(widemin.__version__, prog_name="widemin")
+def main() -> None:
+    r"""Rerun four papers on wide minima and adversarial robustness.
+
+    \b
+    Examples:
+      widemin run all                       every chapter at the smoke preset
+      widemin run 04 --preset lab           chapter 4 on real MNIST, 20 minutes
+      widemin run 02 -p rhos "[0.05, 0.1]"  with other radii
+      widemin status                        what has been computed
+    """
+
+
+@main.command()
+@click.argument("chapter")
+@click.option("--preset", default="smoke", show_default=True, help="How much to do.")
+@click.option(
+    "-p",
+    "--parameter",
+    "overrides",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Change a parameter of the chapter; VALUE is read as YAML. Repeatable.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--workers", default=0, help="Processes; by default one per core.")
+@click.option(
+    "--results",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of finished runs; by default in the user's cache.",
+)
+@click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
+@_guarded
+def run(
+    chapter: str,
+    preset: str,
+    overrides: tuple[tuple[str, str], ...],
+    device: str,
+    workers: int,
+    folder: Path | None,
+    rows_only: bool,
+) -> None:
+    r"""Compute what CHAPTER lacks, execute it and render the book.
+
+    CHAPTER is 01, 02, 03, 04, a chapter's name or "all". Finished runs are kept and
+    never computed again; the pages go to _build/book/html.
+
+    \b
+    Examples:
+      widemin run 02 --preset lab -p rhos "[0.05, 0.1]" -p epochs 3
+      widemin run all --preset lab --device cuda --results runs
+    """
+    from widemin import experiments, notebooks, paths, results
+    from widemin.data import check_choice
+
+    names = notebooks.find(chapter)
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0; got {workers}")
+    device = experiments.pick_device(device)
+    common = {"results_dir": str(folder.absolute())} if folder else {}
+    folder = folder or paths.results()
+    given = dict(overrides)
+    plans = {}
+    for name in names:
+        # With "all" a parameter reaches the chapters that have it.
+        known = notebooks.defaults(name)
+        mine = (
+            given if len(names) == 1 else {k: v for k, v in given.items() if k in known}
+        )
+        values = notebooks.resolve(name, preset, common | mine)
+        plans[name] = values, notebooks.recipes(name, values)
+    if len(names) > 1:
+        every = {key for name in names for key in notebooks.defaults(name)}
+        for key in given:
+            check_choice("parameter", key, sorted(every))
+    _writable(folder)
+    recipes = [recipe for _, planned in plans.values() for recipe in planned]
+    todo = results.missing(recipes, folder)
+    _fetch(sorted({recipe.dataset for recipe in todo}))
+    total = len({recipe.key for recipe in recipes})
+    click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
+    compute = experiments.runner(device, folder)
+    results.collect(
+        recipes, compute, folder, device=device, workers=workers, label="Computing"
+    )
+    if not rows_only:
+        _draw("book", {name: values for name, (values, _) in plans.items()}, folder)
+
+
+@main.command()
+@click.option(
+    "--edition",
+    type=click.Choice(["book", "site"]),
+    default="book",
+    show_default=True,
+    help="What ran here, or the published tables.",
+)
+@_guarded
+def book(edition: str) -> None:
+    r"""Render the book: what ran on this machine, or the published edition.
+
+    \b
+    Examples:
+      widemin book                  _build/book/html from the chapters that ran here
+      widemin book --edition site   _build/site/html from the tables in book/results
+    """
+    from widemin import notebooks, paths
+
+    fixed = {"compute": False, "results_dir": "published"}
+    values = {
+        name: notebooks.resolve(name, "site", fixed)
+        for name in notebooks.chapters()
+        if edition == "site"
+    }
+    _draw(edition, values, paths.PUBLISHED)
+
+
+def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
+    """Execute the chapters that are stale, two at a time, and render the edition."""
+    import multiprocessing
+
+    from widemin import notebooks, pages, results
+
+    jobs = []
+    for name, chosen in values.items():
+        keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
+        done = sorted(results.finished(folder, keys))
+        stamp = notebooks.digest(name, chosen, done)
+        target = pages.executed(edition, name)
+        if not notebooks.is_current(target, stamp):
+            jobs.append((name, chosen, target, stamp))
+    failures = []
+    if jobs:
+        click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(len(jobs), results.cores()), context) as pool:
+            futures = [pool.submit(notebooks.execute, *job) for job in jobs]
+            for future in futures:
+                try:
+                    future.result()
+                except notebooks.ChapterFailed as failure:
+                    failures.append(str(failure))
+    front, fresh = pages.render(edition)
+    click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
+    if failures:
+        raise notebooks.ChapterFailed("\n".join(failures))
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"results must be a folder that can be written; got {folder} "
+            f"({error.strerror})"
+        ) from error
+
+
+def _fetch(names: list[str]) -> None:
+    """Load a test image of each data set, here and once, before workers ask for it."""
+    from widemin import data
+
+    for name in names:
+        data.load(name, "test", size=1)
+
+
+@main.command()
+@click.option("--preset", "chosen", help="Only this preset.")
+@click.option(
+    "--results",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of finished runs; by default in the user's cache.",
+)
+@_guarded
+def status(chosen: str | None, folder: Path | None) -> None:
+    r"""Show, for each chapter and preset, how many runs are planned and done.
+
+    \b
+    Example:
+      widemin status --preset lab
+    """
+    from widemin import notebooks, paths, results
+
+    folder = folder or paths.results()
+    names = [chosen] if chosen else notebooks.presets()
+    click.echo(f"{'chapter':34} {'preset':8} {'planned':>8} {'done':>6}")
+    for preset in names:
+        for chapter in notebooks.chapters():
+            recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, preset, {}))
+            planned = len({recipe.key for recipe in recipes})
+            done = planned - len(results.missing(recipes, folder))
+            click.echo(f"{chapter:34} {preset:8} {planned:8} {done:6}")
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@_guarded
+def data(names: tuple[str, ...]) -> None:
+    r"""Fetch and verify data sets ahead of time.
+
+    They go to WIDEMIN_DATA or, by default, to the user's cache.
+
+    \b
+    Example:
+      widemin data mnist cifar10
+    """
+    from widemin import data as datasets
+
+    for name in names:
+        datasets.check_choice("dataset", name, datasets.LOADERS)
+    for name in names:
+        train, test = (len(datasets.load(name, part)) for part in ("train", "test"))
+        held = datasets.HELD_OUT[name]
+        click.echo(f"{name}: {train} train, {held} validation, {test} test images")
+
+
+@main.command()
+@click.argument("chapter")
+@click.option("--preset", default="site", show_default=True, help="Whose rows.")
+@click.option("--scale", default="lab", show_default=True, help="Folder of the table.")
+@click.option(
+    "--results",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of finished runs; by default in the user's cache.",
+)
+@_guarded
+def publish(chapter: str, preset: str, scale: str, folder: Path | None) -> None:
+    r"""Write a chapter's finished rows to book/results, to be committed.
+
+    \b
+    Example:
+      widemin publish all --preset site --results runs
+    """
+    from widemin import notebooks, paths, results
+
+    for name in notebooks.find(chapter):
+        recipes = notebooks.recipes(name, notebooks.resolve(name, preset, {}))
+        table = results.table_of(recipes, folder or paths.results())
+        target = paths.PUBLISHED / scale / f"{name}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(table, target)
+        done, planned = table.attrs["done"], table.attrs["planned"]
+        click.echo(f"{target}: {done} of {planned} runs")
