@@ -23,10 +23,9 @@ import yaml
 from widemin import claims, notebooks, paths, results
 
 EDITIONS = {
-    "book": "This edition was computed on this machine by <code>widemin run</code>; "
-    "each chapter names its preset.",
-    "site": "This is the published edition, drawn from the tables in "
-    "<code>book/results</code>; each chapter names the hardware they come from.",
+    "book": "Computed on this machine; each chapter names its preset.",
+    "site": "Published edition, drawn from committed tables; each chapter names the "
+    "hardware they come from.",
 }
 _NOT_STAGED = ("results", "networks", "chapters", "claims.csv", "__pycache__")
 

@@ -32,6 +32,16 @@ def W1(grid: pd.DataFrame) -> Verdict:
     )
     cells = _cells(grid)
     cells = cells[cells["natural_accuracy"] > limits["clean"]]
+    if len(cells) < 3:
+        clean = percent(limits["clean"])
+        return judge(
+            "W1",
+            final(grid),
+            False,
+            paper=f"Spearman {theirs:.2f} in {len(printed)} cells",
+            ours=f"{len(cells)} cells above {clean} clean accuracy",
+            evidence="Too few to rank.",
+        )
     by = {
         name: spearman(cells[name], cells["fgsm_accuracy"])
         for name in ("ratio", "learning_rate", "batch_size")
@@ -39,7 +49,7 @@ def W1(grid: pd.DataFrame) -> Verdict:
     stronger = spearman(cells["ratio"], cells["pgd_margin_accuracy"])
     others = max(abs(by["learning_rate"]), abs(by["batch_size"]))
     passed = bool(by["ratio"] >= limits["spearman"] and by["ratio"] > others)
-    level = cells["pgd_margin_accuracy"].max() if len(cells) else float("nan")
+    level = cells["pgd_margin_accuracy"].max()
     return judge(
         "W1",
         final(grid),

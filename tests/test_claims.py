@@ -1,0 +1,313 @@
+"""Verdicts follow the criteria of book/claims.csv, on tables with known answers."""
+
+import inspect
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from widemin import claims
+from widemin.claims import OUTCOMES, criteria, kamath, khritankov, wang, wei
+
+MODULES = {
+    "khritankov": khritankov,
+    "wei": wei,
+    "wang": wang,
+    "kamath": kamath,
+}
+
+
+def functions():
+    return {
+        name: function
+        for module in MODULES.values()
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if name in criteria()
+    }
+
+
+def row(**change):
+    base = {
+        "key": "k",
+        "measured": "final",
+        "diverged": False,
+        "dataset": "mnist",
+        "model": "m1",
+        "train_size": 10_000,
+        "epochs": 15,
+        "batch_size": 16,
+        "learning_rate": 0.1,
+        "momentum": 0.0,
+        "schedule": "constant",
+        "augment": "",
+        "method": "standard",
+        "rho": 0.0,
+        "attack": "",
+        "attack_steps": 10,
+        "seed": 0,
+        "test": "linf 0.3",
+        "images": 1_000,
+        "natural_accuracy": 0.98,
+        "fgsm_accuracy": 0.3,
+        "fgsm_clipped_accuracy": 0.3,
+        "fgsm_margin_accuracy": 0.1,
+        "pgd_accuracy": 0.2,
+        "pgd_margin_accuracy": 0.1,
+        "worst_accuracy": 0.1,
+        "masked_share": 0.0,
+        "train_accuracy": 1.0,
+        "top_eigenvalue": 10.0,
+        "gradients": 15.0,
+        "train_seconds": 15.0,
+    }
+    return base | change
+
+
+def grid(fgsm, **change):
+    """A grid whose FGSM accuracy is a function of (batch size, learning rate)."""
+    cells = itertools.product((16, 32, 64, 128), (0.01, 0.03, 0.1, 0.3, 0.6), range(2))
+    return pd.DataFrame(
+        [
+            row(batch_size=b, learning_rate=r, seed=s, fgsm_accuracy=fgsm(b, r))
+            | change
+            for b, r, s in cells
+        ]
+    )
+
+
+def test_every_claim_is_there_once_and_every_function_has_one():
+    assert len(criteria()) == 55
+    counts = pd.Series([claim.paper for claim in criteria().values()]).value_counts()
+    assert counts.to_dict() == {"khritankov": 13, "wei": 12, "wang": 14, "kamath": 16}
+    for name, function in functions().items():
+        assert function.__module__.endswith(criteria()[name].paper), name
+    assert len(functions()) >= 18
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+def test_without_rows_a_claim_is_not_yet_run(name):
+    function = functions()[name]
+    empty = [pd.DataFrame()] * len(inspect.signature(function).parameters)
+    assert function(*empty).outcome == "not yet run"
+
+
+def test_w1_follows_the_ratio():
+    verdict = khritankov.W1(grid(lambda b, r: min(0.9, 20 * r / b)))
+    assert verdict.outcome == "reproduced"
+    assert verdict.ours == "Spearman 1.00 in 20 cells"
+    assert verdict.paper == "Spearman 0.96 in 39 cells"
+    assert khritankov.W1(grid(lambda b, r: r)).outcome == "not reproduced"
+    masked = khritankov.W1(
+        grid(lambda b, r: min(0.9, 20 * r / b), pgd_margin_accuracy=0.0)
+    )
+    assert masked.holds_up.startswith("no; margin-loss PGD leaves at most 0.0 %")
+
+
+def test_digits_and_missing_seeds_decide_nothing():
+    table = grid(lambda b, r: min(0.9, 20 * r / b))
+    small = khritankov.W1(table.assign(dataset="digits"))
+    assert small.outcome == "not decidable at this scale"
+    assert "larger images than digits" in small.evidence
+    single = khritankov.W1(table[(table["seed"] == 0) | (table["batch_size"] > 16)])
+    assert single.outcome == "not decidable at this scale"
+    assert "it takes 2 seeds; there are 1" in single.evidence
+    assert single.holds_up == "not tested"
+
+
+def decisive(**change):
+    change = {"train_size": 60_000, "epochs": 25} | change
+    return pd.DataFrame([row(seed=seed, **change) for seed in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("plain", "clipped", "outcome"),
+    [(0.9, 0.9, "reproduced"), (0.5, 0.9, "partly"), (0.5, 0.5, "not reproduced")],
+)
+def test_w2_tells_the_ways_apart(plain, clipped, outcome):
+    table = decisive(fgsm_accuracy=plain, fgsm_clipped_accuracy=clipped)
+    assert khritankov.W2(table).outcome == outcome
+    assert khritankov.W2(table).paper.startswith("89.9 %")
+
+
+def test_w7_compares_with_the_worst_case():
+    real = decisive(fgsm_accuracy=0.9, worst_accuracy=0.85)
+    assert khritankov.W7(real).outcome == "reproduced"
+    masked = decisive(fgsm_accuracy=0.9, worst_accuracy=0.0)
+    assert khritankov.W7(masked).outcome == "not reproduced"
+    assert khritankov.W7(masked).holds_up == "no"
+
+
+def test_diverged_runs_are_not_judged():
+    table = decisive(fgsm_accuracy=0.9, worst_accuracy=0.85)
+    broken = row(seed=3, diverged=True, fgsm_accuracy=np.nan)
+    with_broken = pd.concat([table, pd.DataFrame([broken])])
+    assert khritankov.W7(with_broken).ours == khritankov.W7(table).ours
+
+
+def sam(gains, **change):
+    """Standard training at 30 %, SAM above it by gains[rho] in every column."""
+    tests = ("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")
+    rows = []
+    for seed, test in itertools.product(range(3), tests):
+        noise = 0.001 * seed
+        base = {"dataset": "cifar10", "seed": seed, "test": test}
+        rows.append(row(**base, pgd_accuracy=0.3, pgd_margin_accuracy=0.3))
+        for rho, gain in gains.items():
+            value = 0.3 + gain + noise
+            rows.append(
+                row(
+                    **base,
+                    method="sam",
+                    rho=rho,
+                    pgd_accuracy=value,
+                    pgd_margin_accuracy=value,
+                    gradients=30.0,
+                    train_seconds=29.0,
+                )
+            )
+        for attack in ("linf 2/255", "linf 8/255"):
+            rows.append(
+                row(
+                    **base,
+                    method="adversarial",
+                    attack=attack,
+                    natural_accuracy=0.9,
+                    pgd_accuracy=0.6,
+                    pgd_margin_accuracy=0.6,
+                    gradients=165.0,
+                )
+            )
+    return pd.DataFrame(rows).assign(**change)
+
+
+def test_the_claims_on_sam():
+    table = sam({0.1: 0.05, 0.2: 0.08, 0.4: 0.12})
+    for name in ("S2", "S3", "S5", "S6", "S7"):
+        verdict = getattr(wei, name)(table)
+        assert verdict.outcome == "reproduced", verdict
+    assert wei.S2(table).paper == "mean gain 3.9 points (rho 0.1) to 11.0 (rho 0.4)"
+    worse = sam({0.1: -0.02, 0.2: 0.08, 0.4: 0.05})
+    assert wei.S2(worse).outcome == "not reproduced"
+    assert wei.S3(worse).outcome == "not reproduced"
+    strong = sam({0.1: 0.05, 0.2: 0.08, 0.4: 0.4})
+    assert wei.S6(strong).outcome == "not reproduced"
+    assert wei.S5(table.assign(natural_accuracy=0.9)).outcome == "not reproduced"
+    assert wei.S7(table.assign(gradients=15.0)).outcome == "not reproduced"
+
+
+def defences(gain, **change):
+    rows = []
+    for seed in range(3):
+        base = {"seed": seed, "epochs": 50, "attack": "linf 0.3"}
+        rows.append(row(**base, method="adversarial", natural_accuracy=0.97))
+        columns = ("fgsm_accuracy", "pgd_accuracy", "pgd_margin_accuracy")
+        better = {c: row()[c] + gain + 0.001 * seed for c in columns}
+        rows.append(row(**base, method="dynamic", **better))
+    return pd.DataFrame(rows).assign(**change)
+
+
+def test_the_claims_on_dynamic_training():
+    assert wang.D7(defences(0.02)).outcome == "reproduced"
+    assert wang.D7(defences(0.02)).paper == "PGD-20 +0.65 points"
+    assert wang.D7(defences(-0.02)).outcome == "not reproduced"
+    assert wang.D9(defences(0.02)).outcome == "reproduced"
+    assert wang.D9(defences(0.02)).paper == "+0.35 points"
+    short = wang.D7(defences(0.02, epochs=8))
+    assert short.outcome == "not decidable at this scale"
+    assert "it takes 50 epochs; there are 8" in short.evidence
+
+
+def ascent(median, spread):
+    return pd.DataFrame(
+        [
+            row(measured="step", method="adversarial", step=step)
+            | {
+                "normalised_fosc_q50": median,
+                "loss_q25": 0.1,
+                "loss_q75": 0.1 + spread,
+                "fosc_q25": 0.01,
+                "fosc_q75": 0.02,
+            }
+            for step in range(11)
+        ]
+    )
+
+
+def test_d3_looks_at_the_last_step():
+    assert wang.D3(ascent(0.05, 1.0)).outcome == "reproduced"
+    assert wang.D3(ascent(0.2, 1.0)).outcome == "not reproduced"
+    assert wang.D3(ascent(0.05, 0.05)).outcome == "not reproduced"
+
+
+def batches(**functions):
+    sizes = (16, 64, 128, 512)
+    return pd.DataFrame(
+        [
+            row(batch_size=b, seed=s)
+            | {name: f(b) + 1e-4 * s for name, f in functions.items()}
+            for b in sizes
+            for s in range(3)
+        ]
+    )
+
+
+def test_the_claims_on_batch_size():
+    flat = batches(
+        natural_accuracy=lambda b: 0.97,
+        top_eigenvalue=lambda b: 10.0,
+        fgsm_accuracy=lambda b: 0.6,
+        pgd_accuracy=lambda b: 0.5,
+        pgd_margin_accuracy=lambda b: 0.5,
+    )
+    steep = batches(
+        natural_accuracy=lambda b: 0.98 - b / 1e4,
+        top_eigenvalue=lambda b: float(b),
+        fgsm_accuracy=lambda b: 0.7 - b / 1e3,
+        pgd_margin_accuracy=lambda b: 0.6 - b / 1e3,
+    )
+    assert kamath.H1(flat).outcome == "reproduced"
+    assert kamath.H1(steep).outcome == "not reproduced"
+    assert kamath.H2(flat, steep).outcome == "reproduced"
+    assert kamath.H2(steep, steep).outcome == "not reproduced"
+    assert kamath.H3(flat).outcome == "reproduced"
+    assert kamath.H4(steep).outcome == "reproduced"
+    assert kamath.H5(steep).outcome == "reproduced"
+    assert kamath.H6(steep).outcome == "reproduced"
+    assert kamath.H6(steep).holds_up == "yes; margin-loss PGD: Spearman -1.00"
+    assert kamath.H5(flat).outcome == "not reproduced"
+    fashion = steep.assign(dataset="fashion-mnist")
+    assert kamath.H8(fashion).outcome == "not reproduced"
+    rising = fashion["top_eigenvalue"] / 1e3
+    both = fashion.assign(fgsm_accuracy=rising, pgd_accuracy=rising)
+    assert kamath.H8(both).outcome == "reproduced"
+    assert kamath.H8(both).holds_up.startswith("no")
+    assert kamath.H8(both.assign(top_eigenvalue=1.0)).outcome == "not reproduced"
+    undertrained = steep.assign(train_accuracy=0.9)
+    assert "Undertrained" in kamath.H4(undertrained).evidence
+
+
+def test_a_verdict_shows_itself_and_carries_itself():
+    verdict = wang.D9(defences(0.02))
+    shown, beside = verdict._repr_mimebundle_()
+    box = shown["text/markdown"]
+    assert box.startswith(":::{admonition} D9: reproduced\n:class: tip verdict")
+    assert "+0.35 points" in box and box.endswith(":::")
+    assert beside["widemin"]["claim"] == "D9"
+    assert beside["widemin"]["outcome"] in OUTCOMES
+
+
+def test_criteria_show_as_they_stand():
+    assert claims.plain("a < b * c $1.") == "a &lt; b \\* c \\$1"
+
+
+def test_every_threshold_and_need_is_used():
+    """A threshold nobody reads is a criterion nobody applies."""
+    for claim in criteria().values():
+        if claim.id not in functions():
+            continue
+        source = inspect.getsource(MODULES[claim.paper])
+        for name in claim.thresholds:
+            assert f'"{name}"' in source, (claim.id, name)
+    for claim in criteria().values():
+        assert bool(claim.thresholds or claim.needs) <= (claim.id in functions())

@@ -1,0 +1,166 @@
+"""Data sets are whole, in [0, 1], split as the papers say, or named as broken."""
+
+import struct
+
+import pytest
+import torch
+
+from widemin import data
+from widemin.data import DataError, augment, batches, load
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """No network, and a folder of our own for data."""
+    import urllib.error
+    import urllib.request
+
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setenv("WIDEMIN_DATA", str(tmp_path / "data"))
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    x, y, classes = (load("digits", "test").__dict__[k] for k in ("x", "y", "classes"))
+    official = load_digits()
+    assert x.shape == (400, 1, 8, 8)
+    assert x.dtype == torch.float32 and y.dtype == torch.int64
+    torch.testing.assert_close(
+        x[:, 0], torch.from_numpy(official.images[-400:]).float() / 16
+    )
+    assert y.tolist() == official.target[-400:].tolist()
+    assert classes == tuple("0123456789")
+
+
+def test_parts_are_disjoint_and_together_everything():
+    parts = {part: load("digits", part) for part in data.PARTS}
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 1197,
+        "validation": 200,
+        "test": 400,
+    }
+    everything = load("digits", "train", size=1397)
+    both = torch.cat([parts["train"].x, parts["validation"].x])
+    assert torch.equal(everything.x, both)
+
+
+def test_a_size_takes_the_first_images():
+    assert torch.equal(load("digits", size=5).x, load("digits").x[:5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "minst"}, "unknown dataset 'minst' .did you mean 'mnist'"),
+        ({"name": "digits", "part": "tset"}, "unknown part 'tset'"),
+        ({"name": "digits", "size": 5000}, "size must be between 1 and 1397"),
+        ({"name": "digits", "part": "test", "size": 401}, "between 1 and 400"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load(**arguments)
+
+
+def test_a_missing_data_set_says_where_it_was_sought_and_what_to_do(tmp_path):
+    with pytest.raises(DataError) as error:
+        load("mnist")
+    for part in ("'mnist'", str(tmp_path / "data"), "WIDEMIN_DATA", "--preset smoke"):
+        assert part in str(error.value)
+
+
+def test_an_altered_file_is_named(tmp_path):
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in data._IDX_MD5["mnist"]:
+        (folder / name).write_bytes(b"not an idx file")
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is truncated or alt"):
+        load("mnist")
+    (folder / "train-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is missing"):
+        load("mnist")
+
+
+def test_idx_files_are_read_in_the_official_layout(tmp_path, monkeypatch):
+    """A made-up MNIST with known pixels, its sums published for the occasion."""
+    import hashlib
+
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    sums = {}
+    for prefix, count in (("train", 60_000), ("t10k", 10_000)):
+        pixels = (torch.arange(count) % 256).to(torch.uint8)
+        images = pixels[:, None].expand(count, 784).contiguous().numpy().tobytes()
+        labels = (torch.arange(count) % 10).to(torch.uint8).numpy().tobytes()
+        files = {
+            f"{prefix}-images-idx3-ubyte": struct.pack(">4i", 2051, count, 28, 28)
+            + images,
+            f"{prefix}-labels-idx1-ubyte": struct.pack(">2i", 2049, count) + labels,
+        }
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+            sums[name] = hashlib.md5(content).hexdigest()
+    monkeypatch.setitem(data._IDX_MD5, "mnist", sums)
+    data._torchvision.cache_clear()
+    train, validation = load("mnist", size=512), load("mnist", "validation")
+    data._torchvision.cache_clear()
+    assert train.x.shape == (512, 1, 28, 28)
+    assert train.x[255].unique().tolist() == [1.0]
+    assert train.y[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    assert len(validation) == 5_000
+    assert validation.x[0, 0, 0, 0].item() == pytest.approx(55_000 % 256 / 255)
+
+
+def test_real_mnist_has_the_papers_sizes(mnist_here, monkeypatch):
+    monkeypatch.setenv("WIDEMIN_DATA", mnist_here)
+    data._torchvision.cache_clear()
+    sizes = [len(load("mnist", part)) for part in data.PARTS]
+    assert sizes == [55_000, 5_000, 10_000]
+    first = load("mnist", size=3)
+    assert first.y.tolist() == [5, 0, 4]
+    assert 0 <= first.x.min() and first.x.max() == 1
+
+
+def test_batches_cover_everything_once_and_follow_the_generator():
+    def order(seed):
+        return list(batches(10, 3, torch.Generator().manual_seed(seed)))
+
+    assert [len(part) for part in order(0)] == [3, 3, 3, 1]
+    assert sorted(torch.cat(order(0)).tolist()) == list(range(10))
+    assert torch.equal(torch.cat(order(0)), torch.cat(order(0)))
+    assert not torch.equal(torch.cat(order(0)), torch.cat(order(1)))
+
+
+def test_every_augmented_image_is_a_shift_or_a_mirrored_shift(generator):
+    x = torch.rand(32, 2, 6, 6, generator=generator)
+    found = augment(x, generator, padding=2)
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+    mirrored = torch.nn.functional.pad(x.flip(3), (2, 2, 2, 2), mode="reflect")
+    kinds = set()
+    for index in range(32):
+        matches = [
+            (flip, top, left)
+            for flip, source in enumerate((padded, mirrored))
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(
+                found[index], source[index, :, top : top + 6, left : left + 6]
+            )
+        ]
+        assert matches
+        kinds.update(matches)
+    assert len(kinds) > 20  # each image has its own
+    assert {flip for flip, _, _ in kinds} == {0, 1}
+
+
+def test_padding_zero_only_mirrors(generator):
+    x = torch.rand(64, 1, 4, 4, generator=generator)
+    found = augment(x, generator, padding=0)
+    same = (found == x).flatten(1).all(1)
+    mirror = (found == x.flip(3)).flatten(1).all(1)
+    assert (same | mirror).all()
+    assert 10 < int(same.sum()) < 54

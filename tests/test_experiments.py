@@ -1,0 +1,201 @@
+"""A recipe decides its rows: same recipe, same rows; every field is checked."""
+
+import dataclasses
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from widemin import experiments, models
+from widemin.experiments import Recipe, grid, pick_device, run, stream, trained
+
+SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
+
+
+def rows_of(recipe, folder):
+    return run(recipe, device="cpu", weights=folder)
+
+
+def final(rows):
+    return [row for row in rows if row["measured"] == "final"]
+
+
+def without_seconds(rows):
+    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"rho": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+        {"attack": "linf 0.1", "attack_steps": 3, "ramp": 0.5},
+        {"attack": "l2 0.5", "attack_steps": 3, "fosc_max": 0.5},
+        {"optimizer": "adam", "learning_rate": 0.01, "augment": "crop+flip"},
+    ],
+)
+def test_the_same_recipe_gives_the_same_rows(tmp_path, change):
+    recipe = dataclasses.replace(SMALL, epochs=2, watch="linf 0.1", **change)
+    one, two = (rows_of(recipe, tmp_path / name) for name in "ab")
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(without_seconds(one)), pd.DataFrame(without_seconds(two))
+    )
+    [last] = final(one)
+    assert last["epoch"] == 2 and not last["diverged"]
+    attacked = [v for k, v in last.items() if k.endswith("_accuracy") and k[0] in "fpw"]
+    assert last["worst_accuracy"] == min(attacked)
+    assert last["natural_accuracy"] >= max(attacked)
+
+
+def test_weights_are_kept_and_measured_again_without_training(tmp_path, monkeypatch):
+    first = final(rows_of(SMALL, tmp_path))
+
+    def never(*args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(experiments, "train", never)
+    other = dataclasses.replace(SMALL, tests=("linf 0.1", "l2 0.2"))
+    again = final(rows_of(other, tmp_path))
+    assert [row["test"] for row in again] == ["linf 0.1", "l2 0.2"]
+    assert again[0]["pgd_accuracy"] == first[0]["pgd_accuracy"]
+    assert other.training_key == SMALL.training_key and other.key != SMALL.key
+
+
+def test_kept_weights_are_the_trained_ones(tmp_path):
+    one, _, _ = trained(SMALL, "cpu", tmp_path)
+    two, _, _ = trained(SMALL, "cpu", tmp_path)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gradients_are_counted_as_taken(tmp_path):
+    def spent(**change):
+        recipe = dataclasses.replace(SMALL, epochs=2, **change)
+        return final(rows_of(recipe, tmp_path))[0]["gradients"]
+
+    assert spent() == 2
+    assert spent(rho=0.1) == 4
+    assert spent(attack="linf 0.1", attack_steps=3) == 8
+    # Of 6 updates 5 take one step, the gradient that stops it and the update's own;
+    # in the last, at 5/6 of training, the threshold is 0 and nothing stops.
+    dynamic = spent(attack="linf 0.1", attack_steps=3, fosc_max=1e9)
+    assert dynamic == pytest.approx((5 * 3 + 4) / 3)
+
+
+def test_a_diverged_run_is_a_row_too(tmp_path):
+    recipe = dataclasses.replace(SMALL, learning_rate=1e30, epochs=2)
+    [row] = final(rows_of(recipe, tmp_path))
+    assert row["diverged"]
+    assert "pgd_accuracy" not in row and row["test"] == "linf 0.1"
+
+
+def test_the_ascent_is_recorded_step_by_step(tmp_path):
+    recipe = dataclasses.replace(SMALL, attack="linf 0.1", attack_steps=4)
+    steps = [row for row in rows_of(recipe, tmp_path) if row["measured"] == "step"]
+    assert [row["step"] for row in steps] == [0, 1, 2, 3, 4]
+    assert steps[-1]["loss_q50"] > steps[0]["loss_q50"]
+    for row in steps:
+        assert 0 <= row["normalised_fosc_q25"] <= row["normalised_fosc_q75"] <= 2
+
+
+def test_keys_are_departures_from_the_defaults():
+    assert Recipe().key == Recipe(seed=0).key
+    assert len({recipe.key for recipe in grid(Recipe(), seed=range(50))}) == 50
+    assert Recipe(rho=0.1).key == "".join(Recipe(rho=0.1).key)
+
+
+@pytest.mark.parametrize("name", ["TRAINING_REVISION", "MEASURING_REVISION"])
+def test_a_raised_revision_gives_new_keys(monkeypatch, name):
+    key, weights = SMALL.key, SMALL.training_key
+    monkeypatch.setattr(experiments, name, 99)
+    assert SMALL.key != key
+    assert (SMALL.training_key != weights) == (name == "TRAINING_REVISION")
+
+
+def test_published_keys_do_not_move():
+    """The committed tables are found by them; a change here disowns every row."""
+    recipe = Recipe(dataset="mnist", model="m1", learning_rate=0.01)
+    assert recipe.key == "bbd80e091b694527"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "minst"}, "unknown dataset 'minst' .did you mean 'mnist'"),
+        ({"model": "m2"}, "unknown model 'm2'"),
+        ({"optimizer": "agd"}, "unknown optimizer"),
+        ({"schedule": "cosine"}, "unknown schedule"),
+        ({"augment": "flop"}, "unknown augment"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 2000}, "batch_size must be at most the number of training"),
+        ({"train_size": 5000}, "train_size must be at least 1 and at most 1397"),
+        ({"test_size": 5000}, "test_size must be at least 1 and at most 400"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": math.nan}, "learning_rate must be above 0"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and at most 0.999"),
+        ({"rho": -0.1}, "rho must be at least 0; got -0.1"),
+        ({"attack": "linf 1.5"}, "epsilon must be finite, at least 0 and at most 1"),
+        ({"tests": ("linf -1",)}, "epsilon must be finite"),
+        ({"watch": "1"}, "is written 'linf 8/255'"),
+        ({"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_every_wrong_field_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)
+
+
+def test_streams_are_separate_and_repeatable():
+    def draw(seed, purpose):
+        return torch.rand(1, generator=stream(seed, purpose)).item()
+
+    assert draw(0, "weights") == draw(0, "weights")
+    assert len({draw(s, p) for s in (0, 1) for p in ("weights", "batches")}) == 4
+
+
+def test_methods_share_weights_at_the_start():
+    one, two = (
+        models.build("mlp", stream(0, "weights"), shape=(1, 8, 8)) for _ in range(2)
+    )
+    assert torch.equal(one[1].weight, two[1].weight)
+
+
+def test_devices():
+    assert pick_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="unknown device 'gpu'"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        assert pick_device("auto") == "cpu"
+        with pytest.raises(ValueError, match="without a GPU"):
+            pick_device("cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(tmp_path):
+    recipe = dataclasses.replace(SMALL, epochs=2)
+    here, there = (
+        final(run(recipe, device=device, weights=tmp_path / device))[0]
+        for device in ("cpu", "cuda")
+    )
+    assert there["final_train_loss"] == pytest.approx(
+        here["final_train_loss"], rel=1e-3
+    )
+    assert there["top_eigenvalue"] == pytest.approx(here["top_eigenvalue"], rel=1e-2)
+
+
+@pytest.mark.slow
+def test_real_mnist_is_learnt(tmp_path, mnist_here, monkeypatch):
+    monkeypatch.setenv("WIDEMIN_DATA", mnist_here)
+    recipe = Recipe(
+        dataset="mnist",
+        model="m1",
+        train_size=10_000,
+        epochs=2,
+        batch_size=16,
+        tests=("linf 0.3",),
+    )
+    [row] = final(rows_of(recipe, tmp_path))
+    assert row["natural_accuracy"] > 0.95
+    assert row["pgd_margin_accuracy"] < 0.02

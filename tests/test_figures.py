@@ -1,0 +1,113 @@
+"""Every figure draws its table: what is in it is in the axes, seed by seed."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.test_claims import ascent, batches, decisive, defences, grid, sam
+from widemin import figures
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def ax():
+    _, ax = plt.subplots()
+    yield ax
+    ax.figure.canvas.draw()
+    plt.close(ax.figure)
+
+
+def points(ax):
+    parts = [c.get_offsets() for c in ax.collections if len(c.get_offsets())]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def test_every_run_is_a_point_over_the_ratio(ax):
+    table = grid(lambda b, r: min(0.9, 20 * r / b))
+    assert figures.accuracy_by_ratio(table, ax, "fgsm_accuracy") is ax
+    found = points(ax)
+    assert len(found) == 40
+    expected = 100 * np.minimum(0.9, 20 * found[:, 0])
+    np.testing.assert_allclose(found[:, 1], expected)
+    assert ax.get_xscale() == "log" and "%" in ax.get_ylabel()
+
+
+def every_way(table):
+    return table.assign(
+        fgsm_float64_accuracy=0.25, fgsm_rescaled_accuracy=0.1, pgd_accuracy=0.2
+    )
+
+
+def test_every_way_is_a_row_with_a_mark_per_run(ax):
+    figures.ways_of_attack(every_way(decisive(fgsm_accuracy=0.9)), ax)
+    found = points(ax)
+    assert len(found) == len(figures.WAYS) * 3
+    assert 90.0 in found[:, 0].round(6)
+    assert len(ax.get_yticklabels()) == len(figures.WAYS)
+
+
+def test_a_curve_is_a_line_per_run(ax):
+    rows = decisive()
+    curves = pd.concat(
+        [
+            rows.assign(measured="epoch", epoch=e, key=rows["seed"].astype(str))
+            for e in (1, 2, 3)
+        ]
+    )
+    figures.learning_curves(curves, ax, "natural_accuracy", "clean (%)")
+    assert len(ax.lines) == 3
+    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+
+
+def test_robust_accuracy_has_a_panel_per_set():
+    table = sam({0.1: 0.05})
+    figure, axes = plt.subplots(1, 4)
+    figures.robust_by_method(table, axes)
+    titles = [ax.get_title() for ax in axes]
+    assert titles == ["L∞ 1/255", "L∞ 2/255", "L2 16/255", "L2 32/255"]
+    assert len(points(axes[0])) == 2 * 3 * 4  # two columns, three seeds, four methods
+    plt.close(figure)
+
+
+def test_trade_off_eigenvalue_and_cost(ax):
+    figures.trade_off(sam({0.1: 0.05}), ax, "l2 16/255")
+    assert len(points(ax)) == 12
+    assert {text.get_text() for text in ax.texts} >= {"standard", "SAM 0.1"}
+
+
+def test_eigenvalues_are_one_point_a_network(ax):
+    table = sam({0.1: 0.05})
+    table = table.assign(key=table["method"] + table["seed"].astype(str))
+    figures.eigenvalue_by_method(table, ax)
+    assert len(points(ax)) == 9
+    assert ax.get_yscale() == "log"
+
+
+def test_ascent_draws_median_and_quartiles(ax):
+    table = ascent(0.05, 1.0).assign(
+        normalised_fosc_q25=0.01, normalised_fosc_q75=0.1, key="k"
+    )
+    figures.ascent(table, ax, "normalised_fosc", "FOSC")
+    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.05] * 11)
+    assert len(ax.collections) == 1
+
+
+def test_white_box_and_cost(ax):
+    figures.white_box(defences(0.02), ax)
+    assert len(points(ax)) == 2 * 3 * 5
+    figure, other = plt.subplots()
+    figures.robust_by_cost(defences(0.02), other)
+    assert len(points(other)) == 6
+    plt.close(figure)
+
+
+def test_undertrained_points_are_hollow(ax):
+    table = batches(natural_accuracy=lambda b: 0.9).assign(setting="LR")
+    table.loc[table["batch_size"] == 512, "train_accuracy"] = 0.5
+    figures.by_batch_size(table, ax, "natural_accuracy", "natural (%)")
+    hollow = [c for c in ax.collections if (c.get_facecolor() == 1).all()]
+    assert len(hollow) == 1 and len(hollow[0].get_offsets()) == 3
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), 90.01)

@@ -1,0 +1,245 @@
+"""Chapters keep the conventions; parameters are checked before anything runs."""
+
+import ast
+import json
+
+import pytest
+import yaml
+
+from widemin import notebooks, paths
+from widemin.notebooks import chapters, defaults, find, recipes, resolve, with_values
+
+CHAPTERS = chapters()
+PRESETS = notebooks.presets()
+
+
+def cells(chapter):
+    return json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"]
+
+
+def code(chapter):
+    return [cell for cell in cells(chapter) if cell["cell_type"] == "code"]
+
+
+def test_there_are_four_chapters():
+    assert CHAPTERS == [
+        "01_width_of_minima",
+        "02_sam_and_adversarial_training",
+        "03_dynamic_adversarial_training",
+        "04_sgd_hyperparameters",
+    ]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_sources_hold_no_outputs(chapter):
+    for cell in code(chapter):
+        assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_first_code_cell_holds_literals_each_with_its_meaning(chapter):
+    first = code(chapter)[0]
+    assert first["metadata"]["tags"] == ["parameters"]
+    source = "".join(first["source"])
+    body = ast.parse(source).body
+    assert all(isinstance(node, ast.Assign) for node in body)
+    assert len(defaults(chapter)) == len(body)
+    described = sum("#" in line for line in source.splitlines())
+    assert described >= len(body) * 0.6
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_other_cells_are_short(chapter):
+    for cell in code(chapter)[1:]:
+        lines = [line for line in "".join(cell["source"]).splitlines() if line]
+        limit = 20 if "recipes" in cell["metadata"].get("tags", []) else 12
+        assert len(lines) <= limit, "".join(cell["source"])
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_figure_has_a_question_and_an_alternative_text(chapter):
+    drawn = [
+        cell for cell in code(chapter) if "figures.panels" in "".join(cell["source"])
+    ]
+    assert drawn
+    for cell in drawn:
+        about = cell["metadata"]["mystnb"]
+        assert about["figure"]["caption"].startswith("**")
+        assert "?**" in about["figure"]["caption"]
+        assert about["image"]["alt"]
+
+
+def test_the_parameter_cells_are_the_smoke_preset():
+    smoke = yaml.safe_load((paths.PRESETS / "smoke.yml").read_text())
+    assert set(smoke) == set(CHAPTERS)
+    for chapter in CHAPTERS:
+        assert resolve(chapter, "smoke", {}) == defaults(chapter)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_preset_plans_valid_runs(preset, chapter):
+    values = resolve(chapter, preset, {})
+    planned = recipes(chapter, values)
+    assert len(planned) >= 3
+    assert values["preset"] == preset
+
+
+def test_a_preset_changes_how_much_never_what():
+    """Lists that say what is compared stay; the published edition only adds seeds."""
+    for chapter in CHAPTERS:
+        lab, site = (resolve(chapter, name, {}) for name in ("lab", "site"))
+        changed = {k for k in lab if lab[k] != site[k]}
+        assert changed <= {"seeds", "decisive_seeds", "preset"}
+
+
+def test_presets_stand_on_one_another():
+    assert set(PRESETS) >= {"smoke", "lab", "site", "paper"}
+    lab = resolve(CHAPTERS[0], "lab", {})
+    site = resolve(CHAPTERS[0], "site", {})
+    assert site["epochs"] == lab["epochs"] == 15
+    assert (lab["seeds"], site["seeds"]) == (1, 2)
+
+
+@pytest.mark.parametrize("text", ["02", "2", "02_sam_and_adversarial_training"])
+def test_a_chapter_has_three_names(text):
+    assert find(text) == ["02_sam_and_adversarial_training"]
+    assert find("all") == CHAPTERS
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: find("05"), "unknown chapter '05'"),
+        (lambda: find("01_width_of_minma"), "did you mean '01_width_of_minima'"),
+        (lambda: resolve(CHAPTERS[0], "lap", {}), "did you mean 'lab'"),
+        (lambda: resolve(CHAPTERS[0], "smoke", {"epoch": "3"}), "did you mean 'epochs"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "text", "message"),
+    [
+        ("01", "epochs", "2.5", "epochs must be a whole number, e.g. 3; got '2.5'"),
+        ("01", "seeds", "yes", "seeds must be a whole number, e.g. 3; got 'yes'"),
+        ("02", "rhos", "a", "rhos must be a list like .0.1, 0.2, 0.4.; got 'a'"),
+        ("02", "rhos", "[]", "rhos must be a list"),
+        ("02", "rhos", "[0.1, b]", "rhos must be a list"),
+        ("01", "epsilon", "big", "epsilon must be a number, e.g. 0.1 or 8/255"),
+        ("01", "compute", "3", "compute must be true or false"),
+        ("01", "decisive_cells", "[[1, 2, 3]]", "decisive_cells must be a list like"),
+        ("01", "batch_sizes", "16", "batch_sizes must be a list"),
+        ("01", "epochs", "[", "epochs must be a whole number"),
+    ],
+)
+def test_wrong_types_are_named(chapter, name, text, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(find(chapter)[0], "smoke", {name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("epsilon", "8/255", 8 / 255),
+        ("epsilon", "1", 1),
+        ("batch_sizes", "[8, 16]", [8, 16]),
+        ("learning_rates", "[1, 0.5]", [1, 0.5]),
+        ("decisive_cells", "[[8, 0.06]]", [[8, 0.06]]),
+        ("dataset", "mnist", "mnist"),
+        ("compute", "false", False),
+    ],
+)
+def test_texts_are_read_as_papermill_reads_them(name, text, value):
+    assert resolve(CHAPTERS[0], "smoke", {name: text})[name] == value
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name", "text", "message"),
+    [
+        ("01", "epsilon", "-0.1", "epsilon must be .* got -0.1"),
+        ("01", "epsilon", "1.5", "epsilon must be .* got 1.5"),
+        ("01", "epochs", "0", "epochs must be at least 1; got 0"),
+        ("01", "batch_sizes", "[5000]", "batch_size must be at most"),
+        ("01", "model", "m2", "unknown model"),
+        ("04", "dataset", "minst", "did you mean 'mnist'"),
+    ],
+)
+def test_values_out_of_range_are_named_before_anything_runs(
+    chapter, name, text, message
+):
+    [chapter] = find(chapter)
+    with pytest.raises(ValueError, match=message):
+        recipes(chapter, resolve(chapter, "smoke", {name: text}))
+
+
+def test_a_parameter_cell_takes_new_values_and_keeps_its_comments():
+    source = 'a = 1  # one, ε\nb = ["x", "y"]  # two\nc = True\n'
+    found = with_values(source, {"a": 0.5, "b": ["z"], "c": False})
+    assert found == 'a = 0.5  # one, ε\nb = ["z"]  # two\nc = False'
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_digest_sees_parameters_and_rows(chapter):
+    values = defaults(chapter)
+    stamp = notebooks.digest(chapter, values, ["a"])
+    assert stamp == notebooks.digest(chapter, values, ["a"])
+    assert stamp != notebooks.digest(chapter, values, ["b"])
+    assert stamp != notebooks.digest(chapter, values | {"seeds": 9}, ["a"])
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A chapter of three cells that fails as its parameter says."""
+    import nbformat
+
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                'how = "well"', metadata={"tags": ["parameters"]}
+            ),
+            nbformat.v4.new_code_cell(
+                "import os\n"
+                'if how == "raise":\n    raise ValueError("as asked")\n'
+                'if how == "die":\n    os._exit(9)\n'
+                "print(how)"
+            ),
+        ],
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "", "language": "python"}
+        },
+    )
+    nbformat.write(notebook, tmp_path / "09_toy.ipynb")
+    return tmp_path
+
+
+def test_an_executed_chapter_is_stamped(toy):
+    target = toy / "out" / "09_toy.ipynb"
+    notebooks.execute("09_toy", {"how": "nicely"}, target, "stamp")
+    assert notebooks.is_current(target, "stamp")
+    assert not notebooks.is_current(target, "other")
+    text = target.read_text()
+    assert 'how = \\"nicely\\"' in text and "nicely\\n" in text
+    assert "papermill" not in text
+    assert [path.name for path in target.parent.iterdir()] == ["09_toy.ipynb"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "reason"), [("raise", "ValueError: as asked"), ("die", "the kernel died")]
+)
+def test_a_chapter_that_fails_leaves_the_good_page_in_place(toy, how, reason):
+    target = toy / "out" / "09_toy.ipynb"
+    notebooks.execute("09_toy", {"how": "well"}, target, "stamp")
+    good = target.read_bytes()
+    with pytest.raises(notebooks.ChapterFailed, match=reason):
+        notebooks.execute("09_toy", {"how": how}, target, "later")
+    assert target.read_bytes() == good
+    failed = target.with_suffix(".failed.ipynb")
+    assert json.loads(failed.read_text())["metadata"]["widemin"]["status"] == "failed"
+    notebooks.execute("09_toy", {"how": "well"}, target, "again")
+    assert not failed.exists()

@@ -1,0 +1,188 @@
+"""A step is what its arguments say: descent, SAM, adversarial, dynamic."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from widemin import attacks, training
+from widemin.attacks import Linf, pgd
+from widemin.training import SGD, climbed, fit, train_step
+
+
+def copy_of(model):
+    import copy
+
+    return copy.deepcopy(model)
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.fixture
+def net(smooth):
+    """Without dropout, which draws from the global generator."""
+    smooth[4].p = 0.0
+    return smooth
+
+
+@pytest.mark.parametrize(("momentum", "decay"), [(0, 0), (0.9, 0), (0.9, 5e-4)])
+def test_sgd_is_torchs_bit_for_bit(net, grey, momentum, decay):
+    x, y = grey
+    peer = copy_of(net)
+    ours = SGD(net.parameters(), 0.1, momentum, decay)
+    theirs = torch.optim.SGD(
+        peer.parameters(), 0.1, momentum=momentum, weight_decay=decay
+    )
+    for _ in range(4):
+        train_step(net, ours, x, y)
+        train_step(peer, theirs, x, y)
+    assert torch.equal(weights(net), weights(peer))
+
+
+def test_rho_zero_is_sgd_bit_for_bit(net, grey):
+    x, y = grey
+    plain = copy_of(net)
+    train_step(net, SGD(net.parameters(), 0.1), x, y, rho=0.0)
+    optimizer = SGD(plain.parameters(), 0.1)
+    training.backward(plain, x, y)
+    optimizer.step()
+    assert torch.equal(weights(net), weights(plain))
+
+
+def test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly(net, grey):
+    training.backward(net, *grey)
+    before = weights(net)
+    gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
+    with climbed(net, 0.3):
+        moved = weights(net) - before
+    torch.testing.assert_close(moved, 0.3 * gradient / gradient.norm())
+    assert torch.equal(weights(net), before)
+
+
+def test_sam_on_a_quadratic_has_its_closed_form():
+    """For loss a w^2 / 2 SAM's gradient at w > 0 is a (w + rho)."""
+
+    class Quadratic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([2.0]))
+
+        def forward(self, x):
+            return self.w
+
+    model = Quadratic()
+    loss = 3 * model.w.square().sum() / 2
+    loss.backward()
+    with climbed(model, 0.5):
+        torch.testing.assert_close(3 * model.w.detach(), torch.tensor([7.5]))
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_what_sams_second_pass_does_to_batch_norm_is_a_choice(net, grey, moves):
+    x, y = grey
+    once, twice = copy_of(net), copy_of(net)
+    once(x)
+    statistics = once[1].running_mean
+    optimizer = SGD(twice.parameters(), 0.1)
+    train_step(twice, optimizer, x, y, rho=0.5, second_pass_statistics=moves)
+    same = torch.equal(twice[1].running_mean, statistics)
+    assert same != moves
+    assert int(twice[1].num_batches_tracked) == (2 if moves else 1)
+    assert twice[1].momentum == once[1].momentum
+
+
+def test_adversarial_training_is_a_step_on_the_attacked_images(net, grey):
+    x, y = grey
+    plain = copy_of(net)
+    attack = partial(pgd, ball=Linf(0.1), steps=3, step_size=0.05)
+    train_step(net, SGD(net.parameters(), 0.1), x, y, perturb=attack)
+    moved = attack(plain, x, y)
+    train_step(plain, SGD(plain.parameters(), 0.1), moved, y)
+    assert torch.equal(weights(net), weights(plain))
+
+
+def test_dynamic_training_at_threshold_zero_is_standard_bit_for_bit(net, grey):
+    x, y = grey
+    other = copy_of(net)
+    attack = partial(pgd, ball=Linf(0.1), steps=3, step_size=0.02)
+    record = []
+    dynamic = partial(attack, fosc_below=0.0, record=record)
+    train_step(net, SGD(net.parameters(), 0.1), x, y, perturb=dynamic)
+    train_step(other, SGD(other.parameters(), 0.1), x, y, perturb=attack)
+    assert all(len(step["images"]) == len(x) for step in record)
+    assert torch.equal(weights(net), weights(other))
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [
+        ("constant", {0.0: 1, 0.99: 1}),
+        ("drop-75-90", {0.0: 1, 0.74: 1, 0.75: 0.1, 0.9: 0.01}),
+        ("drop-40-80", {0.39: 1, 0.4: 0.1, 0.8: 0.01}),
+        ("drop-50-83", {0.49: 1, 0.5: 0.1, 0.84: 0.01}),
+        ("halve-20", {0.0: 1, 0.05: 0.5, 0.1: 0.25, 0.5: 0.5**10}),
+        ("trapezoid", {0.0: 0, 0.1: 0.5, 0.2: 1, 0.5: 1, 0.75: 0.5}),
+    ],
+)
+def test_schedules_are_the_papers(name, points):
+    for t, factor in points.items():
+        assert training.SCHEDULES[name](t) == pytest.approx(factor)
+    assert len(training.SCHEDULES) == 6
+
+
+def separable(generator):
+    x = torch.rand(40, 1, 2, 2, generator=generator)
+    return x, (x.flatten(1).sum(1) > 2).long()
+
+
+@pytest.mark.parametrize("method", ["standard", "sam", "adversarial", "dynamic"])
+def test_every_method_learns_forty_separable_points(generator, method):
+    x, y = separable(generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    attack = partial(pgd, ball=Linf(0.01), steps=3, step_size=0.005)
+    if method == "dynamic":
+        attack = partial(attack, fosc_below=0.01)
+    perturb = attack if method in ("adversarial", "dynamic") else attacks.clean
+    losses = [
+        loss
+        for _, loss in fit(
+            model,
+            SGD(model.parameters(), 1.0),
+            x,
+            y,
+            epochs=150,
+            batch_size=10,
+            generator=generator,
+            perturb_at=lambda t: perturb,
+            rho=0.05 if method == "sam" else 0.0,
+        )
+    ]
+    assert len(losses) == 150
+    assert losses[-1] < losses[0] / 2
+    assert (model(x).argmax(1) == y).double().mean() >= 0.95
+
+
+def test_fit_sees_every_image_once_an_epoch_and_reports_the_mean_loss(generator):
+    x, y = separable(generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    seen = []
+
+    def look(x):
+        seen.append(x)
+        return x
+
+    frozen = SGD(model.parameters(), 0.0)
+    options = {"epochs": 1, "batch_size": 16, "generator": generator}
+    [(epoch, loss)] = fit(model, frozen, x, y, augment=look, **options)
+    assert epoch == 1
+    assert [len(part) for part in seen] == [16, 16, 8]
+    rows = sorted(map(tuple, torch.cat(seen).flatten(1).tolist()))
+    assert rows == sorted(map(tuple, x.flatten(1).tolist()))
+    assert loss == pytest.approx(F.cross_entropy(model(x), y).item(), rel=1e-5)
