@@ -143,8 +143,9 @@ def run(
     show_default=True,
     help="What ran here, or the published tables.",
 )
+@click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
 @_guarded
-def book(edition: str) -> None:
+def book(edition: str, readme: bool) -> None:
     r"""Render the book: what ran on this machine, or the published edition.
 
     \b
@@ -152,7 +153,7 @@ def book(edition: str) -> None:
       widemin book                  _build/book/html from the chapters that ran here
       widemin book --edition site   _build/site/html from the tables in book/results
     """
-    from widemin import notebooks, paths
+    from widemin import notebooks, pages, paths
 
     fixed = {"compute": False, "results_dir": "published"}
     values = {
@@ -161,6 +162,8 @@ def book(edition: str) -> None:
         if edition == "site"
     }
     _draw(edition, values, paths.PUBLISHED)
+    if readme:
+        pages.write_readme(edition)
 
 
 def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:

@@ -128,6 +128,41 @@ def table(verdicts: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+# Between these two lines README.md holds the verdicts of the published edition.
+_OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
+
+
+def readme_verdicts(edition: str) -> str:
+    """Return the verdicts of an edition that has run, as README.md shows them."""
+    lines = ["| | claim | outcome | ours |", "|---|---|---|---|"]
+    pages = [executed(edition, chapter) for chapter in notebooks.chapters()]
+    found = [v for page in pages if page.exists() for v in _verdicts(page)]
+    order = list(claims.criteria())
+    for v in sorted(found, key=lambda v: order.index(v["claim"])):
+        statement = claims.plain(claims.criteria()[v["claim"]].statement)
+        cells = [v["claim"], statement, v["outcome"], v["ours"]]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def write_readme(edition: str) -> None:
+    """Write an edition's verdicts and its figure of one attack for README.md."""
+    path = paths.ROOT / "README.md"
+    before, rest = path.read_text().split(_OPEN)
+    after = rest.split(_CLOSE)[1]
+    table = readme_verdicts(edition)
+    path.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
+    page = executed(edition, notebooks.chapters()[0])
+    for cell in json.loads(page.read_text())["cells"]:
+        about = cell["metadata"].get("mystnb", {}).get("figure", {})
+        if about.get("name") != "fig-ways":
+            continue
+        [drawn] = [o for o in cell["outputs"] if "image/svg+xml" in o.get("data", {})]
+        target = paths.BOOK / "images" / "one_attack.svg"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text("".join(drawn["data"]["image/svg+xml"]))
+
+
 def _build(home: Path) -> None:
     """Run jupyter-book beside the pages, then move the new ones into place."""
     work = home / "work"

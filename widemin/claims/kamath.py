@@ -150,7 +150,7 @@ def H8(other: pd.DataFrame) -> Verdict:
     return judge(
         "H8",
         rows,
-        bool(min(fgsm, pgd, curvature) >= wanted),
+        all(value >= wanted for value in (fgsm, pgd, curvature)),
         paper="all three rise (figures only)",
         ours=f"Spearman with the batch size {fgsm:.2f} (FGSM), {pgd:.2f} (PGD), "
         f"{curvature:.2f} (eigenvalue)",

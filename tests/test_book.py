@@ -1,0 +1,170 @@
+"""The book as a reader gets it: no warnings, whole, and readable offline."""
+
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from widemin import notebooks, pages, paths
+
+WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.slow
+
+
+def widemin(*arguments, cache):
+    command = [shutil.which("widemin") or str(WIDEMIN), *arguments]
+    environment = os.environ | {"WIDEMIN_CACHE": str(cache)}
+    return subprocess.run(
+        command, cwd=paths.ROOT, capture_output=True, text=True, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The cache of `make book` where there is one, so that nothing is trained twice."""
+    return os.environ.get("WIDEMIN_BOOK_CACHE") or tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def book(cache):
+    done = widemin("run", "all", "--preset", "smoke", cache=cache)
+    assert done.returncode == 0, done.stderr
+    return paths.BUILD / "book" / "html"
+
+
+@pytest.fixture(scope="module")
+def site(cache):
+    done = widemin("book", "--edition", "site", cache=cache)
+    assert done.returncode == 0, done.stderr
+    return paths.BUILD / "site" / "html"
+
+
+class Page(HTMLParser):
+    """What a page links to, its anchors, and its images without words."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.mute = [], set(), []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.anchors |= {found[k] for k in ("id", "name") if found.get(k)}
+        for key in ("href", "src"):
+            if found.get(key):
+                self.links.append(found[key])
+        if tag == "img" and not found.get("alt"):
+            self.mute.append(found.get("src"))
+
+
+def test_four_chapters_have_figures_and_verdict_boxes(book):
+    for chapter in notebooks.chapters():
+        text = (book / "chapters" / f"{chapter}.html").read_text()
+        assert len(re.findall(r"<figure", text)) >= 2, chapter
+        assert len(re.findall(r'class="[^"]*verdict[^"]*admonition', text)) >= 2, (
+            chapter
+        )
+        assert "Preset <strong>smoke</strong>" in text
+        assert "Traceback" not in text
+
+
+def test_every_verdict_of_smoke_is_undecided(book):
+    for chapter in notebooks.chapters():
+        for verdict in pages._verdicts(pages.executed("book", chapter)):
+            assert verdict["outcome"] == "not decidable at this scale", verdict
+
+
+def test_a_second_call_trains_and_draws_nothing(book, cache):
+    before = (book / "index.html").stat().st_mtime_ns
+    done = widemin("run", "all", "--preset", "smoke", cache=cache)
+    assert "0 to compute" in done.stderr
+    assert "Drawing" not in done.stderr and "Unchanged" in done.stderr
+    assert (book / "index.html").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_every_internal_link_resolves_and_every_image_has_words(edition, request):
+    html = request.getfixturevalue(edition)
+    parsed = {path: Page(path) for path in html.rglob("*.html")}
+    broken = []
+    for path, page in parsed.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or link.startswith("//"):
+                continue
+            target = path if not parts.path else (path.parent / unquote(parts.path))
+            target = target.resolve()
+            if not target.exists():
+                broken.append((path.name, link))
+            elif parts.fragment and target in parsed:
+                if parts.fragment not in parsed[target].anchors:
+                    broken.append((path.name, link))
+        assert not page.mute, (path.name, page.mute)
+    assert not broken
+
+
+def test_each_page_says_which_edition_it_is(book, site):
+    for html, words in ((book, "Computed on this machine"), (site, "Published editi")):
+        for path in (html / "index.html", html / "intro.html", html / "verdicts.html"):
+            if "http-equiv" not in path.read_text()[:400]:
+                assert words in path.read_text(), path
+
+
+def test_the_verdicts_page_lists_every_claim(site):
+    text = (site / "verdicts.html").read_text()
+    for name in ("W1", "W13", "S12", "D14", "H16"):
+        assert f">{name}</" in text
+
+
+def test_the_readme_shows_the_published_verdicts(site):
+    readme = (paths.ROOT / "README.md").read_text()
+    assert pages.readme_verdicts("site") in readme
+    assert "not yet run" not in pages.readme_verdicts("site")
+
+
+def test_pages_and_site_are_small(site):
+    for path in site.rglob("*.html"):
+        assert path.stat().st_size < 1.5e6, path
+    assert sum(p.stat().st_size for p in site.rglob("*") if p.is_file()) < 30e6
+
+
+def test_plain_papermill_runs_a_chapter(tmp_path, cache):
+    papermill = shutil.which("papermill") or str(WIDEMIN.with_name("papermill"))
+    source = paths.NOTEBOOKS / "01_width_of_minima.ipynb"
+    command = [papermill, str(source), str(tmp_path / "out.ipynb"), "-p", "epochs", "1"]
+    environment = os.environ | {"WIDEMIN_CACHE": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "epochs = 1" in (tmp_path / "out.ipynb").read_text()
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_without_a_network(book, width):
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
+    flags += ["--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, offline=True
+        )
+        for chapter in notebooks.chapters():
+            page = context.new_page()
+            failed: list[str] = []
+            page.on("requestfailed", lambda r, failed=failed: failed.append(r.url))
+            page.goto((book / "chapters" / f"{chapter}.html").as_uri())
+            page.wait_for_function("window.MathJax && MathJax.startup.promise")
+            page.evaluate("MathJax.startup.promise")
+            assert page.locator("mjx-container").count() > 0, chapter
+            assert not failed
+            scroll = page.evaluate("document.documentElement.scrollWidth")
+            assert scroll <= width, chapter
+            page.close()
+        browser.close()

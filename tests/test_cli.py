@@ -1,0 +1,197 @@
+"""The command answers bad input with one line and status 2, and nothing is lost."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import widemin
+from widemin import paths, results
+from widemin.cli import main
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Call the command with results and pages in folders of the test's own."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+
+    def call(*arguments):
+        return CliRunner().invoke(main, [str(a) for a in arguments])
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "05"], "unknown chapter '05'"),
+        (
+            ["run", "01", "--preset", "lap"],
+            "unknown preset 'lap' (did you mean 'lab'?)",
+        ),
+        (
+            ["run", "01", "-p", "epoch", "3"],
+            "(did you mean 'epochs'?); known: dataset,",
+        ),
+        (["run", "01", "-p", "epochs", "2.5"], "epochs must be a whole number, e.g. 3"),
+        (["run", "01", "-p", "seeds", "yes"], "seeds must be a whole number"),
+        (["run", "02", "-p", "rhos", "a"], "rhos must be a list like [0.1, 0.2, 0.4]"),
+        (["run", "01", "-p", "epsilon", "-1"], "epsilon must be finite, at least 0"),
+        (["run", "01", "-p", "epochs", "0"], "epochs must be at least 1; got 0"),
+        (["run", "01", "-p", "model", "m2"], "unknown model 'm2'"),
+        (["run", "01", "-p", "dataset", "x"], "unknown dataset 'x'"),
+        (["run", "01", "-p", "batch_sizes", "[9999]"], "batch_size must be at most"),
+        (["run", "01", "--device", "gpu"], "unknown device 'gpu'"),
+        (["run", "01", "--workers", "-1"], "workers must be at least 0; got -1"),
+        (["run", "all", "-p", "epoch", "3"], "did you mean 'epochs'?"),
+        (["data", "minst"], "unknown dataset 'minst' (did you mean 'mnist'?)"),
+        (["status", "--preset", "lap"], "unknown preset 'lap'"),
+        (["publish", "07"], "unknown chapter '07'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(call, tmp_path, arguments, message):
+    if arguments[0] == "run":
+        arguments = [*arguments, "--results", tmp_path / "rows"]
+    found = call(*arguments)
+    assert found.exit_code == 2
+    assert message in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "rows").exists() and not (tmp_path / "build").exists()
+
+
+def test_cuda_without_a_gpu(call):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = call("run", "01", "--device", "cuda")
+    assert found.exit_code == 2 and "without a GPU" in found.stderr
+
+
+def test_a_folder_that_cannot_be_written(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    found = call("run", "01", "--results", tmp_path / "file" / "rows")
+    assert found.exit_code == 2
+    assert "results must be a folder that can be written" in found.stderr
+
+
+def test_missing_data_while_offline(call, tmp_path, monkeypatch):
+    import urllib.error
+    import urllib.request
+
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setenv("WIDEMIN_DATA", str(tmp_path / "data"))
+    found = call("run", "03", "--preset", "lab", "--results", tmp_path / "rows")
+    # Published rows need no data; with other sizes some runs must be missing.
+    if found.exit_code == 0:
+        found = call("run", "03", "--preset", "lab", "-p", "train_size", "333")
+    assert found.exit_code == 2
+    for part in (str(tmp_path / "data"), "WIDEMIN_DATA", "--preset smoke"):
+        assert part in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_help_everywhere_has_examples():
+    commands = [[], *([name] for name in main.commands)]
+    for command in commands:
+        found = CliRunner().invoke(main, [*command, "--help"])
+        assert found.exit_code == 0
+        assert "Example" in found.output
+
+
+def test_version():
+    assert widemin.__version__ in CliRunner().invoke(main, ["--version"]).output
+
+
+SMALL = ["-p", "epochs", "1", "-p", "decisive_epochs", "1", "-p", "batch_sizes"]
+SMALL += ["[64]", "-p", "learning_rates", "[0.1, 0.5]", "-p", "test_size", "20"]
+SMALL += ["-p", "hessian_size", "20", "--rows-only", "--workers", "1"]
+
+
+def test_rows_are_computed_once(call, tmp_path):
+    first = call("run", "01", *SMALL, "--results", tmp_path)
+    assert first.exit_code == 0, first.stderr
+    assert "3 runs planned, 3 to compute (cpu)" in first.stderr
+    again = call("run", "01", *SMALL, "--results", tmp_path)
+    assert "3 runs planned, 0 to compute" in again.stderr
+    files = list((tmp_path / "runs").glob("*.json"))
+    assert len(files) == 3
+    rows = json.loads(files[0].read_text())["rows"]
+    assert rows[-1]["source"] == results.source()
+    more = call("run", "01", *SMALL, "-p", "seeds", "2", "--results", tmp_path)
+    assert "5 runs planned, 2 to compute" in more.stderr
+
+
+def test_status_counts(call, tmp_path):
+    found = call("status", "--preset", "smoke", "--results", tmp_path)
+    assert found.exit_code == 0
+    lines = found.output.splitlines()
+    assert len(lines) == 5
+    assert lines[1].split() == ["01_width_of_minima", "smoke", "11", "0"]
+
+
+def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch):
+    call("run", "01", *SMALL, "--results", tmp_path)
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr("widemin.notebooks.resolve", _resolve_small)
+    found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
+    assert "3 of 3 runs" in found.output
+    assert len(results.published()) == 3
+
+
+def _resolve_small(chapter, preset, overrides):
+    import yaml
+
+    from widemin.notebooks import defaults
+
+    given = dict(zip(SMALL[1::3], SMALL[2::3], strict=False))
+    small = {k: yaml.safe_load(v) for k, v in given.items() if k in defaults(chapter)}
+    return defaults(chapter) | small
+
+
+LEAN = """
+import sys
+ALLOWED = {"torch", "torchvision", "numpy", "pandas", "scipy", "yaml", "click"}
+ALLOWED |= {"safetensors"}
+HEAVY = {"papermill", "nbformat", "nbclient", "matplotlib", "seaborn", "sklearn",
+         "platformdirs", "jupyter_book", "IPython", "pyhessian", "distributed"}
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise ImportError("refused: " + name)
+
+sys.meta_path.insert(0, Refuse())
+import widemin, widemin.experiments, widemin.results, widemin.cli, widemin.notebooks
+assert "torchvision" not in sys.modules and "papermill" not in sys.modules
+from widemin.cli import main
+main(["status", "--preset", "lab"], standalone_mode=False)
+"""
+
+
+def test_planning_needs_no_notebook_plotting_or_cache_library(tmp_path):
+    environment = os.environ | {"WIDEMIN_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "01_width_of_minima" in done.stdout
+
+
+def test_importing_the_package_is_free():
+    code = "import sys, widemin; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "widemin", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout == CliRunner().invoke(main, ["--version"]).output

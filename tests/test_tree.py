@@ -1,0 +1,158 @@
+"""The tree keeps its promises: layers, lock, environment, sizes, one truth each."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from widemin import paths
+
+ROOT = paths.ROOT
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# What conda calls by another name.
+CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+# From the bottom row up; a module imports only from lower rows (or, for a package,
+# from its own). Those marked import no torch either.
+ROWS = [
+    {"paths", "__init__"},
+    {"data", "attacks", "statistics"},
+    {"models", "training", "evaluation", "hessian"},
+    {"experiments", "results", "claims"},
+    {"figures"},
+    {"notebooks"},
+    {"pages"},
+    {"cli"},
+    {"__main__"},
+]
+NO_TORCH = {"claims", "figures", "statistics", "paths"}
+
+
+def modules():
+    for path in sorted((ROOT / "widemin").rglob("*.py")):
+        name = path.relative_to(ROOT / "widemin").with_suffix("").parts[0]
+        yield name, path
+
+
+def imports(path, everywhere):
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if everywhere else tree.body
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "widemin":
+                yield from (f"widemin.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda v: str(v)[-24:])
+def test_modules_import_only_what_lies_below(name, path):
+    row = next(index for index, names in enumerate(ROWS) if name in names)
+    below = set().union(*ROWS[:row])
+    for imported in imports(path, everywhere=True):
+        parts = imported.split(".")
+        if parts[0] == "widemin" and len(parts) > 1:
+            assert parts[1] in below | {name}, imported
+        if name in NO_TORCH:
+            assert parts[0] != "torch", path
+
+
+def required(*groups):
+    lines = list(PROJECT["project"]["dependencies"])
+    for group in groups:
+        lines += PROJECT["dependency-groups"][group]
+    found = map(Requirement, lines)
+    return {canonicalize_name(r.name): r.specifier for r in found}
+
+
+def test_environment_yml_is_in_step():
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    [pip] = [item["pip"] for item in content if isinstance(item, dict)]
+    lines = [item for item in content if isinstance(item, str)] + pip
+    there = {}
+    for line in lines:
+        if line in ("pip", "-e ."):
+            continue
+        name, _, specifier = line.partition(" ")
+        there[canonicalize_name(CONDA.get(name, name))] = specifier
+    assert there.pop("python") == PROJECT["project"]["requires-python"]
+    wanted = {name: str(spec) for name, spec in required("book").items()}
+    assert set(there) == set(wanted)
+    for name, specifier in wanted.items():
+        assert sorted(there[name].split(",")) == sorted(specifier.split(",")), name
+
+
+def locked():
+    text = (ROOT / "requirements.lock").read_text()
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def test_the_lock_holds_every_group_pinned_and_hashed_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in text and "index-url" not in text
+    pins = locked()
+    for name, specifier in required("book", "dev", "cluster", "attacks").items():
+        assert specifier.contains(pins[name]), name
+    blocks = re.split(r"\n(?=[A-Za-z0-9])", text.strip())
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_this_environment_is_the_locks():
+    from importlib.metadata import version
+
+    for name in ("torch", "click", "jupyter-book", "papermill", "pandas"):
+        if version(name).split("+")[0] != locked()[name]:
+            pytest.skip(f"another environment: {name} {version(name)}")
+
+
+def tracked():
+    try:
+        done = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.decode().split("\0") if name]
+
+
+def test_no_large_file_is_tracked():
+    for path in tracked():
+        if path.exists():
+            assert path.stat().st_size <= 2**20, path
+
+
+def test_the_top_level_is_what_the_house_says():
+    allowed = {"book", "notebooks", "widemin", "tests", "environment.yml"}
+    allowed |= {"_config.yml", "README.md", "pyproject.toml", "requirements.lock"}
+    allowed |= {"Makefile", "LICENSE", "CITATION.cff", "CHANGELOG.md"}
+    allowed |= {"CONTRIBUTING.md"}
+    top = {path.relative_to(ROOT).parts[0] for path in tracked()}
+    assert {name for name in top if not name.startswith(".")} <= allowed
+
+
+def test_versions_agree():
+    import widemin
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == widemin.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {widemin.__version__}" in changelog
+
+
+def test_the_readme_and_ci_name_the_same_commands():
+    readme = (ROOT / "README.md").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    for command in ("make book", "make test"):
+        assert command in readme and command in ci
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("book", "site", "test", "bench", "lock", "clean"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert sys.version_info >= (3, 11)
