@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+import psutil
 import pytest
 
 from widemin import paths, results
@@ -135,31 +136,43 @@ def test_a_table_survives_csv(tmp_path):
 
 
 SWEEP = """
-import sys, time
+import os, sys, time
 from pathlib import Path
-from tests.test_results import FAKES, square
+from tests.test_results import FAKES, slow
 from widemin.results import collect
 
-def slow(fake):
-    time.sleep(0.3)
-    return square(fake)
-
-collect(FAKES, slow, Path(sys.argv[1]), workers=1)
+if __name__ == "__main__":
+    collect(FAKES, slow, Path(sys.argv[1]), workers=int(sys.argv[2]))
 """
 
 
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+def slow(fake):
+    time.sleep(0.1 if fake.number < 2 else 120)
+    return square(fake)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_sweep_goes_on_where_it_was_and_leaves_no_process(tmp_path, workers):
     script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
     environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
-    sweep = subprocess.Popen([sys.executable, script, tmp_path], env=environment)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "runs").glob("*.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    sweep.kill()
-    sweep.wait()
-    before = len(list((tmp_path / "runs").glob("*.json")))
-    assert 0 < before < 5
+    command = [sys.executable, script, tmp_path, str(workers)]
+    sweep = subprocess.Popen(command, env=environment)
+    try:
+        _wait(lambda: len(list((tmp_path / "runs").glob("*.json"))) == 2)
+        children = psutil.Process(sweep.pid).children(recursive=True)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    assert len(children) >= (workers if workers > 1 else 0)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
     table = collect(FAKES, square, tmp_path, workers=1)
     assert table["square"].tolist() == [0, 1, 4, 9, 16]
+
+
+def _wait(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -14,6 +14,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -231,7 +232,7 @@ def _outcomes(
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_single_threaded
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
         waiting: dict[Future[Rows], Keyed] = {
@@ -257,12 +258,21 @@ def cores() -> int:
     )
 
 
-def _single_threaded() -> None:
-    """Set up a worker: one thread, since two workers share two cores; no Ctrl-C."""
+def _start_worker() -> None:
+    """Set up a worker: one thread, deaf to Ctrl-C, and gone when its parent is."""
     import torch
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    # Else a worker whose parent was killed would wait for work for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str:
