@@ -131,7 +131,7 @@ def test_a_table_survives_csv(tmp_path):
     table = results.table_of([Fake(1)], tmp_path)
     results.to_csv(table, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == (
-        "key,number,tests,value\nfake1,1,linf 0.1 ; l2 1,0.333333\n"
+        "key,number,seed,tests,value\nfake1,1,0,linf 0.1 ; l2 1,0.333333\n"
     )
 
 

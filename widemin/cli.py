@@ -191,8 +191,11 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
                     future.result()
                 except notebooks.ChapterFailed as failure:
                     failures.append(str(failure))
-    front, fresh = pages.render(edition)
-    click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
+    try:
+        front, fresh = pages.render(edition)
+        click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
+    except pages.BuildFailed as failure:
+        failures.append(str(failure))
     if failures:
         raise notebooks.ChapterFailed("\n".join(failures))
 

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,8 @@ def _stub(chapter: str) -> str:
     """Return the page of a chapter that has not run here: its opening, and how to."""
     notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
     opening = "".join(notebook["cells"][0]["source"])
+    # Its sections are not there to be linked to.
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", opening)
     return (
         f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
         f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"

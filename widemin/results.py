@@ -19,10 +19,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import click
 import pandas as pd
@@ -34,7 +35,9 @@ Rows = list[dict[str, Any]]
 
 
 class Keyed(Protocol):
-    """A recipe, as far as this module needs to know it."""
+    """A recipe, as far as this module needs to know it: a dataclass with a key."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def key(self) -> str:
@@ -152,11 +155,17 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     The column `planned` of the table's attrs counts the recipes, `done` those that
     have rows. Rows computed here go before published ones.
     """
-    keys = list(dict.fromkeys(recipe.key for recipe in recipes))
-    found = published() | finished(folder, keys)
-    rows = [{"key": key} | row for key in keys for row in found.get(key, [])]
+    unique = {recipe.key: recipe for recipe in recipes}
+    found = published() | finished(folder, unique)
+    # The recipe's own fields first: CSV cannot tell an empty text from nothing.
+    rows = [
+        {"key": key} | asdict(recipe) | row
+        for key, recipe in unique.items()
+        for row in found.get(key, [])
+    ]
     table = pd.DataFrame(rows)
-    table.attrs = {"planned": len(keys), "done": sum(key in found for key in keys)}
+    done = sum(key in found for key in unique)
+    table.attrs = {"planned": len(unique), "done": done}
     return table
 
 

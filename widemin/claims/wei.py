@@ -10,12 +10,9 @@ import pandas as pd
 from widemin.claims import Verdict, absent, criteria, final, judge, paper_table, percent
 
 
-def _by_method(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return values of a column, methods down (rho, attack), test sets across."""
-    rows = final(table)
-    return rows.pivot_table(
-        index=["method", "rho", "attack"], columns="test", values=column, sort=False
-    )
+def _has(rows: pd.DataFrame, *methods: str) -> bool:
+    """Return whether there are networks of each of these methods."""
+    return not rows.empty and set(methods) <= set(rows["method"])
 
 
 def _gains(table: pd.DataFrame, column: str) -> list[tuple[float, str, float, float]]:
@@ -42,9 +39,9 @@ def _printed_gain(rho: float) -> float:
 
 def S2(table: pd.DataFrame) -> Verdict:
     """SAM raises every robust column, by more than two standard errors."""
-    gains = _gains(table, "pgd_accuracy") if not final(table).empty else []
-    if not gains:
+    if not _has(final(table), "standard", "sam"):
         return absent("S2")
+    gains = _gains(table, "pgd_accuracy")
     errors = criteria()["S2"].thresholds["errors"]
     passed = all(gain > errors * error for _, _, gain, error in gains)
     raised = sum(gain > 0 for _, _, gain, _ in gains)
@@ -66,9 +63,9 @@ def S2(table: pd.DataFrame) -> Verdict:
 
 def S3(table: pd.DataFrame) -> Verdict:
     """More rho, more robustness, in every column."""
-    gains = _gains(table, "pgd_accuracy") if not final(table).empty else []
-    if not gains:
+    if not _has(final(table), "standard", "sam"):
         return absent("S3")
+    gains = _gains(table, "pgd_accuracy")
 
     def rising(column: str) -> int:
         frame = pd.DataFrame(_gains(table, column), columns=["rho", "test", "g", "e"])
@@ -91,7 +88,7 @@ def S3(table: pd.DataFrame) -> Verdict:
 def S5(table: pd.DataFrame) -> Verdict:
     """Adversarial training lowers natural accuracy."""
     rows = final(table)
-    if rows.empty or "adversarial" not in set(rows["method"]):
+    if not _has(rows, "standard", "adversarial"):
         return absent("S5")
     natural = rows.groupby(["method", "attack"])["natural_accuracy"].mean()
     base = float(natural["standard"].iloc[0])
@@ -112,7 +109,7 @@ def S5(table: pd.DataFrame) -> Verdict:
 def S6(table: pd.DataFrame) -> Verdict:
     """The weakest adversarial training beats the strongest SAM in every column."""
     rows = final(table)
-    if rows.empty or "adversarial" not in set(rows["method"]):
+    if not _has(rows, "sam", "adversarial"):
         return absent("S6")
 
     def ahead(column: str) -> pd.Series[Any]:
@@ -135,7 +132,7 @@ def S6(table: pd.DataFrame) -> Verdict:
 def S7(table: pd.DataFrame) -> Verdict:
     """SAM costs two gradients a step, adversarial training with ten steps eleven."""
     rows = final(table)
-    if rows.empty:
+    if not _has(rows, "standard", "sam"):
         return absent("S7")
     limits = criteria()["S7"].thresholds
     each = (rows["gradients"] / rows["epochs"]).groupby(rows["method"]).mean()
