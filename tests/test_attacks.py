@@ -97,6 +97,23 @@ def test_fosc_is_the_maximum_over_the_corners(generator):
     torch.testing.assert_close(found[0], gains.max(), atol=1e-13, rtol=0)
 
 
+def test_fosc_in_the_box_is_the_maximum_over_its_corners(generator):
+    """Where clipping pins pixels, by brute force over ball and range, in float64."""
+    x = torch.tensor([0.0, 1.0, 0.5, 0.1, 0.95, 0.0]).double().view(1, 1, 2, 3)
+    gradient = torch.randn(1, 1, 2, 3, generator=generator).double()
+    low, high = (x - 0.2).clamp_min(0).flatten(), (x + 0.2).clamp_max(1).flatten()
+    corners = torch.cartesian_prod(
+        *[torch.stack(p) for p in zip(low, high, strict=True)]
+    )
+    reached = x + 0.5 * (high.view_as(x) - x)
+    gains = (corners - reached.flatten()) @ gradient.flatten()
+    gap, reach = attacks.fosc_box(Linf(0.2), gradient, x, reached)
+    torch.testing.assert_close(gap[0], gains.max(), atol=1e-13, rtol=0)
+    from_x = (corners - x.flatten()) @ gradient.flatten()
+    torch.testing.assert_close(reach[0], from_x.max(), atol=1e-13, rtol=0)
+    assert gap <= fosc(Linf(0.2), gradient, reached - x)
+
+
 def test_fosc_does_not_depend_on_the_batch(smooth, grey):
     x, y = grey
     ball = Linf(0.1)

@@ -224,6 +224,7 @@ def ascent(median, spread):
             row(measured="step", method="adversarial", step=step)
             | {
                 "normalised_fosc_q50": median,
+                "normalised_fosc_box_q50": median / 2,
                 "loss_q25": 0.1,
                 "loss_q75": 0.1 + spread,
                 "fosc_q25": 0.01,

@@ -277,6 +277,46 @@ def fosc(ball: Ball, gradient: Tensor, delta: Tensor) -> Tensor:
     return ball.support(gradient) - (delta * gradient).flatten(1).sum(1)
 
 
+def fosc_box(
+    ball: Linf, gradient: Tensor, x: Tensor, x_adv: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return FOSC of the problem that clipped PGD solves, and its value at x.
+
+    The set is the ball and the pixel range [0, 1] together, so that a pixel which
+    clipping pins is no way up: the exact maximiser of a linear loss has 0, while
+    `fosc` does not reach 0 there.
+
+    Args:
+        ball: The perturbations allowed.
+        gradient: Gradient of each image's own loss at x_adv, shape of x.
+        x: Clean images in [0, 1], shape (batch, channels, height, width).
+        x_adv: Images reached, inside ball and range, shape of x.
+
+    Returns:
+        The gap at x_adv and, by which it can be normalised, the largest first-order
+        gain from x along the same gradient; each of shape (batch,).
+
+    >>> white = torch.ones(1, 1, 1, 1)
+    >>> gap, _ = fosc_box(Linf(0.1), torch.ones(1, 1, 1, 1), white, white)
+    >>> gap.item(), fosc(Linf(0.1), torch.ones(1, 1, 1, 1), white - white).item() > 0
+    (0.0, True)
+    """
+    low, high = (x - ball.epsilon).clamp_min(0), (x + ball.epsilon).clamp_max(1)
+
+    def gain(start: Tensor) -> Tensor:
+        best = torch.maximum(gradient * (high - start), gradient * (low - start))
+        return best.flatten(1).sum(1)
+
+    return gain(x_adv), gain(x)
+
+
+def _gaps(ball: Ball, gradient: Tensor, x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
+    gaps = {"fosc": fosc(ball, gradient, x_adv - x), "reach": ball.support(gradient)}
+    if isinstance(ball, Linf):
+        gaps["fosc_box"], gaps["reach_box"] = fosc_box(ball, gradient, x, x_adv)
+    return gaps
+
+
 def fgsm(
     model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, loss: Loss = cross_entropy
 ) -> Tensor:
@@ -338,7 +378,7 @@ def pgd(
         record: Receives, for each gradient taken, a dict of the `images` still
             moving (indices), their `loss`, their `fosc` and their `reach`: the largest
             first-order gain from the centre, epsilon |gradient|_1 for Linf, by which
-            FOSC is normalised.
+            FOSC is normalised; for Linf also `fosc_box` and `reach_box`.
 
     Returns:
         Adversarial images in [0, 1], shape of x. An image that has stopped leaves
@@ -367,23 +407,14 @@ def pgd(
         for step in range(steps):
             at, origin = x_adv[moving], x[moving]
             gradient, losses, logits = input_gradient(model, at, y[moving], loss)
-            gap = None
-            if fosc_below is not None or record is not None:
-                gap = fosc(ball, gradient, at - origin)
-            if record is not None and gap is not None:
-                record.append(
-                    {
-                        "images": moving,
-                        "loss": losses,
-                        "fosc": gap,
-                        "reach": ball.support(gradient),
-                    }
-                )
+            if record is not None:
+                gaps = _gaps(ball, gradient, origin, at)
+                record.append({"images": moving, "loss": losses} | gaps)
             go = torch.ones(len(moving), dtype=torch.bool, device=x.device)
             # Always one step, as published code does: a random start at which the
             # loss is flat must not pass for a solved inner problem.
-            if fosc_below is not None and gap is not None and step > 0:
-                go &= gap > fosc_below
+            if fosc_below is not None and step > 0:
+                go &= fosc(ball, gradient, at - origin) > fosc_below
             if until_fooled:
                 go &= logits.argmax(1) == y[moving]
             if not bool(go.all()):

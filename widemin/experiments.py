@@ -414,17 +414,23 @@ def climb(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]
     quarters = torch.tensor([0.25, 0.5, 0.75], device=x.device)
     for step, found in enumerate(work):
         row: dict[str, Any] = {"step": step, "images": len(x)}
-        reach = found["reach"].where(
-            found["reach"] > 0, torch.ones_like(found["reach"])
-        )
-        found["normalised_fosc"] = found["fosc"] / reach
-        for name in ("loss", "fosc", "normalised_fosc"):
+        names = ["loss", "fosc", "normalised_fosc"]
+        found["normalised_fosc"] = _share(found["fosc"], found["reach"])
+        if "fosc_box" in found:
+            names.append("normalised_fosc_box")
+            found["normalised_fosc_box"] = _share(found["fosc_box"], found["reach_box"])
+        for name in names:
             for q, value in zip(
                 (25, 50, 75), found[name].quantile(quarters), strict=True
             ):
                 row[f"{name}_q{q}"] = float(value)
         rows.append(row)
     return rows
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, 0 where the whole is 0."""
+    return part / whole.where(whole > 0, torch.ones_like(whole))
 
 
 def _logits(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:

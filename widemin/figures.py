@@ -278,7 +278,7 @@ def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
                 marker="osD^v"[index % 5],
                 label=f"{method}, {epochs} epochs" if position == 0 else None,
             )
-    names = [WAYS[column].replace(", ", "\n") for column in columns]
+    names = ["none", "FGSM", "PGD", "PGD,\nmargin", "worst\ncase"]
     ax.set_xticks(range(len(columns)), names)
     ax.set(ylabel="accuracy (%)", ylim=(-3, 103))
     ax.legend()
@@ -288,14 +288,15 @@ def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
 def robust_by_cost(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
     rows = final(table)
-    for (method, epochs), part in rows.groupby(["method", "epochs"], sort=False):
+    defences = rows.groupby(["method", "epochs"], sort=False)
+    for index, ((method, epochs), part) in enumerate(defences):
         x, y = part["gradients"], _percent(part["worst_accuracy"])
-        ax.scatter(x, y, color=COLOURS[method])
+        marker = "osD^v"[index % 5]
         name = f"{method}, {epochs} epochs"
-        ax.annotate(name, (x.mean(), y.mean()), (5, 5), textcoords="offset points")
-    ax.margins(0.2)
+        ax.scatter(x, y, color=COLOURS[method], marker=marker, label=name)
     ax.set(xlabel="gradients taken per training image")
     ax.set(ylabel="worst-case accuracy (%)")
+    ax.legend()
     return ax
 
 

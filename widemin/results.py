@@ -299,8 +299,9 @@ def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str
     spent = (
         f"{hours:.1f} core hours" if hours >= 1 else f"{60 * hours:.1f} core minutes"
     )
+    several = "1 seed" if seeds == 1 else f"up to {seeds} seeds"
     text = (
-        f"Preset **{preset}**: {done} of {planned} planned runs, up to {seeds} seeds, "
+        f"Preset **{preset}**: {done} of {planned} planned runs, {several}, "
         f"{spent} on {of('hardware')} ({of('device')}, {of('precision')}), "
         f"torch {of('torch')}, source {of('source')}, {of('date')}."
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
-from widemin.statistics import over_seeds
+from widemin.statistics import over_seeds, wilson
 
 OUTCOMES = (
     "reproduced",
@@ -191,9 +191,16 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def summary(values: pd.Series[Any]) -> str:
-    """Return mean and 95 % interval over seeds, in percent."""
+def summary(values: pd.Series[Any], images: int) -> str:
+    """Return mean and 95 % interval in percent: over seeds, or over images for one.
+
+    >>> summary(pd.Series([0.5, 0.6, 0.7]), 1000)
+    '60.0 ± 24.8 % (3 seeds)'
+    >>> summary(pd.Series([0.5]), 100)
+    '50.0 % (1 seed; 40.4 to 59.6 % over images)'
+    """
     mean, half = over_seeds(list(values))
     if math.isnan(half):
-        return f"{percent(mean)} (1 seed)"
+        low, high = (100 * bound for bound in wilson(mean, images))
+        return f"{percent(mean)} (1 seed; {low:.1f} to {high:.1f} % over images)"
     return f"{100 * mean:.1f} ± {100 * half:.1f} % ({len(values)} seeds)"
