@@ -30,7 +30,7 @@ test: $(READY)
 	$(BIN)/pytest -q
 
 bench: $(READY)
-	$(BIN)/pytest -q -s -m '' tests/benchmarks
+	$(BIN)/python -W ignore -m tests.benchmarks
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml $(GROUPS:%=--group %) --universal \

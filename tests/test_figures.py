@@ -75,7 +75,8 @@ def test_robust_accuracy_has_a_panel_per_set():
 def test_trade_off_eigenvalue_and_cost(ax):
     figures.trade_off(sam({0.1: 0.05}), ax, "l2 16/255")
     assert len(points(ax)) == 12
-    assert {text.get_text() for text in ax.texts} >= {"standard", "SAM 0.1"}
+    named = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert named == {"standard", "SAM 0.1", "AT L∞ 2/255", "AT L∞ 8/255"}
 
 
 def test_eigenvalues_are_one_point_a_network(ax):

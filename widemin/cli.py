@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -183,19 +183,24 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
     failures = []
     if jobs:
         click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(len(jobs), results.cores()), context) as pool:
-            futures = [pool.submit(notebooks.execute, *job) for job in jobs]
-            for future in futures:
-                try:
-                    future.result()
-                except notebooks.ChapterFailed as failure:
-                    failures.append(str(failure))
-    try:
-        front, fresh = pages.render(edition)
+    front, fresh = None, False
+    with results.progress(len(jobs) + 1, "Drawing") as bar:
+        if jobs:
+            context = multiprocessing.get_context("spawn")
+            workers = min(len(jobs), results.cores())
+            with ProcessPoolExecutor(workers, context) as pool:
+                futures = [pool.submit(notebooks.execute, *job) for job in jobs]
+                for future in as_completed(futures):
+                    if failure := future.exception():
+                        failures.append(str(failure))
+                    bar.update(1)
+        try:
+            front, fresh = pages.render(edition)
+        except pages.BuildFailed as failure:
+            failures.append(str(failure))
+        bar.update(1)
+    if front:
         click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
-    except pages.BuildFailed as failure:
-        failures.append(str(failure))
     if failures:
         raise notebooks.ChapterFailed("\n".join(failures))
 

@@ -203,7 +203,8 @@ def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes
                 )
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
         ax.set(title=ball_name(str(test)), ylim=(0, 100))
-    axes[0].set_ylabel("robust accuracy (%)")
+        ax.label_outer()
+    axes[0].figure.supylabel("robust accuracy (%)", fontsize="medium")
     return axes
 
 
@@ -212,18 +213,22 @@ def trade_off(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
     rows = final(table)
     rows = rows[rows["test"] == test]
     rows = rows.assign(name=rows.apply(_strength, axis=1))
-    augmented = rows["augment"].fillna("") == "crop+flip"
+    names = list(dict.fromkeys(rows["name"]))
+    markers = dict(zip(names, "osD^vPX*", strict=False))
+    augmented = rows["augment"] == "crop+flip"
     for (name, other), part in rows.groupby(["name", augmented], sort=False):
-        x, y = _percent(part["natural_accuracy"]), _percent(part["worst_accuracy"])
         colour = COLOURS[part["method"].iloc[0]]
-        ax.scatter(x, y, color=colour, marker="^" if other else "o")
-        ax.annotate(str(name), (x.mean(), y.mean()), (5, 5), textcoords="offset points")
-    ax.scatter([], [], color="grey", marker="o", label="first regime")
-    ax.scatter([], [], color="grey", marker="^", label="crop and flip")
-    ax.margins(0.15)
+        ax.scatter(
+            _percent(part["natural_accuracy"]),
+            _percent(part["worst_accuracy"]),
+            color=colour,
+            facecolor="none" if other else colour,
+            marker=markers[name],
+            label=f"{name}, crop and flip" if other else name,
+        )
     ax.set(xlabel="natural accuracy (%)")
     ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    ax.legend()
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     return ax
 
 

@@ -169,6 +169,18 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     return table
 
 
+def progress(length: int, label: str) -> Any:
+    """Return a progress bar with the time left; without a terminal it is silent."""
+    return click.progressbar(
+        length=length,
+        label=label,
+        file=sys.stderr,
+        show_eta=True,
+        show_pos=True,
+        hidden=not (length and sys.stderr.isatty()),
+    )
+
+
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
     table = table.assign(tests=[" ; ".join(tests) for tests in table["tests"]])
@@ -203,14 +215,7 @@ def collect(
     """
     todo = missing(recipes, folder) if compute else []
     errors = []
-    with click.progressbar(
-        length=len(todo),
-        label=label,
-        file=sys.stderr,
-        show_eta=True,
-        show_pos=True,
-        hidden=not (todo and sys.stderr.isatty()),
-    ) as bar:
+    with progress(len(todo), label) as bar:
         for recipe, outcome in _outcomes(todo, run, device, workers):
             if isinstance(outcome, Exception):
                 errors.append(f"{recipe}: {type(outcome).__name__}: {outcome}")
