@@ -51,7 +51,8 @@ $(READY): requirements.lock pyproject.toml
 	  uv=$(BIN)/uv; test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
 	  if ! test -x $$uv; then \
 	    sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt; \
-	    $(BIN)/python -m pip install -q --require-hashes -r .venv/uv.txt || uv=; \
+	    $(BIN)/python -m pip install -q --require-hashes -r .venv/uv.txt || true; \
+	    test -x $$uv || uv=; \
 	  fi; \
 	fi; \
 	echo "Making .venv from requirements.lock (about 6 GB with CUDA; minutes on a slow line)"; \
