@@ -21,7 +21,7 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # from its own). Those marked import no torch either.
 ROWS = [
     {"paths", "__init__"},
-    {"data", "attacks", "statistics"},
+    {"data", "attacks", "statistics", "theory"},
     {"models", "training", "evaluation", "hessian"},
     {"experiments", "results", "claims"},
     {"figures"},
@@ -30,7 +30,7 @@ ROWS = [
     {"cli"},
     {"__main__"},
 ]
-NO_TORCH = {"claims", "figures", "statistics", "paths"}
+NO_TORCH = {"claims", "figures", "statistics", "theory", "paths"}
 
 
 def modules():
