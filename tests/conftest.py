@@ -55,6 +55,24 @@ def smooth(generator):
     return model.train()
 
 
+class Sine(nn.Module):
+    """The sine, as a layer."""
+
+    def forward(self, x):
+        return x.sin()
+
+
+@pytest.fixture
+def wavy(generator):
+    """A network whose loss has many local maxima in an image."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), Sine(), nn.Linear(32, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        model[1].weight.mul_(3)
+    return model
+
+
 @pytest.fixture(scope="session")
 def mnist_here():
     """Skip where real MNIST is not at hand."""

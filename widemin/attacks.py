@@ -196,6 +196,18 @@ def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(logits / size[:, None], y)
 
 
+def targeted(loss: Loss) -> Loss:
+    """Return the loss of an attack towards a class: its labels are the classes wanted.
+
+    >>> towards = targeted(cross_entropy)
+    >>> wanted = torch.tensor([1])
+    >>> sure, unsure = torch.tensor([[0.0, 9.0]]), torch.tensor([[0.0, 0.0]])
+    >>> bool(towards(sure, wanted) > towards(unsure, wanted))
+    True
+    """
+    return lambda logits, y: -loss(logits, y)
+
+
 def clean(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return x: the attack that does nothing."""
     return x
@@ -357,7 +369,10 @@ def pgd(
     step_size: float,
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
+    restarts: int = 1,
+    keep: str = "last",
     fosc_below: float | None = None,
+    fosc_from_start: bool = False,
     until_fooled: bool = False,
     record: list[dict[str, Tensor]] | None = None,
 ) -> Tensor:
@@ -372,8 +387,12 @@ def pgd(
         step_size: Length of a step in pixel units, e.g. 2 / 255.
         generator: Draws the random start; without one the ascent starts at x.
         loss: The loss to climb.
+        restarts: Random starts; of each image the one with the highest loss is kept.
+        keep: "last" iterate of an ascent, or the "best", with the highest loss.
         fosc_below: Stop each image once its FOSC is this small (Wang et al. 2019,
             algorithm 1), after at least one step.
+        fosc_from_start: Measure FOSC from the random start, as the released code of
+            Wang et al. does, instead of from the image.
         until_fooled: Stop each image once it is misclassified.
         record: Receives, for each gradient taken, a dict of the `images` still
             moving (indices), their `loss`, their `fosc` and their `reach`: the largest
@@ -385,8 +404,8 @@ def pgd(
         the batch and costs nothing more.
 
     Raises:
-        ValueError: Images outside [0, 1], wrong labels, no steps or non-finite
-            logits.
+        ValueError: Images outside [0, 1], wrong labels, no steps, restarts without a
+            generator, or non-finite logits.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
@@ -395,26 +414,38 @@ def pgd(
     True
     """
     check_images(x, y)
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    for name, value in (("steps", steps), ("restarts", restarts)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
     if not step_size > 0:
         raise ValueError(f"step_size must be above 0; got {step_size}")
-    x_adv = x.clone()
-    if generator is not None:
-        x_adv = (x + ball.sample(x, generator)).clamp(0, 1)
-    moving = torch.arange(len(x), device=x.device)
-    with inference(model):
+    if restarts > 1 and generator is None:
+        raise ValueError(f"restarts need a generator; got {restarts} and none")
+    if keep not in ("last", "best"):
+        raise ValueError(f"keep must be 'last' or 'best'; got {keep!r}")
+
+    def ascend(x: Tensor, y: Tensor) -> Tensor:
+        start = x
+        if generator is not None:
+            start = (x + ball.sample(x, generator)).clamp(0, 1)
+        x_adv, moving = start.clone(), torch.arange(len(x), device=x.device)
+        best, highest = x_adv.clone(), torch.full_like(x[:, 0, 0, 0], -torch.inf)
         for step in range(steps):
             at, origin = x_adv[moving], x[moving]
             gradient, losses, logits = input_gradient(model, at, y[moving], loss)
             if record is not None:
                 gaps = _gaps(ball, gradient, origin, at)
                 record.append({"images": moving, "loss": losses} | gaps)
+            if keep == "best":
+                better = losses > highest[moving]
+                best[moving[better]] = at[better]
+                highest[moving[better]] = losses[better]
             go = torch.ones(len(moving), dtype=torch.bool, device=x.device)
             # Always one step, as published code does: a random start at which the
             # loss is flat must not pass for a solved inner problem.
             if fosc_below is not None and step > 0:
-                go &= fosc(ball, gradient, at - origin) > fosc_below
+                centre = start[moving] if fosc_from_start else origin
+                go &= fosc(ball, gradient, at - centre) > fosc_below
             if until_fooled:
                 go &= logits.argmax(1) == y[moving]
             if not bool(go.all()):
@@ -424,4 +455,32 @@ def pgd(
                 break
             at = at + step_size * ball.steepest(gradient)
             x_adv[moving] = (origin + ball.project(at - origin)).clamp(0, 1)
-    return x_adv
+        if keep == "best":
+            better = _losses(model, x_adv, y, loss)[0] > highest
+            x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, best)
+        return x_adv
+
+    with inference(model):
+        found = ascend(x, y)
+        for _ in range(restarts - 1):
+            highest, wrong = _losses(model, found, y, loss)
+            again = torch.arange(len(x), device=x.device)
+            again = again[~wrong] if until_fooled else again
+            if len(again) == 0:
+                break
+            other = ascend(x[again], y[again])
+            losses, fooled = _losses(model, other, y[again], loss)
+            better = losses > highest[again]
+            better = better | fooled if until_fooled else better
+            found[again[better]] = other[better]
+    return found
+
+
+@torch.no_grad()
+def _losses(
+    model: nn.Module, x: Tensor, y: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Return each image's loss and whether it is misclassified."""
+    logits = model(x)
+    check_logits(logits, y)
+    return loss(logits, y), logits.argmax(1) != y
