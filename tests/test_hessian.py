@@ -6,7 +6,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin.attacks import inference
-from widemin.hessian import hessian_product, lanczos, top_eigenvalues
+from widemin.hessian import (
+    bottom_eigenvalues,
+    density,
+    hessian_product,
+    lanczos,
+    quadrature,
+    top_eigenvalues,
+    trace,
+)
 
 
 @pytest.fixture
@@ -104,6 +112,78 @@ def test_nothing_is_left_behind(smooth, grey, generator):
         assert torch.equal(now, before)
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_bottom_eigenvalues_are_those_of_the_dense_hessian(curved, k):
+    model, x, y = curved
+    values = torch.linalg.eigvalsh(dense(model, x, y))[:k]
+    found = bottom_eigenvalues(
+        model, x, y, k, generator=torch.Generator().manual_seed(3), tolerance=1e-6
+    )
+    assert found.converged and values[0] < 0
+    torch.testing.assert_close(found.values, values, atol=1e-6, rtol=1e-6)
+
+
+def test_the_trace_is_within_its_error_and_exact_on_a_diagonal(curved):
+    model, x, y = curved
+    exact = float(dense(model, x, y).trace())
+    generator = torch.Generator().manual_seed(0)
+    value, error = trace(model, x, y, generator=generator, probes=400)
+    assert abs(value - exact) < 4 * error
+    assert error < abs(exact) / 2
+
+
+def test_quadrature_has_the_moments_of_the_spectrum(generator):
+    """Weights sum to 1; k steps reproduce the first 2k moments of the start vector."""
+    diagonal = torch.linspace(-1, 3, 40, dtype=torch.float64)
+    start = torch.randn(40, generator=generator).double()
+    nodes, weights = quadrature(lambda v: diagonal * v, start, 5)
+    assert len(nodes) == 5
+    for power in range(10):
+        exact = float((start**2 * diagonal**power).sum() / (start**2).sum())
+        assert float((weights * nodes**power).sum()) == pytest.approx(exact, rel=1e-9)
+
+
+def test_the_density_has_the_spectrums_mass_and_mean(curved):
+    model, x, y = curved
+    values = torch.linalg.eigvalsh(dense(model, x, y))
+    reach = float(values.abs().max()) * 1.5
+    grid = torch.linspace(-reach, reach, 2000).double()
+    found = density(
+        model, x, y, grid, generator=torch.Generator().manual_seed(0), probes=60
+    )
+    assert float(torch.trapezoid(found, grid)) == pytest.approx(1, abs=0.01)
+    mean = float(torch.trapezoid(found * grid, grid))
+    assert mean == pytest.approx(float(values.mean()), abs=0.02 * reach)
+    assert (found >= 0).all()
+
+
+def test_pyhessian_behind_the_same_call_is_made_safe(smooth, grey):
+    """Twice the same value, gradients and mode kept, the global generator untouched."""
+    x, y = grey
+    F.cross_entropy(smooth(x), y).backward()
+    gradients = [p.grad.clone() for p in smooth.parameters()]
+    state = torch.get_rng_state()
+    values = []
+    for _ in range(2):
+        found = top_eigenvalues(
+            smooth,
+            x,
+            y,
+            generator=torch.Generator().manual_seed(1),
+            most=500,
+            method="pyhessian",
+        )
+        values.append(found.values.item())
+    ours = top_eigenvalues(
+        smooth, x, y, generator=torch.Generator().manual_seed(1), tolerance=1e-4
+    )
+    assert values[0] == values[1] == pytest.approx(ours.values.item(), rel=1e-3)
+    assert found.converged and smooth.training
+    assert torch.equal(torch.get_rng_state(), state)
+    for parameter, before in zip(smooth.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, before)
+
+
 @pytest.mark.filterwarnings("ignore:Using backward")  # its own way of working
 def test_pyhessian_agrees(curved):
     """Its default tolerance is biased low; tightened, it agrees."""
@@ -122,6 +202,12 @@ def test_pyhessian_agrees(curved):
 def test_wrong_arguments_are_named(smooth, grey, generator):
     with pytest.raises(ValueError, match="k must be at least 1; got 0"):
         top_eigenvalues(smooth, *grey, 0, generator=generator)
+    with pytest.raises(ValueError, match="method must be 'lanczos' or 'pyhessian'"):
+        top_eigenvalues(smooth, *grey, generator=generator, method="qr")
+    with pytest.raises(ValueError, match="probes must be at least 2; got 1"):
+        trace(smooth, *grey, generator=generator, probes=1)
+    with pytest.raises(ValueError, match="steps must be at least 1; got 0"):
+        density(smooth, *grey, torch.linspace(0, 1, 5), generator=generator, steps=0)
     for parameter in smooth.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(ValueError, match="requires a gradient"):
