@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from widemin.attacks import Linf, NonFiniteError, clean, fgsm, margin, pgd
-from widemin.evaluation import correct, margins, survivors
+from widemin.evaluation import (
+    autoattack,
+    correct,
+    margins,
+    minimal_distance,
+    survivors,
+    transfer,
+    worst_case,
+)
 from widemin.statistics import over_seeds, spearman, wilson
 
 
@@ -98,3 +106,126 @@ def test_spearman_ranks_and_refuses_constants():
     for x, y in (([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [0, 0, 0])):
         found = spearman(x, y)
         assert found != found
+
+
+def test_the_worst_case_is_the_mean_of_the_minima(linear):
+    model, x, y = linear
+    y = model(x).argmax(1)
+    half = torch.arange(8) < 4
+
+    def fools(these):
+        def attack(model, x_now, y_now):
+            index = [int((x == image).flatten(1).all(1).nonzero()) for image in x_now]
+            moved = fgsm(model, x_now, y_now, Linf(0.9))
+            return torch.where(these[index].view(-1, 1, 1, 1), moved, x_now)
+
+        return attack
+
+    found = worst_case(model, x, y, {"first": fools(half), "last": fools(~half)})
+    assert found.natural == 1.0
+    assert found.attacks == {"first": 0.5, "last": 0.5}
+    assert found.accuracy == 0.0 and not found.survived.any()
+    assert found.interval == wilson(0.0, 8)
+    with pytest.raises(ValueError, match="at least one attack"):
+        worst_case(model, x, y, {})
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_minimal_distance_of_a_linear_model_is_the_margin_over_the_dual_norm(
+    linear, norm
+):
+    model, x, y = linear
+    y = model(x).argmax(1)
+    y[0] = 1 - y[0]  # wrong without an attack
+    weight = (model[1].weight[1] - model[1].weight[0]).detach()
+    dual = weight.abs().sum() if norm == "linf" else weight.norm()
+    exact = (margins(model, x, y) / dual).clamp_min(0)
+    way = weight.sign() if norm == "linf" else weight / weight.norm()
+    way = way.view(1, 1, 4, 4) * (1 - 2 * y.view(-1, 1, 1, 1))
+    nearest = x + exact.view(-1, 1, 1, 1) * way
+    free = ((nearest > 0) & (nearest < 1)).flatten(1).all(1)  # meets neither 0 nor 1
+    assert free.sum() >= 3
+    found = minimal_distance(model, x, y, norm=norm, halvings=12)
+    assert found[0] == 0
+    torch.testing.assert_close(found[free], exact[free], atol=1 / 2**12 + 1e-5, rtol=0)
+    assert (found >= exact - 1e-5).all()
+    generator = torch.Generator().manual_seed(0)
+    options = {"norm": norm, "halvings": 12, "generator": generator}
+    started = minimal_distance(model, x, y, **options)
+    torch.testing.assert_close(started[free], exact[free], atol=2e-3, rtol=0.02)
+
+
+def test_minimal_distance_does_not_depend_on_logit_scale_or_chunk(linear):
+    model, x, y = linear
+    y = model(x).argmax(1)
+    before = minimal_distance(model, x, y, chunk=3)
+    with torch.no_grad():
+        model[1].weight.mul_(1e4)
+    torch.testing.assert_close(minimal_distance(model, x, y), before)
+
+
+def test_what_is_never_fooled_is_infinitely_far():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.tensor([1.0, 0.0]))
+    x, y = torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64)
+    assert minimal_distance(model, x, y).isinf().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "l1"}, "norm must be 'linf' or 'l2'; got 'l1'"),
+        ({"most": 0.0}, "most must be above 0"),
+        ({"steps": 0}, "steps must be at least 1; got 0"),
+        ({"halvings": 0}, "halvings must be at least 1; got 0"),
+    ],
+)
+def test_wrong_searches_are_named(linear, options, message):
+    with pytest.raises(ValueError, match=message):
+        minimal_distance(*linear, **options)
+
+
+def test_transfer_attacks_one_network_and_counts_on_another(linear, wavy):
+    model, x, y = linear
+    y = model(x).argmax(1)
+    attack = partial(fgsm, ball=Linf(0.5))
+    mask = transfer(wavy, model, x, y, attack)
+    expected = correct(model, attack(wavy, x, y), y)
+    assert torch.equal(mask, expected)
+    itself = transfer(model, model, x, y, attack)
+    white = survivors(model, x, y, {"white": attack})["white"]
+    assert torch.equal(itself, white)
+
+
+@pytest.mark.filterwarnings("ignore")  # the package's own
+def test_autoattack_is_exact_on_a_linear_model(linear):
+    pytest.importorskip("pyautoattack")
+    model, x, y = linear
+    y = model(x).argmax(1)
+    y[0] = 1 - y[0]
+    gap = (model[1].weight[1] - model[1].weight[0]).abs().sum().detach()
+    distance = margins(model, x, y) / gap
+    epsilon = float(distance[1:].median()) + 1e-3
+    state = torch.get_rng_state()
+    mask, _ = autoattack(model, x, y, Linf(epsilon), attacks=("apgd-ce",))
+    assert torch.equal(mask, distance > epsilon)
+    assert torch.equal(torch.get_rng_state(), state)
+    weak, _ = autoattack(model, x, y, Linf(epsilon), attacks=("square",))
+    assert (weak | ~mask).all()  # without gradients it fools no more
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_autoattack_hears_its_own_warnings(grey):
+    pytest.importorskip("pyautoattack")
+    x, y = grey
+
+    class Certain(nn.Module):
+        def forward(self, x):
+            return torch.softmax(x.flatten(1)[:, :4] * 9, 1)
+
+    _, heard = autoattack(
+        nn.Sequential(Certain()), x, y, Linf(0.1), attacks=("apgd-ce",)
+    )
+    assert any("probability" in line or "output" in line.lower() for line in heard)

@@ -22,7 +22,7 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ROWS = [
     {"paths", "__init__"},
     {"data", "attacks", "statistics", "theory"},
-    {"models", "training", "evaluation", "hessian"},
+    {"models", "training", "evaluation", "hessian", "landscape"},
     {"experiments", "results", "claims"},
     {"figures"},
     {"notebooks"},
