@@ -1,0 +1,243 @@
+"""Widths against closed forms: quadratics, a single sample, a rescaled network."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from widemin.hessian import top_eigenvalues
+from widemin.landscape import (
+    adaptive_sharpness,
+    along,
+    logit_scale,
+    nearest_level,
+    node_norms,
+    weight_landscape,
+    width,
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def quadratic(curvatures):
+    def bowl(v):
+        return float((curvatures * v * v).sum() / 2), curvatures * v
+
+    return bowl, torch.zeros_like(curvatures)
+
+
+@pytest.mark.parametrize(("size", "condition"), [(10, 10), (100, 1e3), (1000, 1e4)])
+@pytest.mark.parametrize("gap", [0.01, 1.0])
+def test_the_worst_direction_of_a_quadratic_to_a_thousandth(size, condition, gap):
+    curvatures = torch.logspace(0, -math.log10(condition), size, dtype=torch.float64)
+    bowl, start = quadratic(curvatures)
+    found = nearest_level(bowl, start, gap, generator=seeded(), random_directions=100)
+    exact = math.sqrt(2 * gap)
+    assert found.distance == pytest.approx(exact, rel=1e-3)
+    assert found.distance >= exact * (1 - 1e-9)
+    assert found.width == pytest.approx(found.distance / gap)
+    # Random directions are only an upper bound, the looser the higher the dimension.
+    assert found.random_distance > 1.05 * exact
+
+
+class Logistic(nn.Module):
+    """One sample's logistic loss as the cross-entropy of the logits (s, 0)."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(theta)
+
+    def forward(self, x):
+        s = x.flatten(1) @ self.theta
+        return torch.stack([s, torch.zeros_like(s)], 1)
+
+
+@pytest.mark.parametrize("k", [1, 4, 16])
+@pytest.mark.parametrize("level", [math.log(2), 2.0])
+def test_theorem_2_on_one_sample_scaled(k, level):
+    """d_theta = gap of s over |x|; d_X the same over |theta|: 2.3 fails."""
+    x = torch.rand(1, 1, 4, 4, generator=seeded(1)).double()
+    theta = torch.randn(16, generator=seeded(2)).double()
+    theta = k * 1.5 * theta / (x.flatten() @ theta)
+    y = torch.zeros(1, dtype=torch.int64)
+    model = Logistic(theta)
+    loss = math.log1p(math.exp(-1.5 * k))
+    gap = level - loss
+    reach = 1.5 * k + math.log(math.expm1(level))  # from s = 1.5 k to the level's s
+    options = {"gap": gap, "generator": seeded(), "starts": 2, "random_directions": 2}
+    in_weights = width(model, x, y, **options)
+    in_inputs = width(model, x, y, of="inputs", **options)
+    assert in_weights.loss == pytest.approx(loss, rel=1e-9)
+    assert in_weights.distance == pytest.approx(float(reach / x.norm()), rel=1e-6)
+    assert in_inputs.distance == pytest.approx(float(reach / theta.norm()), rel=1e-6)
+
+
+def test_at_the_boundary_scaling_widens_weights_and_moves_no_image():
+    x = torch.rand(1, 1, 4, 4, generator=seeded(1)).double()
+    theta = torch.randn(16, generator=seeded(2)).double()
+    theta = 1.5 * theta / (x.flatten() @ theta)
+    y = torch.zeros(1, dtype=torch.int64)
+    found = {}
+    for k in (1, 16):
+        gap = math.log(2) - math.log1p(math.exp(-1.5 * k))
+        options = {"gap": gap, "generator": seeded(), "starts": 2}
+        model = Logistic(k * theta)
+        found[k] = (
+            width(model, x, y, **options),
+            width(model, x, y, of="inputs", **options),
+        )
+    assert found[16][0].width > 10 * found[1][0].width
+    assert found[16][1].distance == pytest.approx(found[1][1].distance, rel=1e-6)
+    assert found[16][1].width < found[1][1].width
+
+
+@pytest.fixture
+def trained(generator):
+    """Two-layer ReLU network on forty points, near a minimum, in float64."""
+    x = torch.rand(40, 1, 2, 2, generator=generator).double()
+    y = (x.flatten(1) @ torch.tensor([1.0, -1, 1, -1]).double() > 0).long()
+    y[::7] = 1 - y[::7]  # not separable: the minimum is inside
+    model = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(4, 6, bias=False),
+        nn.ReLU(),
+        nn.Linear(6, 2, bias=False),
+    ).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    for _ in range(600):
+        loss = F.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.sub_(0.5 * gradient)
+    return model, x, y
+
+
+def at_the_minimum(x, y):
+    """Logistic regression at its interior minimiser, by Newton's method."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)).double()
+
+    def loss(flat):
+        logits = x.flatten(1) @ flat.view(2, 4).T
+        return F.cross_entropy(logits, y)
+
+    flat = torch.zeros(8, dtype=torch.float64)
+    for _ in range(20):
+        gradient = torch.autograd.functional.jacobian(loss, flat)
+        curvature = torch.autograd.functional.hessian(loss, flat)
+        flat = flat - torch.linalg.pinv(curvature) @ gradient
+    assert gradient.norm() < 1e-10
+    with torch.no_grad():
+        model[1].weight.copy_(flat.view(2, 4))
+    return model
+
+
+def test_small_gaps_agree_with_the_top_eigenvalue(trained):
+    _, x, y = trained
+    model = at_the_minimum(x, y)
+    found = top_eigenvalues(model, x, y, generator=seeded(), tolerance=1e-6)
+    for gap in (1e-4, 1e-3):
+        measured = width(model, x, y, gap=gap, generator=seeded())
+        expected = math.sqrt(2 * gap / found.values.item())
+        assert measured.distance == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("a", [10.0, 100.0])
+def test_rescaling_two_layers_moves_the_plain_width_alone(trained, a):
+    model, x, y = trained
+
+    options = {"generator": seeded(), "random_directions": 2, "iterations": 60}
+
+    def widths():
+        options["generator"].manual_seed(0)
+        return {
+            of: width(model, x, y, gap=0.5, of=of, **options).distance
+            for of in ("weights", "nodes", "inputs")
+        } | {"adaptive": adaptive_sharpness(model, x, y, rho=0.5)}
+
+    before = widths()
+    with torch.no_grad():
+        model[1].weight.mul_(a)
+        model[3].weight.div_(a)
+    after = widths()
+    for name in ("inputs", "adaptive"):
+        assert after[name] == pytest.approx(before[name], rel=1e-6)
+    assert after["nodes"] == pytest.approx(before["nodes"], rel=0.02)
+    assert after["weights"] < before["weights"] / 2
+
+
+def test_node_norms_are_those_of_rows_and_of_single_biases():
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        layer.bias.copy_(torch.tensor([-7.0, 0.5]))
+    assert node_norms(layer).tolist() == [5.0, 5.0, 2.0, 2.0, 7.0, 0.5]
+
+
+def test_nothing_is_left_behind(smooth, grey):
+    x, y = grey
+    before = [p.detach().clone() for p in smooth.parameters()]
+    width(smooth, x, y, gap=0.1, generator=seeded(), starts=1, iterations=3)
+    adaptive_sharpness(smooth, x, y, rho=0.1, steps=2)
+    with logit_scale(smooth, 3.0):
+        pass
+    assert smooth.training
+    for now, then in zip(smooth.parameters(), before, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_gradients_of_the_landscape_are_its_slopes(trained):
+    model, x, y = trained
+    scale = node_norms(model)
+    function, start = weight_landscape(model, x, y, scale, chunk=7)
+    v = 0.1 * torch.randn(len(start), generator=seeded()).double()
+    _, gradient = function(v)
+    step = 1e-6 * torch.randn(len(start), generator=seeded(1)).double()
+    rise = function(v + step)[0] - function(v - step)[0]
+    assert rise == pytest.approx(float(2 * gradient @ step), rel=1e-5)
+    line = along(function, v, torch.tensor([0.0, float(v.norm())]).double())
+    assert line[1].item() == pytest.approx(function(v)[0])
+
+
+def test_adaptive_sharpness_of_one_weight_is_its_range():
+    """One sample, one weight: the loss at w (1 - rho) minus the loss at w."""
+    model = Logistic(torch.tensor([2.0]).double())
+    x = torch.full((1, 1, 1, 1), 0.5).double()
+    y = torch.zeros(1, dtype=torch.int64)
+    found = adaptive_sharpness(model, x, y, rho=0.5)
+    expected = math.log1p(math.exp(-0.5)) - math.log1p(math.exp(-1.0))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda m, x, y: width(m, x, y, gap=0, generator=seeded()),
+            "gap must be above",
+        ),
+        (
+            lambda m, x, y: width(m, x, y, gap=1, generator=seeded(), of="bias"),
+            "of must be 'weights'",
+        ),
+        (
+            lambda m, x, y: width(m, x, y, gap=1, generator=seeded(), starts=0),
+            "starts must be at least 1; got 0",
+        ),
+        (lambda m, x, y: adaptive_sharpness(m, x, y, rho=-1), "rho must be above 0"),
+        (lambda m, x, y: logit_scale(m, 0).__enter__(), "factor must be above 0"),
+        (
+            lambda m, x, y: logit_scale(nn.Sequential(), 2).__enter__(),
+            "must have a linear layer",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(smooth, grey, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(smooth, *grey)
