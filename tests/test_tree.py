@@ -23,6 +23,7 @@ ROWS = [
     {"paths", "__init__"},
     {"data", "attacks", "statistics", "theory"},
     {"models", "training", "evaluation", "hessian", "landscape"},
+    {"masking"},
     {"experiments", "results", "claims"},
     {"figures"},
     {"notebooks"},

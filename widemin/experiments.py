@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin import attacks, data, evaluation, hessian, models, training
+from widemin import attacks, data, evaluation, hessian, masking, models, training
 from widemin.attacks import Ball, NonFiniteError, parse_ball
 from widemin.data import check_choice
 
@@ -474,16 +474,6 @@ def _curvature(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
     }
 
 
-def _in_float64(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
-    """FGSM whose gradient is taken in float64; the image is moved in x's precision."""
-    dtype = x.dtype
-    try:
-        moved = attacks.fgsm(model.double(), x.double(), y, ball)
-    finally:
-        model.to(dtype)
-    return moved.to(dtype)
-
-
 def _robustness(
     model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
 ) -> dict[str, float]:
@@ -499,7 +489,7 @@ def _robustness(
     ways: dict[str, evaluation.Attack] = {
         "fgsm": fgsm,
         "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
-        "fgsm_float64": partial(_in_float64, ball=ball),
+        "fgsm_float64": partial(masking.fgsm_float64, ball=ball),
         "fgsm_margin": partial(fgsm, loss=attacks.margin),
         "fgsm_rescaled": partial(fgsm, loss=attacks.rescaled_cross_entropy),
         "pgd": partial(pgd, generator=stream(recipe.seed, "test")),
