@@ -114,6 +114,32 @@ def test_fosc_in_the_box_is_the_maximum_over_its_corners(generator):
     assert gap <= fosc(Linf(0.2), gradient, reached - x)
 
 
+@pytest.mark.parametrize("scale", [2.0, 4.0])
+def test_logit_scale_moves_fosc_and_leaves_the_normalised_value(linear, scale):
+    """In float64; in float32 the scale would change the gradient's direction too."""
+    model, x, y = linear
+    model, x = model.double(), x.double()
+    y = model(x).argmax(1)
+    ball, delta = Linf(0.1), torch.full_like(x, 0.03)
+    raw, share = {}, {}
+    for k in (1.0, scale):
+        scaled = nn.Sequential(model, _Times(k))
+        gradient, _, _ = attacks.input_gradient(scaled, x + delta, y)
+        raw[k] = fosc(ball, gradient, delta)
+        share[k] = raw[k] / ball.support(gradient)
+    torch.testing.assert_close(share[scale], share[1.0])
+    assert not torch.allclose(raw[scale], raw[1.0])
+
+
+class _Times(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
 def test_fosc_does_not_depend_on_the_batch(smooth, grey):
     x, y = grey
     ball = Linf(0.1)

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from widemin.attacks import Linf, NonFiniteError, clean, fgsm, margin, pgd
+from widemin.attacks import L2, Linf, NonFiniteError, clean, fgsm, margin, pgd
 from widemin.evaluation import (
     autoattack,
     correct,
     margins,
     minimal_distance,
     survivors,
+    sweep,
     transfer,
     worst_case,
 )
@@ -128,6 +129,36 @@ def test_the_worst_case_is_the_mean_of_the_minima(linear):
     assert found.interval == wilson(0.0, 8)
     with pytest.raises(ValueError, match="at least one attack"):
         worst_case(model, x, y, {})
+
+
+def test_a_sweep_of_a_linear_model_is_the_distribution_of_distances(linear):
+    model, x, y = linear
+    y = model(x).argmax(1)
+    gap = (model[1].weight[1] - model[1].weight[0]).abs().sum().detach()
+    distance = margins(model, x, y) / gap
+    radii = [0.0, 0.01, 0.05, 0.1, 0.39]
+    rates = sweep(model, x, y, [Linf(r) for r in radii], fgsm)
+    expected = [float((distance > r).double().mean()) for r in radii]
+    assert rates == expected and rates[0] == 1.0
+    assert sweep(model, x, y, [Linf(1.0)], fgsm) == [0.0]
+    for balls in ([Linf(0.2), Linf(0.1)], [Linf(0.1), L2(0.2)]):
+        with pytest.raises(ValueError, match="of one norm and grow"):
+            sweep(model, x, y, balls, fgsm)
+
+
+def test_order_of_the_images_decides_nothing(wavy, grey):
+    x, y = grey
+    attack = partial(pgd, ball=Linf(0.05), steps=5, step_size=0.02, until_fooled=True)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    straight = survivors(wavy, x, y, {"pgd": attack})["pgd"]
+    mixed = survivors(wavy, x[order], y[order], {"pgd": attack})["pgd"]
+    assert torch.equal(mixed, straight[order])
+
+
+def test_identical_images_share_one_fate(wavy, grey):
+    x, y = grey[0][:1].repeat(6, 1, 1, 1), grey[1][:1].repeat(6)
+    found = minimal_distance(wavy, x, y)
+    assert (found == found[0]).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -199,6 +199,30 @@ def test_pyhessian_agrees(curved):
     assert theirs == pytest.approx(ours.values.item(), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # the package's own
+def test_curvlinops_agrees(curved, generator):
+    curvlinops = pytest.importorskip("curvlinops")
+    model, x, y = curved
+    model.eval()
+    parameters = list(model.parameters())
+    peer = curvlinops.HessianLinearOperator(
+        model, nn.CrossEntropyLoss(), parameters, [(x, y)], check_deterministic=False
+    )
+    v = torch.randn(sum(p.numel() for p in parameters), generator=generator).double()
+    ours = hessian_product(model, x, y, 3)(v)
+    torch.testing.assert_close(ours, (peer @ v).detach(), atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(curved):
+    model, x, y = curved
+    here = top_eigenvalues(model, x, y, generator=torch.Generator().manual_seed(0))
+    there = top_eigenvalues(
+        model.cuda(), x.cuda(), y.cuda(), generator=torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(there.values, here.values, atol=1e-8, rtol=1e-8)
+
+
 def test_wrong_arguments_are_named(smooth, grey, generator):
     with pytest.raises(ValueError, match="k must be at least 1; got 0"):
         top_eigenvalues(smooth, *grey, 0, generator=generator)

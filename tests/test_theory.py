@@ -185,6 +185,37 @@ def test_masking_thresholds():
     }
 
 
+# k, level, d_theta, w_theta / w_X as |theta| / |x| demands: theorem 2.2
+@pytest.mark.parametrize("k", [1, 16])
+@pytest.mark.parametrize("level", [math.log(2), 2.0])
+def test_one_samples_widths(k, level):
+    generator = np.random.default_rng(0)
+    x, theta = generator.normal(size=20), generator.normal(size=20)
+    theta = k * 1.5 * theta / (x @ theta)
+    in_weights, in_inputs = theory.logistic_widths(x, theta, level)
+    ratio = np.linalg.norm(x) / np.linalg.norm(theta)
+    assert in_inputs == pytest.approx(in_weights * ratio)
+    loss = np.logaddexp(0, -1.5 * k)
+    unit = x / np.linalg.norm(x)
+    there = theta - in_weights * (level - loss) * unit
+    assert np.logaddexp(0, -x @ there) == pytest.approx(level)
+
+
+def test_the_counterexamples_count():
+    assert theory.bent_ramp(1.0) == 1.0  # d(1) = 1, so 1 / w = 1
+    assert theory.bent_ramp(0.5) - theory.bent_ramp(0.0) > 0.5
+    ends = theory.two_sigmoids([[-8, 2], [2, -8]])
+    assert ends == pytest.approx([1.0135, 1.0135], abs=1e-4)
+    assert theory.two_sigmoids([-3, -3]) == pytest.approx(1.8148, abs=1e-4)
+
+
+def test_a_quadratics_width_is_distance_over_gap():
+    gap, top = 0.3, 7.0
+    assert theory.quadratic_width(top, gap) == pytest.approx(
+        math.sqrt(2 * gap / top) / gap
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -198,6 +229,8 @@ def test_masking_thresholds():
             "'robust' or 'all'; got 'some'",
         ),
         (lambda: sam_optimum(0.9, 0.1, 4, 99, "all"), "small enough"),
+        (lambda: theory.quadratic_width(0, 1), "must be above 0; got 0 and 1"),
+        (lambda: theory.logistic_widths([1.0], [1.0], 0.1), "level must be above"),
         (lambda: theory.masked_margin("int8"), "precision must be one of float32"),
     ],
 )

@@ -134,7 +134,7 @@ def test_the_top_level_is_what_the_house_says():
     allowed = {"book", "notebooks", "widemin", "tests", "environment.yml"}
     allowed |= {"_config.yml", "README.md", "pyproject.toml", "requirements.lock"}
     allowed |= {"Makefile", "LICENSE", "CITATION.cff", "CHANGELOG.md"}
-    allowed |= {"CONTRIBUTING.md"}
+    allowed |= {"CONTRIBUTING.md", "conftest.py"}
     top = {path.relative_to(ROOT).parts[0] for path in tracked()}
     assert {name for name in top if not name.startswith(".")} <= allowed
 
@@ -157,3 +157,13 @@ def test_the_readme_and_ci_name_the_same_commands():
     for target in ("book", "site", "test", "bench", "lock", "clean"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert sys.version_info >= (3, 11)
+
+
+@pytest.mark.parametrize(
+    "name", ["attacks", "evaluation", "hessian", "landscape", "masking", "theory"]
+)
+def test_every_public_function_of_an_instrument_has_an_example(name):
+    tree = ast.parse((ROOT / "widemin" / f"{name}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            assert ">>>" in (ast.get_docstring(node) or ""), node.name

@@ -137,7 +137,15 @@ def parse_ball(text: str) -> Ball:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Run the network in inference mode; restore every layer's mode afterwards."""
+    """Run the network in inference mode; restore every layer's mode afterwards.
+
+    >>> network = nn.Dropout()
+    >>> with inference(network):
+    ...     network.training
+    False
+    >>> network.training
+    True
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -151,7 +159,11 @@ def inference(model: nn.Module) -> Iterator[None]:
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy of the softmax; in float32 it loses margins > 16.64."""
+    """Return the cross-entropy of the softmax; in float32 it loses margins > 16.64.
+
+    >>> cross_entropy(torch.zeros(1, 4), torch.tensor([0])).exp()
+    tensor([4.])
+    """
     return F.cross_entropy(logits, y, reduction="none")
 
 
@@ -160,6 +172,10 @@ def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
     Its gradient is exactly zero once the margin exceeds 16.1 (see the chapter on
     width): a network that is sure enough cannot be attacked through it.
+
+    >>> z = torch.tensor([[20.0, 0.0]], requires_grad=True)
+    >>> torch.autograd.grad(clipped_cross_entropy(z, torch.tensor([0])).sum(), z)[0]
+    tensor([[0., 0.]])
     """
     probability = logits.softmax(1).gather(1, y[:, None])[:, 0]
     return -probability.clamp(1e-7, 1 - 1e-7).log()
@@ -184,14 +200,23 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the difference of logits ratio (Croce and Hein 2020, eq. 6)."""
+    """Return the difference of logits ratio (Croce and Hein 2020, eq. 6).
+
+    >>> dlr(torch.tensor([[5.0, 4.0, 1.0]]), torch.tensor([0]))
+    tensor([-0.2500])
+    """
     ordered = logits.sort(dim=1, descending=True).values
     spread = ordered[:, 0] - ordered[:, min(2, logits.shape[1] - 1)]
     return margin(logits, y) / spread.clamp_min(1e-12)
 
 
 def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy after dividing the logits by the image's own margin."""
+    """Return the cross-entropy after dividing the logits by the image's own margin.
+
+    >>> z, y = torch.tensor([[3.0, 1.0]]), torch.tensor([0])
+    >>> bool(rescaled_cross_entropy(1000 * z, y) == rescaled_cross_entropy(z, y))
+    True
+    """
     size = margin(logits, y).abs().detach().clamp_min(1e-12)
     return cross_entropy(logits / size[:, None], y)
 
@@ -209,12 +234,24 @@ def targeted(loss: Loss) -> Loss:
 
 
 def clean(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Return x: the attack that does nothing."""
+    """Return x: the attack that does nothing.
+
+    >>> x = torch.rand(1, 1, 2, 2)
+    >>> clean(nn.Identity(), x, torch.tensor([0])) is x
+    True
+    """
     return x
 
 
 def check_images(x: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless x are images in [0, 1] and y their labels."""
+    """Raise ValueError unless x are images in [0, 1] and y their labels.
+
+    >>> normalised = torch.full((1, 1, 2, 2), 2.0)
+    >>> check_images(normalised, torch.tensor([0]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: x must be pixels in [0, 1], finite and not normalised; got ... 2 to 2
+    """
     if x.ndim != 4 or len(x) == 0:
         raise ValueError(
             "x must be images, shape (batch, channels, height, width) with batch > 0; "
@@ -234,7 +271,13 @@ def check_images(x: Tensor, y: Tensor) -> None:
 
 
 def check_logits(logits: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless logits are finite and cover the labels."""
+    """Raise ValueError unless logits are finite and cover the labels.
+
+    >>> check_logits(torch.zeros(1, 2), torch.tensor([5]))
+    Traceback (most recent call last):
+    ...
+    ValueError: y must be labels from 0 to 1; got 5 to 5
+    """
     if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] < 2:
         raise ValueError(
             f"model must return logits, shape ({len(y)}, classes) with at least 2 "
@@ -259,6 +302,11 @@ def input_gradient(
         x: Images in [0, 1], shape (batch, channels, height, width).
         y: Labels, shape (batch,).
         loss: What is differentiated: (logits, y) -> shape (batch,).
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> [part.shape[0] for part in input_gradient(model, x, y)]
+    [3, 3, 3]
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():

@@ -32,6 +32,10 @@ def correct(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500) -> Tensor:
 
     Raises:
         ValueError: Images outside [0, 1], wrong labels or non-finite logits.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> correct(network, torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])).shape
+    torch.Size([3])
     """
     return margins(model, x, y, chunk) > 0
 
@@ -41,6 +45,13 @@ def margins(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500) -> Tensor:
     """Return each image's true logit minus the best other one, shape (images,).
 
     Ties count as wrong: a constant network is right by accident only.
+
+    >>> class Two(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.flatten(1)
+    >>> x = torch.tensor([0.75, 0.25]).view(1, 1, 1, 2)
+    >>> margins(Two(), x, torch.tensor([0]))
+    tensor([0.5000])
     """
     check_images(x, y)
     parts = []
@@ -136,7 +147,7 @@ def worst_case(
 
     >>> from functools import partial
     >>> from widemin.attacks import Linf, fgsm
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
     >>> worst_case(model, x, y, {"fgsm": partial(fgsm, ball=Linf(1))}).accuracy
     0.0
@@ -157,6 +168,56 @@ def worst_case(
 
 def _mean(mask: Tensor) -> float:
     return float(mask.double().mean())
+
+
+def sweep(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    balls: Sequence[Ball],
+    attack: Callable[..., Tensor],
+    chunk: int = 250,
+) -> list[float]:
+    """Return the accuracy under one attack in growing sets, which must fall to chance.
+
+    An image that is fooled in a set counts as fooled in every larger one: the sets
+    contain each other.
+
+    Args:
+        model: Maps images to logits.
+        x: Images in [0, 1], shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        balls: The sets, in growing order, of one norm.
+        attack: (model, x, y, ball) -> adversarial images.
+        chunk: Images attacked at a time.
+
+    Raises:
+        ValueError: Sets that do not grow, or are not of one norm.
+
+    >>> from widemin.attacks import Linf, fgsm
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    >>> sweep(model, x, y, [Linf(0.1), Linf(1.0)], fgsm)[-1]
+    0.0
+    """
+    radii = [ball.epsilon for ball in balls]
+    if len({type(ball) for ball in balls}) != 1 or radii != sorted(radii):
+        raise ValueError(f"balls must be of one norm and grow; got {list(balls)}")
+    right, rates = correct(model, x, y, chunk), []
+    for ball in balls:
+        # What has fallen stays: only the others are attacked again.
+        index = right.nonzero()[:, 0]
+        if len(index):
+
+            def inside(
+                model: nn.Module, x: Tensor, y: Tensor, ball: Ball = ball
+            ) -> Tensor:
+                return attack(model, x, y, ball)
+
+            ways = {"": inside}
+            right[index] = survivors(model, x[index], y[index], ways, chunk)[""]
+        rates.append(_mean(right))
+    return rates
 
 
 def minimal_distance(
@@ -324,6 +385,12 @@ def autoattack(
     Raises:
         ImportError: The package is not installed (dependency group `attacks`).
         ValueError: Wrong images or labels, or non-finite logits.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)
+    >>> mask, heard = autoattack(network, x, y, Linf(1.0), attacks=("apgd-ce",))
+    >>> bool(mask.any())
+    False
     """
     from pyautoattack import AutoAttack
 

@@ -48,6 +48,13 @@ def hessian_product(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> Produ
 
     Returns:
         A function of a vector, shape (weights,), ordered as model.parameters().
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> product = hessian_product(network, x, y, chunk=2)
+    >>> common = torch.ones(8)  # moves both logits alike: no curvature
+    >>> bool(product(common).abs().max() < 1e-6)
+    True
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     sizes = [p.numel() for p in parameters]
@@ -385,7 +392,12 @@ def density(
 
 
 def quadrature(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Return Ritz values and weights of a symmetric operator, each of shape (k,)."""
+    """Return Ritz values and weights of a symmetric operator, each of shape (k,).
+
+    >>> nodes, weights = quadrature(lambda v: 2 * v, torch.ones(3).double(), 5)
+    >>> nodes.round(decimals=6).tolist(), weights.round(decimals=6).tolist()
+    ([2.0], [1.0])
+    """
     krylov = _Krylov(product, start)
     for _ in range(min(steps, len(start))):
         krylov.extend()

@@ -212,6 +212,12 @@ def weight_landscape(
 
     Returns:
         The landscape and zeros of its argument's shape, in float64.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> landscape, start = weight_landscape(network, x, y)
+    >>> landscape(start)[1].shape, start.dtype
+    (torch.Size([10]), torch.float64)
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
@@ -238,7 +244,16 @@ def weight_landscape(
 def input_landscape(
     model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500
 ) -> tuple[Landscape, Tensor]:
-    """Return the mean cross-entropy as a function of a displacement of all images."""
+    """Return the mean cross-entropy as a function of a displacement of all images.
+
+    Arguments and returns as for `weight_landscape`, without a scale.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> landscape, start = input_landscape(network, x, y)
+    >>> landscape(start)[1].shape
+    torch.Size([12])
+    """
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         moved = (x.double() + v.view(x.shape)).to(x).requires_grad_()
