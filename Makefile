@@ -30,7 +30,9 @@ test: $(READY)
 	$(BIN)/pytest -q
 
 bench: $(READY)
-	$(BIN)/python -W ignore -m tests.benchmarks
+	test -d _build/peers || \
+	  $(BIN)/uv pip install -q --no-deps --target _build/peers torchattacks==3.5.1
+	PYTHONPATH=_build/peers $(BIN)/python -W ignore -m tests.benchmarks
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml $(GROUPS:%=--group %) --universal \

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from widemin import claims, notebooks, paths, results
@@ -70,8 +71,12 @@ def _stage(edition: str, source: Path) -> str:
         else:
             stub = source / "chapters" / f"{chapter}.md"
             stub.write_text(_stub(chapter))
-    page = source / "verdicts.md"
-    page.write_text(page.read_text().replace("<!-- verdicts -->", table(verdicts)))
+    for name, mark, content in (
+        ("verdicts", "<!-- verdicts -->", table(verdicts)),
+        ("reproduce", "<!-- benchmarks -->", benchmarks()),
+    ):
+        page = source / f"{name}.md"
+        page.write_text(page.read_text().replace(mark, content))
     config = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"{EDITIONS[edition]} Source {results.source()}."
@@ -128,6 +133,22 @@ def table(verdicts: dict[str, dict[str, Any]]) -> str:
             v["holds_up"],
         ]
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def benchmarks() -> str:
+    """Return the measured speeds in markdown: ratio, quartiles and goal of each row."""
+    path = paths.PUBLISHED / "benchmarks.csv"
+    if not path.exists():
+        return "Not measured yet: `make bench` writes the table."
+    rows = pd.read_csv(path, keep_default_na=False)
+    lines = ["| work | against | times faster | goal |", "|---|---|---|---|"]
+    for row in rows.to_dict("records"):
+        spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
+        work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
+        lines.append(f"| {work} | {row['peer']} | {spread} | {row['goal']} |")
+    facts = rows.iloc[0]
+    lines += ["", f"On {facts['hardware']}, torch {facts['torch']}, {facts['date']}."]
     return "\n".join(lines)
 
 
