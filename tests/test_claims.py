@@ -284,8 +284,18 @@ def test_the_claims_on_batch_size():
     assert kamath.H8(both).outcome == "reproduced"
     assert kamath.H8(both).holds_up.startswith("no")
     assert kamath.H8(both.assign(top_eigenvalue=1.0)).outcome == "not reproduced"
-    undertrained = steep.assign(train_accuracy=0.9)
-    assert "Undertrained" in kamath.H4(undertrained).evidence
+    undertrained = steep.copy()
+    undertrained.loc[undertrained["batch_size"] == 512, "train_accuracy"] = 0.9
+    evidence = kamath.H4(undertrained).evidence
+    assert "Undertrained: 512; without them it is -1.00." in evidence
+    none = both.assign(train_accuracy=0.1)
+    assert kamath.H8(none).outcome == "not decidable at this scale"
+    assert "no batch size" in kamath.H8(none).ours
+    dead = both.copy()
+    dead.loc[dead["batch_size"] == 512, "train_accuracy"] = 0.1
+    verdict = kamath.H8(dead)
+    assert verdict.outcome == "not decidable at this scale"
+    assert "it takes 4 batch sizes; there are 3" in verdict.evidence
 
 
 def test_a_verdict_shows_itself_and_carries_itself():

@@ -28,6 +28,13 @@ OUTCOMES = (
 # Rows that agree in these differ in their seed alone.
 _CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
 _CELL += ["augment", "epochs", "method", "rho", "attack"]
+_PLURAL = {
+    "seed": "seeds",
+    "batch_size": "batch sizes",
+    "learning_rate": "learning rates",
+    "attack": "training sets of perturbations",
+    "train_size": "training images",
+}
 _COLOUR = dict(zip(OUTCOMES, ("tip", "note", "warning", "note", "note"), strict=True))
 
 
@@ -148,7 +155,7 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
         else:
             found = table.loc[table[name].astype(str) != "", name].nunique()
         if found < int(wanted):
-            plural = {"seed": "seeds"}.get(name, name.replace("_", " "))
+            plural = _PLURAL.get(name, name.replace("_", " "))
             return f"it takes {int(wanted):,} {plural}; there are {found:,}"
     return ""
 
