@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,20 @@ def S3(table: pd.DataFrame) -> Verdict:
     )
 
 
+def _rising(costs: pd.Series[Any]) -> bool:
+    """Return whether the cost grows with the radius, within each norm.
+
+    Args:
+        costs: Loss of natural accuracy by the set trained on, e.g. "linf 2/255".
+    """
+    radii: dict[str, list[tuple[Fraction, float]]] = {}
+    for name in costs.index:
+        norm, _, radius = str(name).partition(" ")
+        radii.setdefault(norm, []).append((Fraction(radius), costs[name]))
+    ordered = [[cost for _, cost in sorted(pairs)] for pairs in radii.values()]
+    return all(a < b for row in ordered for a, b in pairwise(row))
+
+
 def S5(table: pd.DataFrame) -> Verdict:
     """Adversarial training lowers natural accuracy."""
     rows = final(table)
@@ -99,7 +115,7 @@ def S5(table: pd.DataFrame) -> Verdict:
     return judge(
         "S5",
         rows,
-        bool((costs > 0).all()),
+        bool((costs > 0).all()) and _rising(costs),
         paper=f"a loss of at least {drop:.1f} points",
         ours=f"a loss of {100 * costs.min():.1f} points (weakest set)",
         evidence=f"Standard training reaches {percent(base)}.",
