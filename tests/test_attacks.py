@@ -157,7 +157,7 @@ def test_stopped_images_leave_the_batch_and_move_no_more(smooth, grey):
     x, y = grey
     ball, record, expected = Linf(0.2), [], x.clone()
     pgd(smooth, x, y, ball, steps=3, step_size=0.05, record=record)
-    threshold = record[-1]["fosc"].median().item()
+    threshold = record[-1]["fosc"].quantile(0.5).item()  # between two images
     moving = torch.ones(8, 1, 1, 1, dtype=torch.bool)
     with inference(smooth):
         for step in range(8):

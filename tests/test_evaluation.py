@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from widemin.attacks import L2, Linf, NonFiniteError, clean, fgsm, margin, pgd
+from widemin import data, models, training
+from widemin.attacks import (
+    L2,
+    Linf,
+    NonFiniteError,
+    clean,
+    cross_entropy,
+    fgsm,
+    margin,
+    pgd,
+)
 from widemin.evaluation import (
     autoattack,
     correct,
@@ -245,6 +255,52 @@ def test_autoattack_is_exact_on_a_linear_model(linear):
     assert torch.equal(torch.get_rng_state(), state)
     weak, _ = autoattack(model, x, y, Linf(epsilon), attacks=("square",))
     assert (weak | ~mask).all()  # without gradients it fools no more
+
+
+@pytest.fixture(scope="module")
+def digits_network():
+    """A perceptron trained on real digits, and the first 200 test images."""
+    train, test = data.load("digits"), data.load("digits", "test", size=200)
+    model = models.build("mlp", torch.Generator().manual_seed(0), shape=(1, 8, 8))
+    optimizer = training.SGD(model.parameters(), 0.1, 0.9)
+    generator = torch.Generator().manual_seed(1)
+    list(
+        training.fit(
+            model,
+            optimizer,
+            train.x,
+            train.y,
+            epochs=10,
+            batch_size=32,
+            generator=generator,
+        )
+    )
+    return model.eval(), test.x, test.y
+
+
+@pytest.mark.filterwarnings("ignore")  # the package's own
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(0.6)])
+def test_autoattack_agrees_on_a_trained_network(digits_network, ball):
+    """Its whole standard suite against our worst case of two losses, image by image."""
+    pytest.importorskip("pyautoattack")
+    model, x, y = digits_network
+    options = {
+        "ball": ball,
+        "steps": 50,
+        "step_size": ball.epsilon / 10,
+        "until_fooled": True,
+        "restarts": 3,
+    }
+    ways = {
+        name: partial(
+            pgd, **options, loss=loss, generator=torch.Generator().manual_seed(2)
+        )
+        for name, loss in [("cross-entropy", cross_entropy), ("margin", margin)]
+    }
+    ours = worst_case(model, x, y, ways).survived
+    theirs, _ = autoattack(model, x, y, ball)
+    assert 0.1 < float(theirs.double().mean()) < 0.9
+    assert int((ours ^ theirs).sum()) <= 2  # one per cent of the images
 
 
 @pytest.mark.filterwarnings("ignore")

