@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from widemin import data
-from widemin.data import DataError, augment, batches, load
+from widemin.data import DataError, augment, load
 
 
 @pytest.fixture(autouse=True)
@@ -123,16 +123,6 @@ def test_real_mnist_has_the_papers_sizes(mnist_here, monkeypatch):
     first = load("mnist", size=3)
     assert first.y.tolist() == [5, 0, 4]
     assert 0 <= first.x.min() and first.x.max() == 1
-
-
-def test_batches_cover_everything_once_and_follow_the_generator():
-    def order(seed):
-        return list(batches(10, 3, torch.Generator().manual_seed(seed)))
-
-    assert [len(part) for part in order(0)] == [3, 3, 3, 1]
-    assert sorted(torch.cat(order(0)).tolist()) == list(range(10))
-    assert torch.equal(torch.cat(order(0)), torch.cat(order(0)))
-    assert not torch.equal(torch.cat(order(0)), torch.cat(order(1)))
 
 
 def test_every_augmented_image_is_a_shift_or_a_mirrored_shift(generator):

@@ -150,6 +150,7 @@ def test_every_method_learns_forty_separable_points(generator, method):
     if method == "dynamic":
         attack = partial(attack, fosc_below=0.01)
     perturb = attack if method in ("adversarial", "dynamic") else attacks.clean
+    step = partial(train_step, perturb=perturb, rho=0.05 if method == "sam" else 0.0)
     losses = [
         loss
         for _, loss in fit(
@@ -160,8 +161,7 @@ def test_every_method_learns_forty_separable_points(generator, method):
             epochs=150,
             batch_size=10,
             generator=generator,
-            perturb_at=lambda t: perturb,
-            rho=0.05 if method == "sam" else 0.0,
+            step_at=lambda t: step,
         )
     ]
     assert len(losses) == 150

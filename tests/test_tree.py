@@ -21,9 +21,11 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # from its own). Those marked import no torch either.
 ROWS = [
     {"paths", "__init__"},
-    {"data", "attacks", "statistics", "theory"},
-    {"models", "training", "evaluation", "hessian", "landscape"},
-    {"masking"},
+    {"data", "statistics", "theory"},
+    {"models"},
+    {"attacks"},
+    {"training", "evaluation", "hessian", "landscape"},
+    {"masking", "ensemble"},
     {"experiments", "results", "claims"},
     {"figures"},
     {"notebooks"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -232,20 +231,6 @@ def check_choice(argument: str, value: str, known: Any) -> None:
     near = difflib.get_close_matches(str(value), list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"unknown {argument} {value!r}{hint}; known: {', '.join(known)}")
-
-
-def batches(
-    images: int, batch_size: int, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """Yield the indices of one epoch's batches, in an order drawn on the CPU.
-
-    The last batch is smaller where batch_size does not divide the images.
-
-    >>> sizes = [len(b) for b in batches(10, 4, torch.Generator())]
-    >>> sizes
-    [4, 4, 2]
-    """
-    yield from torch.randperm(images, generator=generator).split(batch_size)
 
 
 def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

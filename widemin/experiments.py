@@ -25,7 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin import attacks, data, evaluation, hessian, masking, models, training
+from widemin import (
+    attacks,
+    data,
+    ensemble,
+    evaluation,
+    hessian,
+    masking,
+    models,
+    training,
+)
 from widemin.attacks import Ball, NonFiniteError, parse_ball
 from widemin.data import check_choice
 
@@ -277,17 +286,16 @@ def train(
     curve: list[dict[str, Any]] = []
     diverged, seconds = False, 0.0
     started = spent_seconds(device)
+    optimizer = _optimizer(model, recipe)
     epochs = training.fit(
         model,
-        _optimizer(model, recipe),
+        optimizer,
         x,
         y,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         generator=stream(recipe.seed, "batches"),
-        perturb_at=_perturb_at(recipe, spent),
-        rho=recipe.rho,
-        second_pass_statistics=recipe.second_pass_statistics,
+        step_at=_step_at(recipe, model, optimizer, spent),
         schedule=recipe.schedule,
         augment=_augment(recipe),
     )
@@ -334,17 +342,27 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
     )
 
 
-def _perturb_at(
-    recipe: Recipe, spent: dict[str, int]
-) -> Callable[[float], training.Perturb]:
-    """Return what perturbs the images after a fraction t of training; count its work.
+def _step_at(
+    recipe: Recipe,
+    model: nn.Module,
+    optimizer: training.Optimizer,
+    spent: dict[str, int],
+) -> Callable[[float], training.Step]:
+    """Return the step to take after a fraction t of training; count attacks' work.
 
     Dynamic training stops an image once its FOSC is at most c_t, which falls linearly
     from fosc_max to 0 at 5/6 of training (Wang et al. 2019, section 4: 100 of 120
     epochs).
     """
+    if recipe.method == "standard" and ensemble.covers(model, optimizer):
+        return lambda t: ensemble.step
+    step = partial(
+        training.train_step,
+        rho=recipe.rho,
+        second_pass_statistics=recipe.second_pass_statistics,
+    )
     if not recipe.attack:
-        return lambda t: attacks.clean
+        return lambda t: step
     ball, generator = parse_ball(recipe.attack), stream(recipe.seed, "attack")
 
     def perturb(t: float, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -367,7 +385,7 @@ def _perturb_at(
         spent["gradients"] += sum(len(step["images"]) for step in work)
         return moved
 
-    return lambda t: partial(perturb, t)
+    return lambda t: partial(step, perturb=partial(perturb, t))
 
 
 def _watched(

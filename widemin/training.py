@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from widemin.attacks import clean
-from widemin.data import batches
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -56,10 +56,13 @@ class SGD:
         self.weight_decay = weight_decay
         self.param_groups = [{"lr": lr}]
 
-    @torch.no_grad()
     def step(self) -> None:
-        """Move the parameters along their gradients."""
-        update = [p.grad for p in self.parameters if p.grad is not None]
+        """Move the parameters along the gradients they hold."""
+        self.descend([p.grad for p in self.parameters if p.grad is not None])
+
+    @torch.no_grad()
+    def descend(self, update: list[Tensor]) -> None:
+        """Move the parameters along gradients, one for each."""
         if self.weight_decay:
             update = list(
                 torch._foreach_add(update, self.parameters, alpha=self.weight_decay)
@@ -76,6 +79,8 @@ class SGD:
 
 
 Optimizer = SGD | torch.optim.Optimizer
+# (model, optimizer, images, labels) -> loss, shape ()
+Step = Callable[[nn.Module, Optimizer, Tensor, Tensor], Tensor]
 
 
 def backward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -167,6 +172,23 @@ def train_step(
     return loss
 
 
+@dataclass
+class Position:
+    """Where `fit` stands: with weights, optimiser and generators enough to go on.
+
+    Attributes:
+        epoch: Epochs finished.
+        order: Order of the images in the epoch under way, shape (images,), if any.
+        batch: Steps of that epoch taken.
+        total: Sum of the losses of the images seen in it, shape ().
+    """
+
+    epoch: int = 0
+    order: Tensor | None = None
+    batch: int = 0
+    total: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+
 def fit(
     model: nn.Module,
     optimizer: Optimizer,
@@ -176,11 +198,11 @@ def fit(
     epochs: int,
     batch_size: int,
     generator: torch.Generator,
-    perturb_at: Callable[[float], Perturb] = lambda t: clean,
-    rho: float = 0.0,
-    second_pass_statistics: bool = False,
+    step_at: Callable[[float], Step] = lambda t: train_step,
     schedule: str = "constant",
     augment: Callable[[Tensor], Tensor] = lambda x: x,
+    position: Position | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, float]]:
     """Train; yield (epoch, mean loss over its images) after each epoch, from 1.
 
@@ -192,33 +214,31 @@ def fit(
         epochs: Passes over the images.
         batch_size: Images a step; the last batch of an epoch may be smaller.
         generator: Draws the order of the images.
-        perturb_at: Given the fraction of training done, in [0, 1), returns what
-            perturbs the images; attacks may thus grow with time.
-        rho: As in `train_step`.
-        second_pass_statistics: As in `train_step`.
+        step_at: Given the fraction of training done, in [0, 1), returns the step to
+            take: `train_step`, or a partial of it that perturbs images or climbs.
         schedule: One of SCHEDULES.
         augment: Makes the images of a step, before they are perturbed.
+        position: Where to start, and kept up to date after each step; with weights,
+            optimiser and generators as they were then, training goes on exactly.
+        pause: Called after each step, when position is up to date; it may raise.
     """
+    position = position or Position()
     base = [group["lr"] for group in optimizer.param_groups]
     updates = epochs * -(-len(x) // batch_size)
-    update = 0
-    for epoch in range(1, epochs + 1):
+    while position.epoch < epochs:
         model.train()
-        total = torch.zeros((), device=x.device)
-        for index in batches(len(x), batch_size, generator):
-            done = update / updates
+        if position.order is None:
+            position.order = torch.randperm(len(x), generator=generator)
+            position.total = torch.zeros((), device=x.device)
+        parts = position.order.to(x.device).split(batch_size)
+        for index in parts[position.batch :]:
+            done = (position.epoch * len(parts) + position.batch) / updates
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * SCHEDULES[schedule](done)
-            index = index.to(x.device)
-            loss = train_step(
-                model,
-                optimizer,
-                augment(x[index]),
-                y[index],
-                perturb=perturb_at(done),
-                rho=rho,
-                second_pass_statistics=second_pass_statistics,
-            )
-            total += loss * len(index)
-            update += 1
-        yield epoch, float(total) / len(x)
+            loss = step_at(done)(model, optimizer, augment(x[index]), y[index])
+            position.total = position.total + loss * len(index)
+            position.batch += 1
+            pause()
+        mean = float(position.total) / len(x)
+        position.epoch, position.order, position.batch = position.epoch + 1, None, 0
+        yield position.epoch, mean

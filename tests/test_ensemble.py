@@ -1,0 +1,148 @@
+"""Fast training is the ordinary training, weight by weight."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from widemin import ensemble, models
+from widemin.ensemble import Together
+from widemin.training import SGD, fit
+
+SETTINGS = {"plain": (0.0, 0.0), "momentum": (0.9, 0.0), "decay": (0.5, 1e-3)}
+ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@pytest.fixture
+def images(generator):
+    x = torch.rand(50, 1, 28, 28, generator=generator)
+    return x, torch.randint(10, (50,), generator=generator)
+
+
+def network(dtype, seed=0):
+    return models.build("m1", torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def trained(model, x, y, rate, setting, seed, **options):
+    """The weights and losses of three epochs, batches of 8 and a rest of 2."""
+    momentum, decay = SETTINGS[setting]
+    epochs = fit(
+        model,
+        SGD(model.parameters(), rate, momentum, decay),
+        x,
+        y,
+        epochs=3,
+        batch_size=8,
+        generator=torch.Generator().manual_seed(seed),
+        schedule="halve-20",
+        **options,
+    )
+    return [loss for _, loss in epochs]
+
+
+def largest_difference(one, two):
+    pairs = zip(one.parameters(), two.parameters(), strict=True)
+    return max(float((p - q).detach().abs().max()) for p, q in pairs)
+
+
+@pytest.mark.parametrize("dtype", ALLOWED)
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_lean_steps_reach_the_weights_of_autograd(
+    images, dtype, setting, channels_last
+):
+    x, y = images[0].to(dtype), images[1]
+    one = network(dtype)
+    if channels_last:
+        one = one.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+    two = copy.deepcopy(one)
+    start = copy.deepcopy(one)
+    slow = trained(one, x, y, 0.05, setting, seed=1)
+    fast = trained(two, x, y, 0.05, setting, 1, step_at=lambda t: ensemble.step)
+    assert largest_difference(one, start) > 1e-3
+    assert largest_difference(one, two) < ALLOWED[dtype]
+    assert fast == pytest.approx(slow, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ALLOWED)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_networks_side_by_side_reach_the_weights_of_each_alone(images, dtype, setting):
+    """Three networks, each with its own weights, learning rate and order."""
+    x, y = images[0].to(dtype), images[1]
+    rates, seeds = [0.01, 0.05, 0.1], [0, 1, 2]
+    alone = [network(dtype, seed) for seed in seeds]
+    beside = [copy.deepcopy(model) for model in alone]
+    expected = [
+        trained(model, x, y, rate, setting, seed)
+        for model, rate, seed in zip(alone, rates, seeds, strict=True)
+    ]
+    found = train_together(beside, rates, setting, seeds, x, y)
+    for one, two in zip(alone, beside, strict=True):
+        assert largest_difference(one, two) < ALLOWED[dtype]
+    for losses, other in zip(expected, zip(*found, strict=True), strict=True):
+        assert list(other) == pytest.approx(losses, rel=1e-5)
+
+
+def train_together(group, rates, setting, seeds, x, y, batch_size=8, epochs=3):
+    momentum, decay = SETTINGS[setting]
+    size = len(group)
+    together = Together(group, rates, [momentum] * size, [decay] * size)
+    orders = [torch.Generator().manual_seed(seed) for seed in seeds]
+    found = []
+    for epoch in range(epochs):
+        steps = -(-len(x) // batch_size)
+        done = (torch.arange(steps) + epoch * steps) / (epochs * steps)
+        factors = 0.5 ** (20 * done).floor()
+        order = torch.stack([torch.randperm(len(x), generator=g) for g in orders])
+        losses = together.epoch(
+            x, y, order.to(x.device), batch_size, factors.to(x), stretch=2
+        )
+        found.append(losses.tolist())
+    return found
+
+
+def test_a_network_that_diverges_leaves_the_others_alone(images):
+    x, y = images[0].double(), images[1]
+    calm, wild = network(torch.float64), network(torch.float64, seed=1)
+    alone = copy.deepcopy(calm)
+    losses = train_together([calm, wild], [0.05, 1e200], "plain", [3, 3], x, y)
+    expected = trained(alone, x, y, 0.05, "plain", 3)
+    assert [first for first, _ in losses] == pytest.approx(expected, rel=1e-5)
+    assert not all(torch.isfinite(p).all() for p in wild.parameters())
+    assert largest_difference(calm, alone) < 1e-10
+
+
+def test_only_the_family_is_covered():
+    def covered(name, **options):
+        model = models.build(name, torch.Generator().manual_seed(0), **options)
+        return ensemble.covers(model, SGD(model.parameters(), 0.1))
+
+    assert covered("m1")
+    assert covered("m1", shape=(3, 32, 32))
+    others = ["m1-unpooled", "mlp", "linear", "stdcnn", "cnn4"]
+    assert not any(covered(name) for name in others)
+    normalised = models.build(
+        "m1", torch.Generator(), statistics=((0.5,), (0.5,)), shape=(1, 28, 28)
+    )
+    assert not ensemble.covers(normalised, SGD(normalised.parameters(), 0.1))
+    model = network(torch.float32)
+    assert not ensemble.covers(model, torch.optim.Adam(model.parameters()))
+    model[0].weight.requires_grad_(False)
+    assert not ensemble.covers(model, SGD(model.parameters(), 0.1))
+    assert not ensemble.covers(nn.Linear(2, 2), SGD(model.parameters(), 0.1))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_on_a_gpu_replayed_steps_are_those_of_the_cpu(images, setting):
+    x, y = images[0].double(), images[1]
+    rates, seeds = [0.01, 0.05, 0.1], [0, 1, 2]
+    here = [network(torch.float64, seed) for seed in seeds]
+    there = [copy.deepcopy(model).cuda() for model in here]
+    expected = train_together(here, rates, setting, seeds, x, y)
+    found = train_together(there, rates, setting, seeds, x.cuda(), y.cuda())
+    for one, two in zip(here, there, strict=True):
+        assert largest_difference(one, two.cpu()) < 1e-10
+    assert torch.tensor(found) == pytest.approx(torch.tensor(expected), rel=1e-8)
