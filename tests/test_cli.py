@@ -132,7 +132,8 @@ def test_status_counts(call, tmp_path):
     assert found.exit_code == 0
     lines = found.output.splitlines()
     assert len(lines) == 5
-    assert lines[1].split() == ["01_width_of_minima", "smoke", "11", "0"]
+    row = ["01_width_of_minima", "smoke", "11", *["0"] * 6, "s", "?"]
+    assert lines[1].split() == row
 
 
 def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch):

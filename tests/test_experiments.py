@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from widemin import experiments, models
-from widemin.experiments import Recipe, grid, pick_device, run, stream, trained
+from widemin import models, networks, recipes
+from widemin.experiments import pick_device, run
+from widemin.networks import trained
+from widemin.recipes import Recipe, grid, stream
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
 
@@ -54,7 +56,7 @@ def test_weights_are_kept_and_measured_again_without_training(tmp_path, monkeypa
     def never(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(experiments, "train", never)
+    monkeypatch.setattr(networks, "train", never)
     other = dataclasses.replace(SMALL, tests=("linf 0.1", "l2 0.2"))
     again = final(rows_of(other, tmp_path))
     assert [row["test"] for row in again] == ["linf 0.1", "l2 0.2"]
@@ -108,7 +110,7 @@ def test_keys_are_departures_from_the_defaults():
 @pytest.mark.parametrize("name", ["TRAINING_REVISION", "MEASURING_REVISION"])
 def test_a_raised_revision_gives_new_keys(monkeypatch, name):
     key, weights = SMALL.key, SMALL.training_key
-    monkeypatch.setattr(experiments, name, 99)
+    monkeypatch.setattr(recipes, name, 99)
     assert SMALL.key != key
     assert (SMALL.training_key != weights) == (name == "TRAINING_REVISION")
 

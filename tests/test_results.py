@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
-from widemin import paths, results
+from widemin import paths, results, workers
 from widemin.results import Incomplete, collect, finished, missing, write
 
 
@@ -20,6 +22,7 @@ class Fake:
 
     number: int
     seed: int = 0
+    work: float = 1.0
 
     @property
     def key(self):
@@ -36,8 +39,21 @@ def fails_on_three(fake):
     return square(fake)
 
 
+def fails(fake):
+    raise AssertionError("computed again")
+
+
 def die(fake):
     os._exit(1)
+
+
+def dies_once(fake):
+    """Leave a trace in the working folder, so that the second time goes well."""
+    trace = Path(os.environ["TRACES"]) / fake.key
+    if not trace.exists():
+        trace.touch()
+        os._exit(1)
+    return square(fake)
 
 
 FAKES = [Fake(number) for number in range(5)]
@@ -50,10 +66,7 @@ def test_only_missing_runs_are_computed(tmp_path):
     assert table["key"].tolist() == [fake.key for fake in FAKES]
     assert table.attrs == {"planned": 5, "done": 5}
 
-    def never(fake):
-        raise AssertionError("computed again")
-
-    again = collect(FAKES, never, tmp_path, workers=1)
+    again = collect(FAKES, fails, tmp_path, workers=1)
     assert again["square"].tolist() == table["square"].tolist()
 
 
@@ -71,15 +84,142 @@ def test_workers_are_other_processes_and_rows_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_that_raises_is_named_and_the_others_are_kept(tmp_path, workers):
+def test_a_run_that_raises_is_a_row_and_the_others_are_kept(tmp_path, workers):
     with pytest.raises(Incomplete, match=r"1 of 5 .*\n.*number=3.*ArithmeticError: th"):
         collect(FAKES, fails_on_three, tmp_path, workers=workers)
     assert len(finished(tmp_path, [fake.key for fake in FAKES])) == 4
+    table = results.table_of(FAKES, tmp_path)
+    [lost] = table[table["measured"] == "failed"].to_dict("records")
+    assert (lost["number"], lost["error"]) == (3, "ArithmeticError: three")
+    assert table.attrs == {"planned": 5, "done": 4}
+    mended = collect(FAKES, square, tmp_path, workers=workers)
+    assert mended["square"].tolist() == [0, 1, 4, 9, 16]
+    assert not results.failed(tmp_path)
 
 
-def test_a_worker_that_dies_is_reported(tmp_path):
-    with pytest.raises(Incomplete, match="BrokenProcessPool"):
-        collect(FAKES, die, tmp_path, workers=2)
+def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "traces").mkdir()
+    monkeypatch.setenv("TRACES", str(tmp_path / "traces"))
+    table = collect(FAKES[:2], dies_once, tmp_path, workers=2)
+    assert table["square"].tolist() == [0, 1]
+
+
+def test_a_run_that_kills_its_workers_is_a_failure(tmp_path):
+    with pytest.raises(Incomplete, match=r"number=0.*its worker died 3 times"):
+        collect(FAKES[:1], die, tmp_path, workers=1)
+
+
+def test_a_deadline_is_kept_and_what_is_unfinished_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "GRACE", 1.0)
+    monkeypatch.setattr(workers, "LEAD", 2.0)
+    until = time.time() + 7
+    table = collect(FAKES, half_a_minute_from_two, tmp_path, workers=2, until=until)
+    assert time.time() < until
+    assert table["square"].tolist() == [0, 1]
+    assert table.attrs == {"planned": 5, "done": 2}
+
+
+def half_a_minute_from_two(fake):
+    if fake.number > 1:
+        time.sleep(30)
+    return square(fake)
+
+
+def test_rows_computed_elsewhere_are_a_source(tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    table = collect(FAKES, square, there, workers=1)
+    here.mkdir()
+    results.to_csv(table, here / "from_the_gpu.csv")
+    assert not missing(FAKES, here)
+    again = results.table_of(FAKES, here)
+    assert again["square"].tolist() == [0, 1, 4, 9, 16]
+    assert again["source"].tolist() == table["source"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fake2,2,", "fake2,7,", "t.csv must hold number=2 for run fake2; got 7"),
+        (",cpu,", ",,", "t.csv must say the device of run fake0"),
+    ],
+)
+def test_rows_that_are_not_what_they_say_are_refused(tmp_path, old, new, message):
+    there, here = tmp_path / "there", tmp_path / "here"
+    results.to_csv(collect(FAKES, square, there, workers=1), tmp_path / "t.csv")
+    here.mkdir()
+    text = (tmp_path / "t.csv").read_text()
+    assert old in text
+    (here / "t.csv").write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        missing(FAKES, here)
+
+
+def test_duplicates_must_agree(tmp_path):
+    collect(FAKES, square, tmp_path, workers=1)
+    table = results.table_of(FAKES, tmp_path)
+    results.to_csv(table, tmp_path / "same.csv")
+    assert not missing(FAKES, tmp_path)
+    results.to_csv(table.assign(square=table["square"] + 1), tmp_path / "zother.csv")
+    message = "runs and zother.csv .* must agree on run fake0; got different square"
+    with pytest.raises(ValueError, match=message):
+        missing(FAKES, tmp_path)
+
+
+def test_a_table_that_is_not_of_runs_is_left_alone(tmp_path):
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    assert len(missing(FAKES, tmp_path)) == 5
+
+
+def test_two_processes_in_one_folder_share_the_work(tmp_path):
+    """Each run is computed once, by whichever comes first."""
+    script = tmp_path / "sweep.py"
+    script.write_text(SWEEP.replace("slow", "brief"))
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT), "TRACES": str(tmp_path)}
+    command = [sys.executable, script, tmp_path, "1"]
+    both = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    table = results.table_of(FAKES, tmp_path)
+    assert table["square"].tolist() == [0, 1, 4, 9, 16]
+    counts = [len((tmp_path / fake.key).read_text()) for fake in FAKES]
+    assert counts == [1, 1, 1, 1, 1]
+
+
+def brief(fake):
+    with open(Path(os.environ["TRACES"]) / fake.key, "a") as trace:
+        trace.write("x")
+    time.sleep(0.7)
+    return square(fake)
+
+
+def test_the_state_of_a_sweep(tmp_path):
+    with pytest.raises(Incomplete):
+        collect(FAKES, fails_on_three, tmp_path, workers=1)
+    write(tmp_path, "old", [{"number": 3, "seed": 0, "work": 1.0}])  # another revision
+    (tmp_path / "runs" / "fake4.json").unlink()
+    found = results.state(FAKES, tmp_path)
+    assert (found.planned, found.done, found.failed, found.stale) == (5, 3, 1, 1)
+    with FileLock(tmp_path / "locks" / "fake4.lock"):
+        assert results.state(FAKES, tmp_path).running == 1
+    assert found.running == 0 and found.left is None
+    timed = [{"train_seconds": 2.0, "measure_seconds": 1.0, "gradients": 1}]
+    timed = [row | {"train_size": 1, "diverged": True} for row in timed]
+    write(tmp_path, "fake0", timed)
+    found = results.state(FAKES, tmp_path)
+    assert (found.spent, found.diverged) == (3.0, 1)
+    assert found.left == 6.0  # two runs of the same work
+
+
+def test_ten_thousand_rows_load_in_a_second(tmp_path):
+    many = [Fake(number) for number in range(1_000)]
+    columns = {f"column{i}": i / 7 for i in range(40)}
+    for fake in many:
+        rows = [{"number": fake.number, "epoch": e} | columns for e in range(10)]
+        write(tmp_path, fake.key, rows)
+    started = time.process_time()
+    table = results.table_of(many, tmp_path)
+    seconds = time.process_time() - started
+    assert len(table) == 10_000
+    assert seconds < 1, seconds
 
 
 def test_without_computing_only_what_is_there_is_read(tmp_path):
@@ -131,7 +271,7 @@ def test_a_table_survives_csv(tmp_path):
     table = results.table_of([Fake(1)], tmp_path)
     results.to_csv(table, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == (
-        "key,number,seed,tests,value\nfake1,1,0,linf 0.1 ; l2 1,0.333333\n"
+        "key,number,seed,work,tests,value\nfake1,1,0,1,linf 0.1 ; l2 1,0.333333\n"
     )
 
 
@@ -164,7 +304,7 @@ def test_a_killed_sweep_goes_on_where_it_was_and_leaves_no_process(tmp_path, wor
     finally:
         sweep.kill()
         sweep.wait()
-    assert len(children) >= (workers if workers > 1 else 0)
+    assert len(children) >= workers
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
     table = collect(FAKES, square, tmp_path, workers=1)

@@ -21,11 +21,13 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # from its own). Those marked import no torch either.
 ROWS = [
     {"paths", "__init__"},
-    {"data", "statistics", "theory"},
+    {"data", "statistics", "theory", "workers"},
     {"models"},
     {"attacks"},
     {"training", "evaluation", "hessian", "landscape"},
     {"masking", "ensemble"},
+    {"recipes"},
+    {"networks"},
     {"experiments", "results", "claims"},
     {"figures"},
     {"notebooks"},

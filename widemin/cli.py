@@ -6,8 +6,10 @@ needs neither Jupyter nor a plotting library.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import wraps
@@ -36,8 +38,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise BadInput(str(error)) from error
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:  # a full disk, say
+            what = f"{error.filename or 'the system'}: {error.strerror or error}"
+            raise click.ClickException(what) from error
         except KeyboardInterrupt:
-            click.echo("Stopped; what is finished is kept.", err=True)
+            click.echo("Stopped; what is finished or begun is kept.", err=True)
             sys.exit(130)
 
     return guarded
@@ -70,7 +75,9 @@ def main() -> None:
     help="Change a parameter of the chapter; VALUE is read as YAML. Repeatable.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, help="Processes; by default one per core.")
+@click.option("--workers", default=0, help="Processes; one per core or GPU by default.")
+@click.option("--cluster", default="", help="Dask scheduler, e.g. tcp://host:8786.")
+@click.option("--minutes", type=float, help="Stop before; the next call goes on.")
 @click.option(
     "--results",
     "folder",
@@ -78,6 +85,7 @@ def main() -> None:
     help="Folder of finished runs; by default in the user's cache.",
 )
 @click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
+@click.option("--pages-only", is_flag=True, help="Draw from the rows there are.")
 @_guarded
 def run(
     chapter: str,
@@ -85,8 +93,11 @@ def run(
     overrides: tuple[tuple[str, str], ...],
     device: str,
     workers: int,
+    cluster: str,
+    minutes: float | None,
     folder: Path | None,
     rows_only: bool,
+    pages_only: bool,
 ) -> None:
     r"""Compute what CHAPTER lacks, execute it and render the book.
 
@@ -97,13 +108,22 @@ def run(
     Examples:
       widemin run 02 --preset lab -p rhos "[0.05, 0.1]" -p epochs 3
       widemin run all --preset lab --device cuda --results runs
+      widemin run 01 --preset lab --minutes 30    the next call goes on
+      widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
+    started = time.time()
     from widemin import experiments, notebooks, paths, results
     from widemin.data import check_choice
 
     names = notebooks.find(chapter)
     if workers < 0:
         raise ValueError(f"workers must be at least 0; got {workers}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0; got {minutes}")
+    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
+        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
+    if rows_only and pages_only:
+        raise ValueError("rows-only and pages-only must not both be given; got both")
     device = experiments.pick_device(device)
     common = {"results_dir": str(folder.absolute())} if folder else {}
     folder = folder or paths.results()
@@ -123,15 +143,24 @@ def run(
             check_choice("parameter", key, sorted(every))
     _writable(folder)
     recipes = [recipe for _, planned in plans.values() for recipe in planned]
-    todo = results.missing(recipes, folder)
+    todo = [] if pages_only else results.missing(recipes, folder)
     _fetch(sorted({recipe.dataset for recipe in todo}))
     total = len({recipe.key for recipe in recipes})
     click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
-    compute = experiments.runner(device, folder)
-    results.collect(
-        recipes, compute, folder, device=device, workers=workers, label="Computing"
+    table = results.collect(
+        recipes,
+        experiments.runner(device, folder, todo),
+        folder,
+        device=device,
+        workers=workers,
+        cluster=cluster,
+        until=None if minutes is None else started + 60 * minutes,
+        compute=not pages_only,
+        label="Computing",
     )
-    if not rows_only:
+    if table.attrs["done"] < total and not pages_only:
+        _say_what_is_left(results.state(recipes, folder))
+    elif not rows_only:
         _draw("book", {name: values for name, (values, _) in plans.items()}, folder)
 
 
@@ -171,6 +200,7 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
     import multiprocessing
 
     from widemin import notebooks, pages, results
+    from widemin.workers import cores
 
     jobs = []
     for name, chosen in values.items():
@@ -187,7 +217,7 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
     with results.progress(len(jobs) + 1, "Drawing") as bar:
         if jobs:
             context = multiprocessing.get_context("spawn")
-            workers = min(len(jobs), results.cores())
+            workers = min(len(jobs), cores())
             with ProcessPoolExecutor(workers, context) as pool:
                 futures = [pool.submit(notebooks.execute, *job) for job in jobs]
                 for future in as_completed(futures):
@@ -203,6 +233,28 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
         click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
     if failures:
         raise notebooks.ChapterFailed("\n".join(failures))
+
+
+def _say_what_is_left(state: Any) -> None:
+    click.echo(
+        f"Stopped in time: {state.done} of {state.planned} runs done, "
+        f"{state.planned - state.done} left{_about(state.left)}. The same command goes "
+        "on; with --pages-only it draws what is there.",
+        err=True,
+    )
+
+
+def _about(seconds: float | None) -> str:
+    """Return a time left in words, for all cores of this machine."""
+    from widemin.workers import cores
+
+    return "" if seconds is None else f", about {_span(seconds / cores())}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _writable(folder: Path) -> None:
@@ -235,7 +287,11 @@ def _fetch(names: list[str]) -> None:
 )
 @_guarded
 def status(chosen: str | None, folder: Path | None) -> None:
-    r"""Show, for each chapter and preset, how many runs are planned and done.
+    r"""Show, for each chapter and preset, how far its runs are.
+
+    Planned runs, done ones (here or published), those running now, those that failed
+    when last tried, diverged, or are stale: of an older revision, to be computed again.
+    Work spent is in core time; what is left is an estimate for this machine's cores.
 
     \b
     Example:
@@ -245,13 +301,17 @@ def status(chosen: str | None, folder: Path | None) -> None:
 
     folder = folder or paths.results()
     names = [chosen] if chosen else notebooks.presets()
-    click.echo(f"{'chapter':34} {'preset':8} {'planned':>8} {'done':>6}")
+    counts = ("planned", "done", "running", "failed", "diverged", "stale")
+    heads = [*counts, "spent", "left"]
+    click.echo(f"{'chapter':34} {'preset':7}" + "".join(f"{h:>9}" for h in heads))
     for preset in names:
         for chapter in notebooks.chapters():
             recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, preset, {}))
-            planned = len({recipe.key for recipe in recipes})
-            done = planned - len(results.missing(recipes, folder))
-            click.echo(f"{chapter:34} {preset:8} {planned:8} {done:6}")
+            state = results.state(recipes, folder)
+            row = [str(getattr(state, name)) for name in counts]
+            left = _about(state.left).removeprefix(", about ") or "?"
+            row += [_span(state.spent), left if state.done < state.planned else "-"]
+            click.echo(f"{chapter:34} {preset:7}" + "".join(f"{v:>9}" for v in row))
 
 
 @main.command()

@@ -7,21 +7,19 @@ more source. Nothing is ever computed twice: the same call again only reads.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import multiprocessing
 import os
 import platform
-import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -30,6 +28,7 @@ import pandas as pd
 
 import widemin
 from widemin import paths
+from widemin.workers import Busy, Failure, local, on_cluster
 
 Rows = list[dict[str, Any]]
 
@@ -42,6 +41,10 @@ class Keyed(Protocol):
     @property
     def key(self) -> str:
         """What its rows are found by."""
+
+    @property
+    def work(self) -> float:
+        """What its time is about proportional to."""
 
 
 K = TypeVar("K", bound=Keyed)
@@ -67,17 +70,30 @@ def source() -> str:
     return f"{widemin.__version__}+{commit}"
 
 
+PROVENANCE = (
+    "device",
+    "hardware",
+    "precision",
+    "torch",
+    "python",
+    "source",
+    "date",
+)  # columns of every row
+
+
 @cache
 def provenance(device: str) -> dict[str, Any]:
     """Return what every row says of where it was computed."""
-    import torch
+    name = _processor()
+    if device == "cuda":
+        import torch
 
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+        name = torch.cuda.get_device_name()
     return {
         "device": device,
         "hardware": name,
         "precision": "float32",
-        "torch": torch.__version__,
+        "torch": getattr(sys.modules.get("torch"), "__version__", version("torch")),
         "python": platform.python_version(),
         "source": source(),
         "date": datetime.now(UTC).date().isoformat(),
@@ -99,14 +115,8 @@ def published() -> dict[str, Rows]:
     """Return the rows of the committed tables, by key."""
     found: dict[str, Rows] = {}
     for path in sorted(paths.PUBLISHED.glob("*/*.csv")):
-        if path.parent.name == "papers":  # the papers' own tables
-            continue
-        table = pd.read_csv(path, dtype={"key": str}, keep_default_na=True)
-        for key, rows in table.groupby("key", sort=False):
-            found[str(key)] = [
-                {str(name): value for name, value in row.items() if pd.notna(value)}
-                for row in rows.to_dict("records")
-            ]
+        if path.parent.name != "papers":  # the papers' own tables
+            found |= _by_key(path)
     return found
 
 
@@ -116,7 +126,7 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
     for key in keys:
         path = folder / "runs" / f"{key}.json"
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_bytes())
             if kept["key"] != key:
                 raise ValueError("its key is not its name")
             found[key] = kept["rows"]
@@ -133,19 +143,101 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
     return found
 
 
+def computed(recipes: Iterable[K], folder: Path) -> dict[str, Rows]:
+    """Return the rows a results folder has for recipes, by key.
+
+    Beside the runs finished here, any CSV of rows copied into the folder counts, as
+    `to_csv` writes it.
+
+    Raises:
+        ValueError: Rows computed elsewhere say another recipe than their key does,
+            lack their provenance, or disagree with other rows of the same run.
+    """
+    wanted = {recipe.key: recipe for recipe in recipes}
+    found = finished(folder, wanted)
+    origin = dict.fromkeys(found, "runs")
+    for path in sorted(folder.glob("*.csv")):
+        for key, rows in _by_key(path).items():
+            if key not in wanted:
+                continue
+            _check_rows(rows, wanted[key], path)
+            if key not in found:
+                found[key], origin[key] = rows, path.name
+            elif column := _disagreement(found[key], rows, wanted[key]):
+                raise ValueError(
+                    f"{origin[key]} and {path.name} in {folder} must agree on run "
+                    f"{key}; got different {column}: keep one of them"
+                )
+    return found
+
+
+def _by_key(path: Path) -> dict[str, Rows]:
+    """Return the rows of a CSV by key; none if it is not a table of runs."""
+    table = pd.read_csv(path, dtype={"key": str}, low_memory=False)
+    if "key" not in table:
+        return {}
+    rows: dict[str, Rows] = {}
+    for row in table.to_dict("records"):
+        kept = {str(name): value for name, value in row.items() if pd.notna(value)}
+        rows.setdefault(kept.pop("key", ""), []).append(kept)
+    return rows
+
+
+def _check_rows(rows: Rows, recipe: Keyed, path: Path) -> None:
+    """Raise ValueError unless rows computed elsewhere are of the recipe."""
+    for name, value in asdict(recipe).items():
+        for row in rows:
+            given = row.get(name, "")
+            if name in row and _text(given) != _text(value):
+                raise ValueError(
+                    f"{path.name} must hold {name}={value!r} for run {recipe.key}; "
+                    f"got {given!r}"
+                )
+    for name in PROVENANCE:
+        if not all(row.get(name) for row in rows):
+            raise ValueError(
+                f"{path.name} must say the {name} of run {recipe.key}; got nothing"
+            )
+
+
+def _text(value: Any) -> str:
+    """Return a value as `to_csv` would write it."""
+    if isinstance(value, list | tuple):
+        return " ; ".join(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _disagreement(one: Rows, two: Rows, recipe: Keyed) -> str:
+    """Return the first measured column in which two results of a run differ, or ""."""
+    if len(one) != len(two):
+        return "numbers of rows"
+    for first, second in zip(one, two, strict=True):
+        for name in sorted(first.keys() & second.keys()):
+            own = name in PROVENANCE or name.endswith("seconds")
+            if not own and _text(first[name]) != _text(second[name]):
+                return name
+    return ""
+
+
 def write(folder: Path, key: str, rows: Rows) -> None:
     """Write a finished run as one file, whole or not at all."""
     path = folder / "runs" / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"key": key, "rows": rows}))
-    part.replace(path)
+    try:
+        part.write_text(json.dumps({"key": key, "rows": rows}))
+        part.replace(path)  # atomic: a run is there whole or not at all
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def missing(recipes: Sequence[K], folder: Path) -> list[K]:
     """Return the recipes, each once, that neither folder nor published tables have."""
     unique = {recipe.key: recipe for recipe in recipes}
-    known = finished(folder, unique).keys() | published().keys()
+    known = computed(unique.values(), folder).keys() | published().keys()
     return [recipe for key, recipe in unique.items() if key not in known]
 
 
@@ -153,20 +245,39 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     """Return the rows there are for the recipes, in their order.
 
     The column `planned` of the table's attrs counts the recipes, `done` those that
-    have rows. Rows computed here go before published ones.
+    have rows. Rows computed here go before published ones. A run that failed is a row
+    too: `measured` is "failed", `error` its message.
     """
     unique = {recipe.key: recipe for recipe in recipes}
-    found = published() | finished(folder, unique)
-    # The recipe's own fields first: CSV cannot tell an empty text from nothing.
-    rows = [
-        {"key": key} | asdict(recipe) | row
-        for key, recipe in unique.items()
-        for row in found.get(key, [])
-    ]
+    found = published() | computed(unique.values(), folder)
+    failures = failed(folder)
+    rows = []
+    for key, recipe in unique.items():
+        lost = [{"measured": "failed", "error": failures.get(key)}]
+        # The recipe's own fields first: CSV cannot tell an empty text from nothing.
+        own = {"key": key} | asdict(recipe)
+        rows += [
+            own | row | own for row in found.get(key, lost if key in failures else [])
+        ]
     table = pd.DataFrame(rows)
     done = sum(key in found for key in unique)
     table.attrs = {"planned": len(unique), "done": done}
     return table
+
+
+def failed(folder: Path) -> dict[str, str]:
+    """Return the messages of the runs that failed and have not been mended, by key."""
+    found = {}
+    for path in sorted((folder / "failed").glob("*.json")):
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            found[path.stem] = json.loads(path.read_bytes())["error"]
+    return found
+
+
+def _write_failure(folder: Path, key: str, error: str) -> None:
+    path = folder / "failed" / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"key": key, "error": error}))
 
 
 def progress(length: int, label: str) -> Any:
@@ -183,10 +294,33 @@ def progress(length: int, label: str) -> Any:
 
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
-    table = table.assign(tests=[" ; ".join(tests) for tests in table["tests"]])
+    if "tests" in table:
+        table = table.assign(tests=[" ; ".join(tests) for tests in table["tests"]])
     part = path.with_suffix(".part")
     table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
     part.replace(path)
+
+
+def compute_once(
+    recipe: Keyed, *, run: Callable[[Any], Rows], folder: Path, device: str
+) -> Rows:
+    """Return a run's rows with their provenance; a worker's part of `collect`.
+
+    Raises:
+        Busy: Another process computes it now.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / "locks" / f"{recipe.key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            kept = finished(folder, [recipe.key])
+            if kept:  # by another process, meanwhile
+                return kept[recipe.key]
+            return [row | provenance(device) for row in run(recipe)]
+    except Timeout:
+        raise Busy from None
 
 
 def collect(
@@ -196,6 +330,8 @@ def collect(
     *,
     device: str = "cpu",
     workers: int = 0,
+    cluster: str = "",
+    until: float | None = None,
     compute: bool = True,
     label: str = "",
 ) -> pd.DataFrame:
@@ -205,8 +341,11 @@ def collect(
         recipes: What the table is made of, in the order to compute it.
         run: Recipe to rows; a module-level function or a partial of one.
         folder: Where finished runs are kept.
-        device: cpu or cuda, for the rows' provenance. On CUDA one process works.
-        workers: Processes; 0 is one per core.
+        device: cpu or cuda, for the rows' provenance.
+        workers: Processes; 0 is one per core, or one per GPU.
+        cluster: Address of a Dask scheduler whose workers compute instead.
+        until: When to stop, as of time.time(): what is unfinished then is kept as far
+            as it is, and the table has what there is.
         compute: False only reads.
         label: Of the progress bar, which shows on a terminal alone.
 
@@ -214,79 +353,26 @@ def collect(
         Incomplete: A run raised; the others are finished and kept.
     """
     todo = missing(recipes, folder) if compute else []
+    work = partial(compute_once, run=run, folder=folder, device=device)
+    if cluster:
+        outcomes = on_cluster(cluster, todo, work, until=until)
+    else:
+        outcomes = local(todo, work, device=device, workers=workers, until=until)
     errors = []
     with progress(len(todo), label) as bar:
-        for recipe, outcome in _outcomes(todo, run, device, workers):
-            if isinstance(outcome, Exception):
-                errors.append(f"{recipe}: {type(outcome).__name__}: {outcome}")
+        for recipe, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                _write_failure(folder, recipe.key, outcome.error)
+                errors.append(f"{recipe}: {outcome.error}")
             else:
-                facts = provenance(device)
-                write(folder, recipe.key, [row | facts for row in outcome])
+                write(folder, recipe.key, outcome)
+                (folder / "failed" / f"{recipe.key}.json").unlink(missing_ok=True)
             bar.update(1)
     if errors:
         raise Incomplete(
             f"{len(errors)} of {len(todo)} runs failed:\n" + "\n".join(errors)
         )
     return table_of(recipes, folder)
-
-
-def _outcomes(
-    todo: Sequence[Keyed], run: Callable[[Any], Rows], device: str, workers: int
-) -> Iterable[tuple[Keyed, Rows | Exception]]:
-    """Yield each recipe with its rows, or with what it raised, as they finish."""
-    workers = min(workers or cores(), len(todo))
-    if device == "cuda" or workers <= 1:
-        for recipe in todo:
-            try:
-                yield recipe, run(recipe)
-            except Exception as error:
-                yield recipe, error
-        return
-    # glibc: keep freed blocks, since every step asks for the same ones again.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    try:
-        waiting: dict[Future[Rows], Keyed] = {
-            pool.submit(run, recipe): recipe for recipe in todo
-        }
-        for future in as_completed(waiting):
-            try:
-                yield waiting[future], future.result()
-            except Exception as raised:
-                yield waiting[future], raised
-    except BaseException:  # Ctrl-C: what is finished is on disk, the rest is dropped
-        for process in list(pool._processes.values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """Return the number of cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    )
-
-
-def _start_worker() -> None:
-    """Set up a worker: one thread, deaf to Ctrl-C, and gone when its parent is."""
-    import torch
-
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    # Else a worker whose parent was killed would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str:
@@ -313,3 +399,90 @@ def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str
     if started is not None:
         text += f" Read and drawn in {time.time() - started:.0f} s."
     return text
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a set of runs is.
+
+    Attributes:
+        planned: Runs in all.
+        done: Runs that have rows, here or in the published tables.
+        running: Runs under way now, in any process on this machine.
+        failed: Runs that raised when last tried.
+        diverged: Done runs that diverged or give one answer to everything.
+        stale: Runs computed under an older revision, to be computed again.
+        spent: Seconds of work in what is done.
+        left: Seconds of work left, by what runs of the same networks took; None
+            where none is known.
+    """
+
+    planned: int
+    done: int
+    running: int
+    failed: int
+    diverged: int
+    stale: int
+    spent: float
+    left: float | None
+
+
+def state(recipes: Sequence[Keyed], folder: Path) -> State:
+    """Return how far the recipes' runs are."""
+    unique = {recipe.key: recipe for recipe in recipes}
+    everything = published()
+    found = everything | computed(unique.values(), folder)
+    left = [unique[key] for key in unique if key not in found]
+    runs = [found[key][-1] for key in unique if key in found]
+    lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
+    return State(
+        planned=len(unique),
+        done=len(runs),
+        running=sum(_is_running(folder, recipe.key) for recipe in left),
+        failed=len(failed(folder).keys() & {recipe.key for recipe in left}),
+        diverged=len(lost),
+        stale=_stale(left, folder),
+        spent=sum(_seconds(row) for row in runs),
+        left=_seconds_of(left, [rows[-1] for rows in (everything | found).values()]),
+    )
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return float(row.get("train_seconds", 0) + row.get("measure_seconds", 0))
+
+
+def _seconds_of(recipes: Sequence[Keyed], known: Rows) -> float | None:
+    """Estimate what runs take from known ones of the same network, per gradient."""
+    total = 0.0
+    for recipe in recipes:
+        model = getattr(recipe, "model", None)
+        kin = [row for row in known if row.get("model") == model]
+        work = sum(row.get("gradients", 0) * row.get("train_size", 0) for row in kin)
+        if not work:
+            return None
+        total += recipe.work * sum(map(_seconds, kin)) / work
+    return total
+
+
+def _is_running(folder: Path, key: str) -> bool:
+    from filelock import FileLock, Timeout
+
+    path = folder / "locks" / f"{key}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
+    """Return how many of the recipes have rows under another key."""
+    wanted = [json.loads(json.dumps(asdict(recipe))) for recipe in recipes]
+    stale = 0
+    for path in (folder / "runs").glob("*.json") if wanted else ():
+        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
+            row = json.loads(path.read_bytes())["rows"][0]
+            stale += any(recipe.items() <= row.items() for recipe in wanted)
+    return stale

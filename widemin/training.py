@@ -56,6 +56,14 @@ class SGD:
         self.weight_decay = weight_decay
         self.param_groups = [{"lr": lr}]
 
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Return what an interrupted run needs to go on: the velocities."""
+        return {"velocities": self.velocities}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Go on from the velocities of `state_dict`."""
+        self.velocities = state["velocities"]
+
     def step(self) -> None:
         """Move the parameters along the gradients they hold."""
         self.descend([p.grad for p in self.parameters if p.grad is not None])

@@ -1,0 +1,222 @@
+"""A network is trained once, whatever interrupts it, alone or beside others."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from widemin import networks, workers
+from widemin.experiments import run
+from widemin.networks import train_together, trained
+from widemin.recipes import Recipe, grid, stream
+
+SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
+SMALL = dataclasses.replace(SMALL, test_size=40, hessian_size=40)
+
+
+class StopAt:
+    """In place of the event that asks a worker to stop: set at its nth look."""
+
+    def __init__(self, look):
+        self.left = look
+
+    def is_set(self):
+        self.left -= 1
+        return self.left == 0
+
+
+def weights(model):
+    return {k: v for k, v in model.state_dict().items()}
+
+
+def assert_same(one, two):
+    (first, curve, facts), (second, again, counted) = one, two
+    assert weights(first).keys() == weights(second).keys()
+    for name, value in weights(first).items():
+        assert torch.equal(value, weights(second)[name]), name
+    assert curve == again
+    del facts["train_seconds"], counted["train_seconds"]
+    assert facts == counted
+
+
+CHANGES = {
+    "momentum, schedule": {"momentum": 0.9, "schedule": "trapezoid"},
+    "adam, augmented": {
+        "optimizer": "adam",
+        "learning_rate": 0.01,
+        "augment": "crop+flip",
+    },
+    "sam, batch norm": {"rho": 0.1, "model": "cnn4", "width": 0},
+    "dynamic": {"attack": "linf 0.1", "fosc_max": 0.5, "ramp": 0.5, "attack_steps": 2},
+}
+
+
+@pytest.mark.parametrize("look", [1, 4, 6, 8])  # of 9 steps, 3 an epoch
+@pytest.mark.parametrize("change", CHANGES)
+def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change, look):
+    recipe = dataclasses.replace(SMALL, **CHANGES[change])
+    whole = trained(recipe, "cpu", tmp_path / "whole")
+    folder = tmp_path / "parts"
+    monkeypatch.setattr(workers, "stopping", StopAt(look))
+    with pytest.raises(workers.Stopped):
+        trained(recipe, "cpu", folder)
+    [kept] = folder.iterdir()
+    assert kept.suffix == ".checkpoint"
+    assert_same(whole, trained(recipe, "cpu", folder))
+    [kept] = folder.iterdir()
+    assert kept.suffix == ".safetensors"
+
+
+def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
+    def dropping(recipe):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).train()
+
+    monkeypatch.setattr(networks, "_build", dropping)
+    state = torch.get_rng_state()
+    whole = trained(SMALL, "cpu", tmp_path / "whole")
+    torch.rand(7)  # whatever else draws
+    monkeypatch.setattr(workers, "stopping", StopAt(5))
+    with pytest.raises(workers.Stopped):
+        trained(SMALL, "cpu", tmp_path / "parts")
+    torch.rand(7)
+    assert_same(whole, trained(SMALL, "cpu", tmp_path / "parts"))
+    torch.set_rng_state(state)
+
+
+def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
+    """What a kill leaves behind is the last checkpoint; the next call goes on."""
+    monkeypatch.setattr(networks, "CHECKPOINT_SECONDS", 0)
+    whole = trained(SMALL, "cpu", tmp_path / "whole")
+    saved = []
+
+    def die_at_the_fifth(self, path):
+        if len(saved) == 5:
+            raise SystemExit  # as abrupt as a test can be: nothing is cleaned up
+        saved.append(path)
+        keep(self, path)
+
+    keep = networks._Progress.save
+    monkeypatch.setattr(networks._Progress, "save", die_at_the_fifth)
+    with pytest.raises(SystemExit):
+        trained(SMALL, "cpu", tmp_path / "parts")
+    monkeypatch.setattr(networks._Progress, "save", keep)
+    steps = []
+    original = networks.training.train_step
+
+    def count(*args, **kwargs):
+        steps.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(networks.training, "train_step", count)
+    assert_same(whole, trained(SMALL, "cpu", tmp_path / "parts"))
+    assert len(steps) == 9 - 5
+
+
+@pytest.mark.parametrize("content", [b"", b"PK nonsense", None])
+def test_a_broken_checkpoint_is_set_aside(tmp_path, monkeypatch, content):
+    whole = trained(SMALL, "cpu", tmp_path / "whole")
+    monkeypatch.setattr(workers, "stopping", StopAt(5))
+    with pytest.raises(workers.Stopped):
+        trained(SMALL, "cpu", tmp_path)
+    [path] = tmp_path.glob("*.checkpoint")
+    path.write_bytes(path.read_bytes()[:-400] if content is None else content)
+    with pytest.warns(UserWarning, match=f"{path.name} is not a checkpoint"):
+        found = trained(SMALL, "cpu", tmp_path)
+    assert_same(whole, found)
+    assert len(list(tmp_path.glob("*.broken"))) == 1
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    def full(state, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", full)
+        with pytest.raises(OSError, match="No space"):
+            trained(SMALL, "cpu", tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert trained(SMALL, "cpu", tmp_path)[2]["diverged"] is False
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """Images large enough for M1, learnable, in place of any data set."""
+
+    def images(recipe, part, size, device):
+        draw = torch.Generator().manual_seed(len(part))
+        y = torch.randint(10, (size,), generator=draw)
+        x = torch.rand(size, 1, 28, 28, generator=draw) / 2
+        x[torch.arange(size), 0, 2 * y] += 0.5
+        return x.to(device), y.to(device)
+
+    monkeypatch.setattr(networks, "images", images)
+
+
+BASE = dataclasses.replace(SMALL, dataset="mnist", model="m1", width=0, batch_size=16)
+BASE = dataclasses.replace(BASE, schedule="halve-20")
+
+
+def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
+    recipes = grid(BASE, seed=[0, 1], learning_rate=[0.01, 0.1])
+    recipes.append(dataclasses.replace(BASE, momentum=0.9, weight_decay=1e-3))
+    recipes.append(dataclasses.replace(BASE, learning_rate=1e20))
+    train_together(recipes, "cpu", tmp_path / "together")
+    for recipe in recipes:
+        one, curve, facts = trained(recipe, "cpu", tmp_path / "alone")
+        two, again, counted = trained(recipe, "cpu", tmp_path / "together")
+        assert facts["diverged"] == counted["diverged"] == (recipe.learning_rate > 1)
+        if facts["diverged"]:
+            continue
+        assert facts["gradients"] == counted["gradients"] == 3
+        for name, value in weights(one).items():
+            torch.testing.assert_close(value, weights(two)[name], atol=1e-5, rtol=0)
+        for row, other in zip(curve, again, strict=True):
+            assert row == pytest.approx(other, abs=1e-4)
+
+
+def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch):
+    recipes = grid(BASE, seed=[0, 1])
+    train_together(recipes, "cpu", tmp_path / "whole")
+    monkeypatch.setattr(workers, "stopping", StopAt(2))
+    with pytest.raises(workers.Stopped):
+        train_together(recipes, "cpu", tmp_path / "parts")
+    [kept] = (tmp_path / "parts").iterdir()
+    assert kept.suffix == ".group"
+    train_together(recipes, "cpu", tmp_path / "parts")
+    for recipe in recipes:
+        found = [trained(recipe, "cpu", tmp_path / p) for p in ("whole", "parts")]
+        assert_same(*found)
+    assert len(list((tmp_path / "parts").iterdir())) == 2
+
+
+def test_only_what_differs_in_rates_and_seeds_is_trained_together():
+    def fits(**change):
+        return networks._fits(dataclasses.replace(BASE, **change), BASE)
+
+    assert fits(seed=3) and fits(learning_rate=1.0) and fits(momentum=0.5)
+    assert fits(tests=("linf 0.2",))  # measured otherwise, trained alike
+    assert not fits(batch_size=8) and not fits(epochs=4) and not fits(watch="")
+    sam = dataclasses.replace(BASE, rho=0.1)
+    assert not networks._fits(sam, sam)
+    mlp = dataclasses.replace(BASE, model="mlp")
+    assert not networks._fits(mlp, mlp)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_run_trains_its_peers_beside_it(tmp_path, pictures, monkeypatch):
+    recipes = grid(BASE, seed=[0, 1])
+    monkeypatch.setattr("widemin.experiments.images", networks.images)
+    rows = run(recipes[0], device="cuda", weights=tmp_path, peers=recipes)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    alone = run(recipes[0], device="cpu", weights=tmp_path / "cpu")
+    assert rows[0]["train_loss"] == pytest.approx(alone[0]["train_loss"], rel=1e-4)
+
+
+def test_streams_of_one_seed_differ():
+    names = ["weights", "batches", "augment", "attack", "dropout"]
+    assert len({stream(0, name).initial_seed() for name in names}) == len(names)

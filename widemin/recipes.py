@@ -1,0 +1,174 @@
+"""Recipes: what is trained, within which radii, how it is measured.
+
+A recipe is frozen, flat and made of numbers and names, since its fields become the
+columns of the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from widemin import data, models, training
+from widemin.attacks import parse_ball
+from widemin.data import check_choice
+
+# Part of every key. Raise the first when training can give other weights, the second
+# when an instrument can give another number: older rows are then computed again.
+TRAINING_REVISION = 1
+MEASURING_REVISION = 1
+
+OPTIMIZERS = ("sgd", "adam")
+AUGMENTATIONS = {"": None, "flip": 0, "crop+flip": 4}  # largest shift, in pixels
+# Fields that say how a network is measured; the rest decide its weights.
+MEASURED_BY = ("tests", "test_size", "pgd_steps", "hessian_size")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment: what is trained, within which radii, how it is measured.
+
+    A field at its default is not part of the key: a new field with a default that
+    changes nothing leaves finished rows valid. A default is never changed without
+    raising a revision.
+
+    Raises:
+        ValueError: An unknown name or a value out of range, when constructed.
+    """
+
+    dataset: str = "digits"
+    train_size: int = 1_000  # the first images; beyond the train part: all
+    augment: str = ""  # "flip", "crop+flip" (4 pixels) or nothing
+    model: str = "mlp"
+    width: int = 0  # 0 is the paper's
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    batch_size: int = 64
+    epochs: int = 1
+    attack: str = (
+        ""  # trained on PGD in this set, e.g. "linf 8/255"; "" on clean images
+    )
+    attack_steps: int = 10  # of a quarter of the radius
+    ramp: float = 0.0  # fraction of training during which the radius grows
+    fosc_max: float = 0.0  # where the FOSC threshold starts; 0 is no control
+    rho: float = 0.0  # SAM's radius, L2 over all weights
+    second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
+    seed: int = 0
+    watch: str = ""  # FGSM in this set after each epoch
+    # How it is measured, once trained
+    tests: tuple[str, ...] = ("linf 0.1",)
+    test_size: int = 300
+    pgd_steps: int = 10  # of 2.5 radii over the number of steps
+    hessian_size: int = 300  # training images under the eigenvalue
+
+    def __post_init__(self) -> None:
+        """Check names and ranges once, where a recipe is made."""
+        check_choice("dataset", self.dataset, data.LOADERS)
+        check_choice("model", self.model, models.BUILDERS)
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, training.SCHEDULES)
+        for name in ("train_size", "batch_size", "epochs", "attack_steps", "test_size"):
+            _check(name, getattr(self, name), 1)
+        for name in ("pgd_steps", "hessian_size"):
+            _check(name, getattr(self, name), 1)
+        for name in ("width", "weight_decay", "fosc_max", "rho", "seed"):
+            _check(name, getattr(self, name), 0)
+        _check("momentum", self.momentum, 0, 0.999)
+        _check("ramp", self.ramp, 0, 1)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate must be above 0 and finite; got {self.learning_rate}"
+            )
+        if self.batch_size > self.train_size:
+            raise ValueError(
+                "batch_size must be at most the number of training images, "
+                f"{self.train_size}; got {self.batch_size}"
+            )
+        official, test = data.SIZES[self.dataset]
+        _check("train_size", self.train_size, 1, official)
+        _check("test_size", self.test_size, 1, test)
+        for ball in (self.attack, self.watch, *self.tests):
+            if ball:
+                parse_ball(ball)
+
+    @property
+    def method(self) -> str:
+        """The training method, as tables and figures name it."""
+        if self.attack:
+            kind = "dynamic" if self.fosc_max else "adversarial"
+            return f"{kind}+sam" if self.rho else kind
+        return "sam" if self.rho else "standard"
+
+    @property
+    def work(self) -> float:
+        """Gradients of images in training: what its time is about proportional to."""
+        passes = (1 + self.attack_steps if self.attack else 1) * (2 if self.rho else 1)
+        return float(self.train_size * self.epochs * passes)
+
+    @property
+    def key(self) -> str:
+        """What a row is found by: all departures from the defaults, both revisions."""
+        return _digest(
+            _departures(self), training=TRAINING_REVISION, measuring=MEASURING_REVISION
+        )
+
+    @property
+    def training_key(self) -> str:
+        """What weights are found by: as `key`, without how they are measured."""
+        fields = _departures(self)
+        fields = {k: v for k, v in fields.items() if k not in MEASURED_BY}
+        return _digest(fields, training=TRAINING_REVISION)
+
+
+def _check(name: str, value: float, least: float, most: float = math.inf) -> None:
+    if not least <= value <= most or value == math.inf:  # NaN fails too
+        upper = "" if most == math.inf else f" and at most {most:g}"
+        raise ValueError(f"{name} must be at least {least:g}{upper}; got {value}")
+
+
+def _departures(recipe: Recipe) -> dict[str, Any]:
+    return {
+        field.name: getattr(recipe, field.name)
+        for field in dataclasses.fields(recipe)
+        if getattr(recipe, field.name) != field.default
+    }
+
+
+def _digest(fields: dict[str, Any], **revisions: int) -> str:
+    text = json.dumps([fields, revisions], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def grid(base: Recipe, **axes: Iterable[Any]) -> list[Recipe]:
+    """Return base with every combination of the axes' values; the first is slowest.
+
+    >>> recipes = grid(Recipe(), seed=range(2), rho=[0.0, 0.1])
+    >>> [(recipe.seed, recipe.rho) for recipe in recipes]
+    [(0, 0.0), (0, 0.1), (1, 0.0), (1, 0.1)]
+    """
+    return [
+        dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """Return the generator for one purpose: weights, batches, attack or probes.
+
+    Drawn on the CPU, so that CPU and CUDA see the same draws; two methods with one
+    seed share weights and batch order, so that their difference is paired.
+    """
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed}/{purpose}".encode()))

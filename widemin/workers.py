@@ -1,0 +1,276 @@
+"""Runs computed by other processes, here or on a Dask cluster.
+
+One process per core, one thread each, or one per GPU. The caller alone writes rows; a
+worker that dies is replaced, one that is asked to stop keeps what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Run = Callable[[Any], list[dict[str, Any]]]
+Outcomes = Iterator[tuple[T, "list[dict[str, Any]] | Failure"]]
+
+GRACE = 5.0  # seconds a worker that is asked to stop has to keep what it has
+LEAD = GRACE + 2.0  # seconds before a deadline at which it is asked
+DEATHS = 3  # of workers on one recipe, before it counts as failed
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc: keep freed blocks, since every step asks for the same ones again.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+}
+stopping = threading.Event()  # in a worker: set when it is to stop soon
+
+
+class Stopped(Exception):
+    """Raised by a run that was asked to stop and has kept what it had."""
+
+
+class Busy(Exception):
+    """Raised by a run that another process has under way."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a run raised, in words."""
+
+    error: str
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return (
+        len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    )
+
+
+def local(
+    todo: Sequence[T],
+    run: Run,
+    *,
+    device: str = "cpu",
+    workers: int = 0,
+    until: float | None = None,
+) -> Outcomes[T]:
+    """Yield each item with its rows or its failure, as processes here finish them.
+
+    Args:
+        todo: What `run` is called with, in this order.
+        run: A module-level function or a partial of one. It may raise Stopped, which
+            yields nothing, and Busy, which puts the item last.
+        device: cpu or cuda; on CUDA each worker has a GPU of its own.
+        workers: Processes; 0 is one per core, or one per GPU.
+        until: When to stop, as of time.time(); workers are asked LEAD seconds earlier.
+    """
+    pool = _Pool(run, device, min(workers or _places(device), len(todo)))
+    waiting, deaths = deque(todo), Counter[int]()
+    try:
+        while waiting or pool.busy:
+            pool.give(waiting)
+            for item, message in pool.finished(until):
+                if message is None:  # the worker is gone
+                    deaths[id(item)] += 1
+                    if deaths[id(item)] < DEATHS:
+                        waiting.appendleft(item)
+                        continue
+                    message = Failure(f"its worker died {DEATHS} times")
+                if isinstance(message, Busy):
+                    time.sleep(0 if waiting else 1)
+                    waiting.append(item)
+                elif not isinstance(message, Stopped):
+                    yield item, message
+            if until is not None and time.time() >= until - LEAD:
+                break
+        yield from pool.dismiss()
+    finally:
+        for _ in pool.dismiss():  # after Ctrl-C: the caller hears no more
+            pass
+
+
+def _places(device: str) -> int:
+    if device == "cpu":
+        return cores()
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextlib.contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Let processes started meanwhile see variables that are not set otherwise."""
+    new = {k: v for k, v in settings.items() if k not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
+
+
+class _Pool:
+    """Processes that each compute one item at a time, told apart by their pipes."""
+
+    def __init__(self, run: Run, device: str, size: int) -> None:
+        self.run, self.device = run, device
+        self.context = multiprocessing.get_context("spawn")
+        self.idle: list[int] = list(range(size))  # places without work
+        self.hired: dict[int, tuple[Any, Connection]] = {}
+        self.busy: dict[int, Any] = {}
+
+    def give(self, waiting: deque[Any]) -> None:
+        while waiting and self.idle:
+            place = self.idle.pop()
+            if place not in self.hired:
+                self.hired[place] = self._hire(place)
+            self.busy[place] = waiting.popleft()
+            with contextlib.suppress(BrokenPipeError):  # it died: heard of below
+                self.hired[place][1].send(self.busy[place])
+
+    def _hire(self, place: int) -> tuple[Any, Connection]:
+        ours, theirs = self.context.Pipe()
+        gpu = place if self.device == "cuda" else None
+        process = self.context.Process(target=_work, args=(theirs, self.run, gpu))
+        with _environment(SETTINGS):
+            process.start()
+        theirs.close()  # so that ours ends when the process does
+        return process, ours
+
+    def finished(self, until: float | None) -> Iterator[tuple[Any, Any]]:
+        """Wait; yield the items that are done with what was sent, None for a death."""
+        left = None if until is None else max(0.0, until - LEAD - time.time())
+        places = {self.hired[place][1]: place for place in self.busy}
+        for connection in wait(list(places), timeout=left):
+            place = places[connection]  # type: ignore[index]
+            process, pipe = self.hired[place]
+            try:
+                message = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                message = None
+                process.join()
+                del self.hired[place]
+            self.idle.append(place)
+            yield self.busy.pop(place), message
+
+    def dismiss(self) -> Iterator[tuple[Any, Any]]:
+        """Ask every worker to stop; yield the rows that still come; end the rest."""
+        for process, _ in self.hired.values():
+            process.terminate()
+        end = time.time() + GRACE
+        while self.busy and time.time() < end:
+            for item, message in self.finished(end + LEAD):
+                if isinstance(message, list | Failure):
+                    yield item, message
+        for process, connection in self.hired.values():
+            connection.close()
+            if any(self.hired[place][0] is process for place in self.busy):
+                process.kill()
+            process.join()
+        self.hired.clear()
+        self.busy.clear()
+
+
+def _work(connection: Connection, run: Run, gpu: int | None) -> None:
+    """Compute what comes through the pipe until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and asks us
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    if gpu is not None:
+        import torch
+
+        torch.cuda.set_device(gpu)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            connection.send(attempt(run, connection.recv()))
+
+
+def attempt(run: Run, item: Any) -> list[dict[str, Any]] | Failure | Stopped | Busy:
+    """Return an item's rows, or what kept it from having any."""
+    try:
+        return run(item)
+    except (Stopped, Busy) as reason:
+        return type(reason)()
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {error}")
+
+
+def _follow_parent() -> None:
+    # Else a worker whose parent was killed would go on for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        stopping.set()
+        time.sleep(2.0)  # for a step and a checkpoint
+        os._exit(1)
+
+
+def on_cluster(
+    address: str, todo: Sequence[T], run: Run, *, until: float | None = None
+) -> Outcomes[T]:
+    """Yield each item with its rows or its failure, as a Dask cluster finishes them.
+
+    A worker that dies is replaced by the scheduler's others. When the scheduler goes,
+    what is unfinished is submitted again once one answers at its address.
+
+    Args:
+        address: Of the scheduler, e.g. tcp://127.0.0.1:8786.
+        todo: What `run` is called with, in this order.
+        run: A function that the workers can import.
+        until: When to stop waiting, as of time.time().
+    """
+    from distributed import Client, as_completed
+
+    waiting = dict(enumerate(todo))
+    while waiting:
+        client = Client(address, timeout=60, set_as_default=False)
+        try:
+            futures = {
+                client.submit(_there, run, item, until, pure=False, priority=-i): i
+                for i, item in waiting.items()
+            }
+            left = None if until is None else max(0.0, until - time.time())
+            for future in as_completed(futures, timeout=left):
+                if future.status in ("cancelled", "lost"):
+                    continue  # with its scheduler; submitted again below
+                message = future.result() if future.status == "finished" else None
+                if isinstance(message, Busy):
+                    time.sleep(1)
+                    continue  # submitted again, too
+                item = waiting.pop(futures[future])
+                if message is None:
+                    message = Failure(f"{future.exception()}")
+                if not isinstance(message, Stopped):
+                    yield item, message
+        except TimeoutError:
+            return
+        finally:
+            client.close(timeout=GRACE)
+
+
+def _there(run: Run, item: Any, until: float | None) -> Any:
+    """Compute an item in a Dask worker, with one thread, asked to stop in time."""
+    import torch
+
+    torch.set_num_threads(1)
+    stopping.clear()
+    left = threading.TIMEOUT_MAX if until is None else until - LEAD - time.time()
+    alarm = threading.Timer(max(0.0, left), stopping.set)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        return attempt(run, item)
+    finally:
+        alarm.cancel()
