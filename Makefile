@@ -60,7 +60,7 @@ $(READY): requirements.lock pyproject.toml
 	echo "Making .venv from requirements.lock (about 6 GB with CUDA; minutes on a slow line)"; \
 	if test -n "$$uv"; then \
 	  export VIRTUAL_ENV="$(CURDIR)/.venv"; \
-	  $$uv pip sync -q --require-hashes requirements.lock; \
+	  $$uv pip sync -q --compile-bytecode --require-hashes requirements.lock; \
 	  $$uv pip install -q --no-deps -e .; \
 	else \
 	  $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; \

@@ -40,7 +40,11 @@ def dense(model, x, y):
         return torch.autograd.functional.hessian(loss, flat)
 
 
-def test_products_are_those_of_the_dense_hessian_whatever_the_chunk(curved, generator):
+@pytest.mark.parametrize("forward_from", [0, 1_000])
+def test_products_are_those_of_the_dense_hessian_whatever_the_chunk(
+    curved, generator, monkeypatch, forward_from
+):
+    monkeypatch.setattr("widemin.hessian.FORWARD_FROM", forward_from)
     model, x, y = curved
     matrix = dense(model, x, y)
     v = torch.randn(len(matrix), generator=generator).double()

@@ -23,7 +23,8 @@ from widemin.attacks import parse_ball
 from widemin.data import check_choice
 
 # Part of every key. Raise the first when training can give other weights, the second
-# when an instrument can give another number: older rows are then computed again.
+# when an instrument can give another number, by more than the rounding in which
+# machines differ anyway: older rows are then computed again.
 TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -359,7 +360,7 @@ def collect(
     else:
         outcomes = local(todo, work, device=device, workers=workers, until=until)
     errors = []
-    with progress(len(todo), label) as bar:
+    with closing(outcomes), progress(len(todo), label) as bar:
         for recipe, outcome in outcomes:
             if isinstance(outcome, Failure):
                 _write_failure(folder, recipe.key, outcome.error)

@@ -14,14 +14,14 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 Run = Callable[[Any], list[dict[str, Any]]]
-Outcomes = Iterator[tuple[T, "list[dict[str, Any]] | Failure"]]
+Outcomes = Generator[tuple[T, "list[dict[str, Any]] | Failure"]]
 
 GRACE = 5.0  # seconds a worker that is asked to stop has to keep what it has
 LEAD = GRACE + 2.0  # seconds before a deadline at which it is asked
@@ -143,7 +143,9 @@ class _Pool:
     def _hire(self, place: int) -> tuple[Any, Connection]:
         ours, theirs = self.context.Pipe()
         gpu = place if self.device == "cuda" else None
-        process = self.context.Process(target=_work, args=(theirs, self.run, gpu))
+        process = self.context.Process(
+            target=_work, args=(theirs, self.run, gpu), daemon=True
+        )
         with _environment(SETTINGS):
             process.start()
         theirs.close()  # so that ours ends when the process does
@@ -233,9 +235,13 @@ def on_cluster(
     """
     from distributed import Client, as_completed
 
-    waiting = dict(enumerate(todo))
+    waiting, patience = dict(enumerate(todo)), 10
     while waiting:
-        client = Client(address, timeout=60, set_as_default=False)
+        try:
+            client = Client(address, timeout=patience)
+        except OSError as error:
+            raise RuntimeError(f"no scheduler answers at {address}") from error
+        patience = 300  # once it has answered, it may be away for minutes
         try:
             futures = {
                 client.submit(_there, run, item, until, pure=False, priority=-i): i

@@ -169,6 +169,9 @@ def judge(name: str, table: pd.DataFrame, passed: bool | str, **texts: str) -> V
         passed: Whether the criterion is met, or "partly".
         texts: paper, ours, evidence and, where tested, holds_up of the Verdict.
     """
+    done, planned = (table.attrs.get(key, 0) for key in ("done", "planned"))
+    if done < planned:
+        texts["evidence"] += f" Rests on {done} of {planned} planned runs."
     lacking = shortfall(table, criteria()[name].needs)
     outcome = passed if isinstance(passed, str) else "reproduced"
     outcome = outcome if passed else "not reproduced"

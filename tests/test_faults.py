@@ -1,0 +1,328 @@
+"""Sweeps survive what befalls them: kills, a full disk, schedulers that go.
+
+Each fault strikes a sweep of the command itself, on real digits; one more call later
+every row is there once, equal to those of an undisturbed sweep.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from widemin import paths, results
+
+SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "decisive_epochs", "4"]
+SWEEP += ["-p", "batch_sizes", "[16, 64]", "-p", "learning_rates", "[0.1, 0.5]"]
+SWEEP += ["-p", "test_size", "20", "-p", "hessian_size", "20", "--rows-only"]
+RUNS = 6
+
+
+def command(folder, *more):
+    return [sys.executable, "-m", "widemin", *SWEEP, "--results", str(folder), *more]
+
+
+def sweep(folder, *more, **options):
+    """Run the sweep to its end; return what it says."""
+    options = {"capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run(command(folder, *more), cwd=paths.ROOT, **options)
+
+
+def measured(folder):
+    """Every row of every finished run, without seconds and provenance, by key."""
+    found = {}
+    for path in sorted((folder / "runs").glob("*.json")):
+        own = {*results.PROVENANCE, "train_seconds", "measure_seconds"}
+        rows = json.loads(path.read_text())["rows"]
+        found[path.stem] = [
+            {k: v for k, v in row.items() if k not in own} for row in rows
+        ]
+    return found
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert sweep(folder, "--workers", "2").returncode == 0
+    assert len(measured(folder)) == RUNS
+    return measured(folder)
+
+
+def start(folder, *more):
+    return subprocess.Popen(
+        command(folder, *more),
+        cwd=paths.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def runs(folder):
+    return len(list((folder / "runs").glob("*.json")))
+
+
+def workers_of(process):
+    """The processes that compute; multiprocessing's resource tracker does not."""
+    found = []
+    with contextlib.suppress(psutil.Error):  # gone meanwhile
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def wait_for_workers(process, folder, done):
+    """Wait until both workers work and that many runs are done."""
+    wait_for(lambda: len(workers_of(process)) == 2 and runs(folder) >= done)
+
+
+def assert_whole(folder, undisturbed):
+    again = sweep(folder, "--workers", "2")
+    assert again.returncode == 0, again.stderr
+    assert measured(folder) == undisturbed
+    assert not list(folder.rglob("*.checkpoint"))
+    assert not list(folder.rglob("*.broken"))
+
+
+def test_the_runner_killed_at_three_points(tmp_path, undisturbed):
+    """Before the first run ends, after it, near the end; its workers go with it."""
+    for done in (0, 1, 4):
+        process = start(tmp_path, "--workers", "2")
+        wait_for_workers(process, tmp_path, done)
+        children = workers_of(process)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=30)
+        assert not alive
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_a_worker_killed_at_three_points(tmp_path, undisturbed):
+    """The same call replaces it each time and ends well."""
+    process = start(tmp_path, "--workers", "2")
+    for done in (0, 1, 3):
+        wait_for_workers(process, tmp_path, done)
+        workers_of(process)[-1].kill()
+    assert process.wait(timeout=300) == 0
+    assert measured(tmp_path) == undisturbed
+
+
+def test_a_kernel_killed(tmp_path):
+    """A chapter that computes its own rows, run by papermill."""
+    output = tmp_path / "out.ipynb"
+    source = paths.NOTEBOOKS / "01_width_of_minima.ipynb"
+    call = [sys.executable, "-m", "papermill", str(source), str(output)]
+    for name, value in zip(SWEEP[3:-1:3], SWEEP[4:-1:3], strict=True):
+        call += ["-y", f"{name}: {value}"]
+    call += ["-p", "results_dir", str(tmp_path)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(call, cwd=paths.NOTEBOOKS, **quiet)
+
+    def kernels():
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [c for c in children if "ipykernel" in " ".join(c.cmdline())]
+
+    wait_for(lambda: runs(tmp_path) >= 1)
+    for kernel in kernels():
+        kernel.kill()
+    assert process.wait(timeout=120) != 0
+    before = measured(tmp_path)
+    assert 1 <= len(before) < RUNS
+    again = subprocess.run(call, cwd=paths.NOTEBOOKS, timeout=300, **quiet)
+    assert again.returncode == 0
+    after = measured(tmp_path)
+    assert len(after) == RUNS
+    assert {key: after[key] for key in before} == before
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random(tmp_path, undisturbed):
+    """Of the runner or a worker, whatever it is doing."""
+    draw = random.Random(0)
+    for _ in range(20):
+        process = start(tmp_path, "--workers", "2")
+        time.sleep(draw.uniform(1.0, 8.0))
+        victims = [psutil.Process(process.pid), *workers_of(process)]
+        if process.poll() is None:
+            draw.choice(victims).kill()
+        time.sleep(draw.uniform(0, 1))
+        process.kill()
+        process.wait()
+        if runs(tmp_path) == RUNS:
+            for path in list((tmp_path / "runs").glob("*.json"))[:4]:
+                path.unlink()
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_ctrl_c_keeps_what_is_done_and_begun(tmp_path, undisturbed):
+    process = subprocess.Popen(
+        command(tmp_path, "--workers", "2"),
+        cwd=paths.ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: runs(tmp_path) >= 1)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 10
+    assert "Stopped; what is finished or begun is kept." in said
+    assert "Traceback" not in said
+    assert_whole(tmp_path, undisturbed)
+
+
+def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):
+    longer = ["-p", "seeds", "400"]
+    started = time.monotonic()
+    first = sweep(tmp_path, *longer, "--workers", "2", "--minutes", "0.3")
+    assert time.monotonic() - started < 18
+    assert first.returncode == 0, first.stderr
+    assert "left, about" in first.stderr and "--pages-only" in first.stderr
+    assert 1 <= runs(tmp_path) < 1000
+    again = sweep(tmp_path, "--workers", "2")
+    assert again.returncode == 0
+    found = measured(tmp_path)
+    assert {key: found[key] for key in undisturbed} == undisturbed
+
+
+FULL = """
+import sys
+from pathlib import Path
+from widemin import results
+from widemin.cli import main
+
+def full(folder, key, rows):
+    if len(list((folder / "runs").glob("*.json"))) == 2:
+        raise OSError(28, "No space left on device", str(folder))
+    write(folder, key, rows)
+
+if __name__ == "__main__":
+    write, results.write = results.write, full
+    main(sys.argv[1:])
+"""
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path, undisturbed):
+    script = tmp_path / "full.py"
+    script.write_text(FULL)
+    folder = tmp_path / "results"
+    call = [sys.executable, script, *command(folder, "--workers", "2")[3:]]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    found = subprocess.run(
+        call, cwd=paths.ROOT, env=environment, capture_output=True, text=True
+    )
+    assert found.returncode == 1
+    assert f"Error: {folder}: No space left on device" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert runs(folder) == 2
+    assert not list(folder.rglob("*.part"))
+    assert_whole(folder, undisturbed)
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Cluster:
+    """A real scheduler and real workers, started as a user starts them."""
+
+    def __init__(self, port, folder):
+        self.address = f"tcp://127.0.0.1:{port}"
+        self.port, self.folder = str(port), folder
+        self.processes = []
+
+    def start(self, *call):
+        dask = [sys.executable, "-m", "dask", *call]
+        environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+        with (self.folder / "dask.log").open("a") as log:
+            process = subprocess.Popen(
+                dask, cwd=self.folder, env=environment, stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+    def scheduler(self):
+        options = ["--host", "127.0.0.1", "--port", self.port, "--no-dashboard"]
+        return self.start("scheduler", *options)
+
+    def worker(self):
+        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard")
+
+    def close(self):
+        for process in self.processes:
+            children = []
+            if process.poll() is None:
+                children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            for child in children:
+                child.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path, port):
+    pytest.importorskip("distributed")
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    running = Cluster(port, folder)
+    yield running
+    running.close()
+
+
+def test_a_cluster_computes_the_same_rows_and_loses_none_with_a_worker(
+    tmp_path, cluster, undisturbed
+):
+    cluster.scheduler()
+    first, _ = cluster.worker(), cluster.worker()
+    folder = tmp_path / "results"
+    process = start(folder, "--cluster", cluster.address)
+    wait_for(lambda: process.poll() is not None or runs(folder) >= 1)
+    for child in psutil.Process(first.pid).children(recursive=True):
+        child.kill()
+    first.kill()
+    assert process.wait(timeout=300) == 0
+    assert measured(folder) == undisturbed
+
+
+def test_a_scheduler_that_comes_back_is_given_what_is_left(
+    tmp_path, cluster, undisturbed
+):
+    scheduler = cluster.scheduler()
+    cluster.worker()
+    folder = tmp_path / "results"
+    process = start(folder, "--cluster", cluster.address)
+    wait_for(lambda: process.poll() is not None or runs(folder) >= 1)
+    scheduler.kill()
+    scheduler.wait()
+    time.sleep(1)
+    cluster.scheduler()
+    cluster.worker()
+    assert process.wait(timeout=300) == 0
+    assert measured(folder) == undisturbed
+
+
+def test_a_cluster_that_is_not_there_is_one_clear_line(tmp_path, port):
+    pytest.importorskip("distributed")
+    address = f"tcp://127.0.0.1:{port}"
+    found = sweep(tmp_path, "--cluster", address, "--minutes", "0.1")
+    assert found.returncode == 1
+    assert f"no scheduler answers at {address}" in found.stderr
+    assert "Traceback" not in found.stderr
