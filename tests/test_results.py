@@ -209,19 +209,6 @@ def test_the_state_of_a_sweep(tmp_path):
     assert found.left == 6.0  # two runs of the same work
 
 
-def test_ten_thousand_rows_load_in_a_second(tmp_path):
-    many = [Fake(number) for number in range(1_000)]
-    columns = {f"column{i}": i / 7 for i in range(40)}
-    for fake in many:
-        rows = [{"number": fake.number, "epoch": e} | columns for e in range(10)]
-        write(tmp_path, fake.key, rows)
-    started = time.process_time()
-    table = results.table_of(many, tmp_path)
-    seconds = time.process_time() - started
-    assert len(table) == 10_000
-    assert seconds < 1, seconds
-
-
 def test_without_computing_only_what_is_there_is_read(tmp_path):
     write(tmp_path, "fake2", [{"number": 2}])
     table = collect(FAKES, square, tmp_path, compute=False)

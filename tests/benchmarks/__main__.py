@@ -13,7 +13,7 @@ they must be for those rows in which images are fooled or stop.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
@@ -27,6 +27,7 @@ import torchattacks
 from torch import nn
 from torch.nn import functional as F
 
+from tests.benchmarks import grid
 from widemin import attacks, data, evaluation, hessian, models, paths, results, training
 from widemin.attacks import Linf
 
@@ -336,6 +337,15 @@ def measure(duel: Duel) -> dict[str, object]:
     }
 
 
+def _rows(
+    jobs: list[Callable[[], dict[str, object]]], with_images: bool
+) -> Iterator[dict[str, object]]:
+    if with_images:
+        yield from grid.grids()
+    for job in jobs:
+        yield job()
+
+
 def main() -> None:
     """Measure everything, print the table and write it."""
     torch.set_num_threads(1)
@@ -353,8 +363,10 @@ def main() -> None:
     else:
         print("Without MNIST in WIDEMIN_DATA three rows are left out.")
     rows = []
-    for duel in duels:
-        rows.append(measure(duel) | kept)
+    jobs: list[Callable[[], dict[str, object]]] = [grid.overhead, grid.loading]
+    jobs += [partial(measure, duel) for duel in duels]
+    for row in _rows(jobs, with_images=trained is not None):
+        rows.append(row | kept)
         shown = {k: rows[-1][k] for k in ("work", "peer", "ratio", "goal", "note")}
         print(*shown.values(), sep=" | ", flush=True)
         table = pd.DataFrame(rows)  # written row by row: the last one takes minutes
