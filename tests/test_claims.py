@@ -104,6 +104,45 @@ def test_w1_follows_the_ratio():
     assert masked.holds_up.startswith("no; margin-loss PGD leaves at most 0.0 %")
 
 
+def broken_from(boundary):
+    """A grid in which runs diverge from a function of the batch size on."""
+    table = grid(lambda b, r: 0.3)
+    lost = [
+        rate >= boundary(size)
+        for size, rate in zip(table["batch_size"], table["learning_rate"], strict=True)
+    ]
+    return table.assign(constant=lost)
+
+
+def test_w5_finds_the_boundary_of_trainability():
+    sharp = khritankov.W5(broken_from(lambda b: 0.3 if b == 16 else 0.6))
+    assert sharp.outcome == "reproduced"
+    assert sharp.ours == "5 of 20 cells diverged in every run"
+    late = khritankov.W5(broken_from(lambda b: 0.3))
+    assert late.outcome == "not reproduced"
+    assert "as stated at batch size 16." in late.evidence
+    never = khritankov.W5(broken_from(lambda b: 9.0))
+    assert never.outcome == "not reproduced"
+    assert "At no batch size" in never.evidence
+
+
+def test_w13_asks_for_the_worst_case():
+    real = decisive(fgsm_accuracy=0.9, worst_accuracy=0.85)
+    masked = decisive(fgsm_clipped_accuracy=0.9, worst_accuracy=0.0)
+    assert khritankov.W13(real).outcome == "reproduced"
+    assert khritankov.W13(masked).outcome == "not reproduced"
+    assert khritankov.W13(masked).holds_up == "no"
+    assert "TRADES 92.8 %" in khritankov.W13(masked).evidence
+
+
+def test_a_verdict_says_how_many_runs_it_rests_on():
+    table = decisive(fgsm_accuracy=0.9)
+    table.attrs = {"planned": 6, "done": 3}
+    assert "Rests on 3 of 6 planned runs." in khritankov.W7(table).evidence
+    table.attrs = {"planned": 3, "done": 3}
+    assert "Rests on" not in khritankov.W7(table).evidence
+
+
 def test_digits_and_missing_seeds_decide_nothing():
     table = grid(lambda b, r: min(0.9, 20 * r / b))
     small = khritankov.W1(table.assign(dataset="digits"))

@@ -35,6 +35,23 @@ def test_every_run_is_a_point_over_the_ratio(ax):
     assert ax.get_xscale() == "log" and "%" in ax.get_ylabel()
 
 
+def test_a_heat_map_has_a_number_per_cell(ax):
+    table = grid(lambda b, r: min(0.9, 20 * r / b))
+    cells = figures.cell_means(table, "fgsm_accuracy")
+    assert cells.shape == (5, 4)
+    assert cells.loc[0.01, 64] == pytest.approx(100 * 20 * 0.01 / 64)
+    figures.heat_map(cells, ax, "here")
+    assert len(ax.texts) == 20
+    assert ax.get_yticklabels()[0].get_text() == "0.6"  # the largest on top
+
+
+def test_scaling_the_weights_widens_the_minimum_and_moves_no_boundary(ax):
+    figures.logistic_scale(ax, [1.0, 0.0], [1.0, 2.0], [1.0, 4.0, 16.0], np.log(2))
+    weights, inputs, distance = (line.get_ydata() for line in ax.lines)
+    assert weights[2] > 8 * weights[0] and inputs[2] < inputs[0]
+    assert distance.tolist() == [distance[0]] * 3 == pytest.approx([5**-0.5] * 3)
+
+
 def every_way(table):
     return table.assign(
         fgsm_float64_accuracy=0.25, fgsm_rescaled_accuracy=0.1, pgd_accuracy=0.2

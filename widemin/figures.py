@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from widemin.claims import final
+from widemin.theory import logistic_widths
 
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -128,6 +129,56 @@ def accuracy_by_ratio(table: pd.DataFrame, ax: Axes, column: str) -> Axes:
     ax.set(xscale="log", xlabel="learning rate / batch size", ylim=(-3, 103))
     ax.set(ylabel=f"accuracy, {WAYS[column]} (%)")
     ax.legend(title="batch size")
+    return ax
+
+
+def cell_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return means over seeds in percent, learning rates by batch sizes.
+
+    Every run counts that gives an answer, be it one class for every image; where the
+    loss overflowed there is none.
+    """
+    rows = table[table["measured"] == "final"] if len(table) else table
+    return 100 * rows.pivot_table(
+        index="learning_rate", columns="batch_size", values=column, dropna=False
+    )
+
+
+def printed_cells(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column of a paper's own table, learning rates by batch sizes."""
+    return table.pivot_table(index="learning_rate", columns="batch_size", values=column)
+
+
+def heat_map(cells: pd.DataFrame, ax: Axes, title: str) -> Axes:
+    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank."""
+    sns.heatmap(
+        cells.sort_index(ascending=False),
+        ax=ax,
+        vmin=0,
+        vmax=100,
+        cmap="viridis",
+        annot=True,
+        fmt=".0f",
+        annot_kws={"size": 8},
+        cbar=False,
+    )
+    ax.set(xlabel="batch size", ylabel="learning rate", title=title)
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def logistic_scale(ax: Axes, x: Any, theta: Any, scales: Any, level: float) -> Axes:
+    """Draw one sample's widths, and its distance to the boundary, over the scale."""
+    x, theta, scales = (np.asarray(v, float) for v in (x, theta, scales))
+    widths = np.array([logistic_widths(x, k * theta, level) for k in scales])
+    margin = float(x @ theta) / float(np.linalg.norm(theta))
+    ax.plot(scales, widths[:, 0], color=RED, label="width in weights")
+    ax.plot(scales, widths[:, 1], color=BLUE, label="width in inputs")
+    ax.plot(
+        scales, np.full(len(scales), margin), color=BLACK, label="distance to boundary"
+    )
+    ax.set(xscale="log", yscale="log", xlabel="all weights times", ylabel="length")
+    ax.legend()
     return ax
 
 

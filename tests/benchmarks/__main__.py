@@ -12,8 +12,9 @@ they must be for those rows in which images are fooled or stop.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
@@ -337,17 +338,8 @@ def measure(duel: Duel) -> dict[str, object]:
     }
 
 
-def _rows(
-    jobs: list[Callable[[], dict[str, object]]], with_images: bool
-) -> Iterator[dict[str, object]]:
-    if with_images:
-        yield from grid.grids()
-    for job in jobs:
-        yield job()
-
-
-def main() -> None:
-    """Measure everything, print the table and write it."""
+def main(words: list[str]) -> None:
+    """Measure everything, or what the words name; print the table and write it."""
     torch.set_num_threads(1)
     facts = results.provenance("cpu")
     kept = {k: facts[k] for k in ("hardware", "torch", "source", "date")}
@@ -361,17 +353,29 @@ def main() -> None:
         makers = (_robust_accuracy, _fosc_control, _eigenvalue)
         duels += [make(*trained) for make in makers]
     else:
-        print("Without MNIST in WIDEMIN_DATA three rows are left out.")
-    rows = []
-    jobs: list[Callable[[], dict[str, object]]] = [grid.overhead, grid.loading]
-    jobs += [partial(measure, duel) for duel in duels]
-    for row in _rows(jobs, with_images=trained is not None):
-        rows.append(row | kept)
-        shown = {k: rows[-1][k] for k in ("work", "peer", "ratio", "goal", "note")}
-        print(*shown.values(), sep=" | ", flush=True)
-        table = pd.DataFrame(rows)  # written row by row: the last one takes minutes
-        table.to_csv(paths.PUBLISHED / "benchmarks.csv", index=False)
+        print("Without MNIST in WIDEMIN_DATA the grids and three rows are left out.")
+    jobs: dict[str, Callable[[], Iterable[dict[str, object]]]] = {
+        "runs": lambda: [grid.overhead()],
+        "rows": lambda: [grid.loading()],
+    }
+    jobs |= {"grids": grid.grids} if trained else {}
+    for duel in duels:
+        jobs[f"{duel.work}, {duel.peer}"] = lambda duel=duel: [measure(duel)]
+    path = paths.PUBLISHED / "benchmarks.csv"
+    rows: dict[tuple[object, ...], dict[str, object]] = {}
+    if words and path.exists():  # the others stay as they were measured
+        known = pd.read_csv(path, keep_default_na=False).to_dict("records")
+        rows = {(row["work"], row["peer"]): row for row in known}
+    for name, job in jobs.items():
+        if words and not any(word in name for word in words):
+            continue
+        for row in job():
+            rows[row["work"], row["peer"]] = row | kept
+            shown = (row[k] for k in ("work", "peer", "ratio", "goal", "note"))
+            print(*shown, sep=" | ", flush=True)
+            # Written row by row: the last ones take minutes.
+            pd.DataFrame(list(rows.values())).to_csv(path, index=False)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -145,6 +145,72 @@ def W3(grid: pd.DataFrame) -> Verdict:
     )
 
 
+def W5(grid: pd.DataFrame) -> Verdict:
+    """Training breaks down at one learning rate over batch size, or at one rate."""
+    if grid.empty or not (grid["measured"] == "final").any():
+        return absent("W5")
+    limits = criteria()["W5"].thresholds
+    rows = grid[grid["measured"] == "final"]
+    lost = rows["diverged"].eq(True) | rows["constant"].eq(True)
+    share = lost.groupby([rows["batch_size"], rows["learning_rate"]]).mean().unstack()
+    low, high = share < limits["low"], share > limits["high"]
+    sharp = {}
+    for size in share.index:
+        if size < limits["batch_size"]:
+            # Below one rate nearly none diverges, at the next nearly all do.
+            steps = low.loc[size].to_numpy()[:-1] & high.loc[size].to_numpy()[1:]
+            sharp[size] = bool(steps.any())
+        else:
+            large = share.columns >= limits["rate"]
+            sharp[size] = bool(
+                high.loc[size, large].all() & low.loc[size, ~large].all()
+            )
+    held = [str(size) for size in sharp if sharp[size]]
+    printed = paper_table("wide_minima_table2")
+    theirs = int((printed["acc_mean"] < 15).sum())
+    return judge(
+        "W5",
+        rows,
+        all(sharp.values()),
+        paper=f"{theirs} of {len(printed)} cells diverged",
+        ours=f"{int((share == 1).sum().sum())} of {share.size} cells diverged in every "
+        "run",
+        evidence=f"The boundary is as stated at batch size {', '.join(held)}."
+        if held
+        else "At no batch size is the boundary as stated.",
+        holds_up="not applicable",
+    )
+
+
+def W13(decisive: pd.DataFrame) -> Verdict:
+    """Natural training beats defences of about 81 %, also in the worst case."""
+    rows = final(decisive)
+    if rows.empty:
+        return absent("W13")
+    wanted = criteria()["W13"].thresholds["accuracy"]
+    ways = ["fgsm_accuracy", "fgsm_clipped_accuracy"]
+    column = max(ways, key=lambda way: _best_runs(rows, way)[way].mean())
+    best = _best_runs(rows, column)
+    attacked, worst = best[column].mean(), best["worst_accuracy"].mean()
+    images = int(rows["images"].min())
+    defended = paper_table("mnist_autoattack")
+    listed = ", ".join(
+        f"{name} {value:.1f} %"
+        for name, value in zip(defended["defence"], defended["autoattack"], strict=True)
+    )
+    return judge(
+        "W13",
+        rows,
+        bool(min(attacked, worst) > wanted),
+        paper=f"above PuVAE and BPFC, about {100 * wanted:.0f} %",
+        ours=f"{summary(best[column], images)} under the more lenient FGSM, "
+        f"{summary(best['worst_accuracy'], images)} in the worst case",
+        evidence="Defended networks under AutoAttack at the same radius, as published: "
+        f"{listed}.",
+        holds_up="yes" if worst > wanted else "no",
+    )
+
+
 def W7(decisive: pd.DataFrame) -> Verdict:
     """The robustness is real: the worst case is near the FGSM figure."""
     rows = final(decisive)
