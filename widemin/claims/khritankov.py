@@ -175,7 +175,7 @@ def W5(grid: pd.DataFrame) -> Verdict:
         paper=f"{theirs} of {len(printed)} cells diverged",
         ours=f"{int((share == 1).sum().sum())} of {share.size} cells diverged in every "
         "run",
-        evidence=f"The boundary is as stated at batch size {', '.join(held)}."
+        evidence=f"The boundary is as stated at batch size {' and '.join(held)}."
         if held
         else "At no batch size is the boundary as stated.",
         holds_up="not applicable",
