@@ -135,6 +135,14 @@ def test_w13_asks_for_the_worst_case():
     assert "TRADES 92.8 %" in khritankov.W13(masked).evidence
 
 
+def test_w8_asks_whether_the_images_moved():
+    columns = {"strong_images": 200, "moved_mean": 0.1, "zero_gradient_share": 0.0}
+    still = khritankov.W8(decisive(moved_share=0.1, **columns))
+    assert still.outcome == "not reproduced"
+    assert khritankov.W8(decisive(moved_share=0.9, **columns)).outcome == "reproduced"
+    assert khritankov.W8(decisive()).outcome == "not yet run"
+
+
 def test_a_verdict_says_how_many_runs_it_rests_on():
     table = decisive(fgsm_accuracy=0.9)
     table.attrs = {"planned": 6, "done": 3}

@@ -64,6 +64,20 @@ def test_weights_are_kept_and_measured_again_without_training(tmp_path, monkeypa
     assert other.training_key == SMALL.training_key and other.key != SMALL.key
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_strongest_attacks_leave_least_and_need_no_training(tmp_path, monkeypatch):
+    first = final(rows_of(SMALL, tmp_path))
+    monkeypatch.setattr(networks, "train", None)
+    strong = dataclasses.replace(SMALL, strong_size=20, tests=("linf 0.1", "l2 0.5"))
+    assert strong.training_key == SMALL.training_key and strong.key != SMALL.key
+    for row in final(rows_of(strong, tmp_path)):
+        assert row["strong_images"] == 20
+        assert 0 <= row["distance_q25"] <= row["distance_q50"] <= row["distance_q75"]
+        assert 0 <= row["autoattack_accuracy"] <= row["natural_accuracy"]
+        assert 0 < row["moved_share"] <= 1
+    assert "strong_images" not in first[0]
+
+
 def test_kept_weights_are_the_trained_ones(tmp_path):
     one, _, _ = trained(SMALL, "cpu", tmp_path)
     two, _, _ = trained(SMALL, "cpu", tmp_path)

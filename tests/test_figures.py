@@ -66,6 +66,18 @@ def test_every_way_is_a_row_with_a_mark_per_run(ax):
     assert len(ax.get_yticklabels()) == len(figures.WAYS)
 
 
+def test_the_table_of_ways_has_a_column_per_cell():
+    plain = figures.table_of_ways(every_way(decisive(fgsm_accuracy=0.9)))
+    assert list(plain.columns) == ["B = 16, LR = 0.1"]
+    assert plain.loc["FGSM, cross-entropy float32"].item() == "90.0 ± 0.0"
+    assert len(plain) == len(figures.WAYS)
+    strong = {"strong_images": 200, "distance_q50": 0.12, "restarts_accuracy": 0.0}
+    strong |= {"autoattack_accuracy": 0.0, "moved_share": 0.1}
+    more = figures.table_of_ways(every_way(decisive(**strong)))
+    assert more.loc["median radius that fools (200 images)"].item() == "0.120 ± 0.000"
+    assert more.loc["AutoAttack (200 images)"].item() == "0.0 ± 0.0"
+
+
 def test_a_curve_is_a_line_per_run(ax):
     rows = decisive()
     curves = pd.concat(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -84,6 +86,7 @@ def measure(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any
         {"test": test, "images": len(x)}
         | common
         | _robustness(model, x, y, parse_ball(test), recipe)
+        | _strong(model, x, y, parse_ball(test), recipe)
         for test in recipe.tests
     ]
 
@@ -194,3 +197,49 @@ def _robustness(
     worst = torch.stack(list(right.values())).all(0)
     columns = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
     return columns | {"worst_accuracy": share(worst)}
+
+
+def _strong(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+) -> dict[str, Any]:
+    """Return what costs most, on the first images alone: nothing where there are none.
+
+    Margin-loss PGD with five random starts; AutoAttack, where it is installed; the
+    smallest radius that fools each image; and how far FGSM on clipped probabilities
+    moves the images at all.
+    """
+    if not recipe.strong_size:
+        return {}
+    x, y = x[: recipe.strong_size], y[: recipe.strong_size]
+    again = partial(
+        attacks.pgd,
+        ball=ball,
+        steps=recipe.pgd_steps,
+        step_size=2.5 * ball.epsilon / recipe.pgd_steps,
+        loss=attacks.margin,
+        restarts=5,
+        until_fooled=True,
+        generator=stream(recipe.seed, "restarts"),
+    )
+    norm = "linf" if isinstance(ball, attacks.Linf) else "l2"
+    most = 1.0 if norm == "linf" else float(x[0].numel()) ** 0.5  # any image to any
+    distance = evaluation.minimal_distance(model, x, y, norm=norm, most=most)
+    step = attacks.fgsm(model, x, y, ball, loss=attacks.clipped_cross_entropy) - x
+    moved = step.abs().flatten(1).amax(1)
+    found: dict[str, Any] = {
+        "strong_images": len(x),
+        "restarts_accuracy": share(
+            evaluation.survivors(model, x, y, {"restarts": again})["restarts"]
+        ),
+        "moved_share": share(moved > 0),
+        "moved_mean": float(moved.mean()),
+    }
+    quarters = distance.new_tensor([0.25, 0.5, 0.75])
+    for q, value in zip((25, 50, 75), distance.quantile(quarters), strict=True):
+        found[f"distance_q{q}"] = float(value)
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mask, heard = evaluation.autoattack(model, x, y, ball, seed=recipe.seed)
+        found["autoattack_accuracy"] = share(mask)
+        found["autoattack_warnings"] = len(heard)
+    return found

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from widemin.claims import final
+from widemin.statistics import over_seeds
 from widemin.theory import logistic_widths
 
 # Okabe and Ito's palette.
@@ -54,6 +55,11 @@ WAYS = {
     "pgd_accuracy": "PGD, cross-entropy",
     "pgd_margin_accuracy": "PGD, margin",
     "worst_accuracy": "worst case per image",
+}
+STRONG = {
+    "restarts_accuracy": "PGD, margin, 5 restarts",
+    "autoattack_accuracy": "AutoAttack",
+    "moved_share": "images moved by FGSM, clipped probabilities",
 }
 # Those whose gradient fades as the network grows sure of itself.
 FADING = {"fgsm_clipped_accuracy", "fgsm_accuracy", "fgsm_float64_accuracy"}
@@ -210,6 +216,34 @@ def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.set(xlabel="images still classified rightly (%)", xlim=(-3, 103))
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
+
+
+def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what each way of attacking leaves: percent, mean and interval over seeds.
+
+    A row is a way, a column a cell of the grid; below stand the instruments that were
+    run on fewer images, and the median radius that fools an image, in pixels.
+    """
+    rows = final(table)
+    columns = {}
+    for (size, rate), part in rows.groupby(["batch_size", "learning_rate"], sort=False):
+        found = {label: _spread(part, way, 100) for way, label in WAYS.items()}
+        if "strong_images" in part and part["strong_images"].notna().any():
+            images = f" ({part['strong_images'].max():.0f} images)"
+            for way, label in STRONG.items():
+                if way in part:
+                    found[label + images] = _spread(part, way, 100)
+            found["median radius that fools" + images] = _spread(
+                part, "distance_q50", 1
+            )
+        columns[f"B = {size}, LR = {rate:g}"] = found
+    return pd.DataFrame(columns)
+
+
+def _spread(rows: pd.DataFrame, column: str, unit: float) -> str:
+    mean, half = over_seeds(list(unit * rows[column].dropna()))
+    digits = 1 if unit > 1 else 3
+    return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
 def learning_curves(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:

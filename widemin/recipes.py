@@ -31,7 +31,7 @@ MEASURING_REVISION = 1
 OPTIMIZERS = ("sgd", "adam")
 AUGMENTATIONS = {"": None, "flip": 0, "crop+flip": 4}  # largest shift, in pixels
 # Fields that say how a network is measured; the rest decide its weights.
-MEASURED_BY = ("tests", "test_size", "pgd_steps", "hessian_size")
+MEASURED_BY = ("tests", "test_size", "pgd_steps", "hessian_size", "strong_size")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Recipe:
     test_size: int = 300
     pgd_steps: int = 10  # of 2.5 radii over the number of steps
     hessian_size: int = 300  # training images under the eigenvalue
+    strong_size: int = 0  # test images under restarts, AutoAttack, minimal distance
 
     def __post_init__(self) -> None:
         """Check names and ranges once, where a recipe is made."""
@@ -85,7 +86,7 @@ class Recipe:
             _check(name, getattr(self, name), 1)
         for name in ("pgd_steps", "hessian_size"):
             _check(name, getattr(self, name), 1)
-        for name in ("width", "weight_decay", "fosc_max", "rho", "seed"):
+        for name in ("width", "weight_decay", "fosc_max", "rho", "seed", "strong_size"):
             _check(name, getattr(self, name), 0)
         _check("momentum", self.momentum, 0, 0.999)
         _check("ramp", self.ramp, 0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from widemin.claims import (
@@ -145,6 +147,17 @@ def W3(grid: pd.DataFrame) -> Verdict:
     )
 
 
+def _stronger(mean: pd.Series[Any]) -> str:
+    """Say what AutoAttack leaves and how far the boundary is, where measured."""
+    if "autoattack_accuracy" not in mean or pd.isna(mean["autoattack_accuracy"]):
+        return ""
+    return (
+        f" On {mean['strong_images']:.0f} images AutoAttack leaves "
+        f"{percent(mean['autoattack_accuracy'])}; half of them are fooled within "
+        f"{mean['distance_q50']:.3f}."
+    )
+
+
 def W5(grid: pd.DataFrame) -> Verdict:
     """Training breaks down at one learning rate over batch size, or at one rate."""
     if grid.empty or not (grid["measured"] == "final").any():
@@ -178,6 +191,30 @@ def W5(grid: pd.DataFrame) -> Verdict:
         evidence=f"The boundary is as stated at batch size {' and '.join(held)}."
         if held
         else "At no batch size is the boundary as stated.",
+        holds_up="not applicable",
+    )
+
+
+def W8(decisive: pd.DataFrame) -> Verdict:
+    """The attacked images of long training have moved: they are not the clean ones."""
+    rows = final(decisive)
+    if rows.empty or "moved_share" not in rows:
+        return absent("W8")
+    rows = rows[rows["moved_share"].notna()]
+    if rows.empty:
+        return absent("W8")
+    best = _best_runs(rows, "fgsm_clipped_accuracy")
+    mean = best.mean(numeric_only=True)
+    images = int(rows["strong_images"].min())
+    return judge(
+        "W8",
+        best,
+        bool(mean["moved_share"] > criteria()["W8"].thresholds["moved"]),
+        paper="images drawn, no number",
+        ours=f"{summary(best['moved_share'], images)} of the images move at all when "
+        "the cross-entropy is computed from clipped probabilities",
+        evidence=f"They move by {mean['moved_mean']:.3f} on average, in pixels. From "
+        f"logits, {percent(mean['zero_gradient_share'])} of the gradients are zero.",
         holds_up="not applicable",
     )
 
@@ -233,6 +270,7 @@ def W7(decisive: pd.DataFrame) -> Verdict:
             f"{percent(mean['fgsm_margin_accuracy'])}; margin-loss PGD "
             f"{percent(mean['pgd_margin_accuracy'])}; "
             f"{percent(mean['masked_share'])} of the images have a margin above 16.64."
+            + _stronger(mean)
         ),
         holds_up="yes" if passed else "no",
     )
