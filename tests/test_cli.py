@@ -116,15 +116,15 @@ SMALL += ["-p", "hessian_size", "20", "--rows-only", "--workers", "1"]
 def test_rows_are_computed_once(call, tmp_path):
     first = call("run", "01", *SMALL, "--results", tmp_path)
     assert first.exit_code == 0, first.stderr
-    assert "3 runs planned, 3 to compute (cpu)" in first.stderr
+    assert "4 runs planned, 4 to compute (cpu)" in first.stderr
     again = call("run", "01", *SMALL, "--results", tmp_path)
-    assert "3 runs planned, 0 to compute" in again.stderr
+    assert "4 runs planned, 0 to compute" in again.stderr
     files = list((tmp_path / "runs").glob("*.json"))
-    assert len(files) == 3
+    assert len(files) == 4
     rows = json.loads(files[0].read_text())["rows"]
     assert rows[-1]["source"] == results.source()
     more = call("run", "01", *SMALL, "-p", "seeds", "2", "--results", tmp_path)
-    assert "5 runs planned, 2 to compute" in more.stderr
+    assert "6 runs planned, 2 to compute" in more.stderr
 
 
 def test_status_counts(call, tmp_path):
@@ -141,8 +141,8 @@ def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch)
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr("widemin.notebooks.resolve", _resolve_small)
     found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
-    assert "3 of 3 runs" in found.output
-    assert len(results.published()) == 3
+    assert "4 of 4 runs" in found.output
+    assert len(results.published()) == 4
 
 
 def _resolve_small(chapter, preset, overrides):

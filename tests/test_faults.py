@@ -189,8 +189,8 @@ def test_ctrl_c_keeps_what_is_done_and_begun(tmp_path, undisturbed):
 def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):
     longer = ["-p", "seeds", "400"]
     started = time.monotonic()
-    first = sweep(tmp_path, *longer, "--workers", "2", "--minutes", "0.3")
-    assert time.monotonic() - started < 18
+    first = sweep(tmp_path, *longer, "--workers", "2", "--minutes", "0.4")
+    assert time.monotonic() - started < 24
     assert first.returncode == 0, first.stderr
     assert "left, about" in first.stderr and "--pages-only" in first.stderr
     assert 1 <= runs(tmp_path) < 1000
@@ -302,6 +302,7 @@ def test_a_cluster_computes_the_same_rows_and_loses_none_with_a_worker(
     assert measured(folder) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_comes_back_is_given_what_is_left(
     tmp_path, cluster, undisturbed
 ):
@@ -319,6 +320,7 @@ def test_a_scheduler_that_comes_back_is_given_what_is_left(
     assert measured(folder) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_clear_line(tmp_path, port):
     pytest.importorskip("distributed")
     address = f"tcp://127.0.0.1:{port}"

@@ -105,7 +105,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch):
 
 
 def test_a_run_that_kills_its_workers_is_a_failure(tmp_path):
-    with pytest.raises(Incomplete, match=r"number=0.*its worker died 3 times"):
+    with pytest.raises(Incomplete, match=r"number=0.*its worker died 4 times"):
         collect(FAKES[:1], die, tmp_path, workers=1)
 
 
