@@ -38,6 +38,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise BadInput(str(error)) from error
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # `widemin status | head`: click knows what to do
+            raise
         except OSError as error:  # a full disk, say
             what = f"{error.filename or 'the system'}: {error.strerror or error}"
             raise click.ClickException(what) from error
@@ -238,8 +240,8 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
 def _say_what_is_left(state: Any) -> None:
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
-        f"{state.planned - state.done} left{_about(state.left)}. The same command goes "
-        "on; with --pages-only it draws what is there.",
+        f"{state.planned - state.done} left{_about(state.left)}; training under way is "
+        "kept. The same command goes on; with --pages-only it draws what is there.",
         err=True,
     )
 
