@@ -250,12 +250,14 @@ def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
         with tempfile.TemporaryDirectory(prefix="widemin-") as sockets:
             # Sockets in a folder of the user's own, not ports that anyone may read.
             where = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            # A kernel told to leave says that it was interrupted; failures come back.
+            quiet = {"extra_arguments": ["--log-level=CRITICAL"]}
             papermill.execute_notebook(
                 str(running),
                 str(running),
                 kernel_name="python3",
                 progress_bar=False,
-                config=Config(KernelManager=where),
+                config=Config(KernelManager=where, NotebookClient=quiet),
             )
     except (PapermillException, DeadKernelError) as error:
         _finish(running, failed, {"status": "failed", "digest": ""})
