@@ -1,5 +1,6 @@
 """The book as a reader gets it: no warnings, whole, and readable offline."""
 
+import json
 import os
 import re
 import shutil
@@ -71,6 +72,16 @@ def test_four_chapters_have_figures_and_verdict_boxes(book):
         )
         assert "Preset <strong>smoke</strong>" in text
         assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_no_page_shows_a_warning(edition, request):
+    request.getfixturevalue(edition)
+    for chapter in notebooks.chapters():
+        notebook = json.loads(pages.executed(edition, chapter).read_text())
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                assert output.get("name") != "stderr", output["text"]
 
 
 def test_every_verdict_of_smoke_is_undecided(book):

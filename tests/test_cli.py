@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import widemin
-from widemin import paths, results
+from widemin import paths, provenance, results
 from widemin.cli import main
 
 
@@ -122,7 +122,7 @@ def test_rows_are_computed_once(call, tmp_path):
     files = list((tmp_path / "runs").glob("*.json"))
     assert len(files) == 4
     rows = json.loads(files[0].read_text())["rows"]
-    assert rows[-1]["source"] == results.source()
+    assert rows[-1]["source"] == provenance.source()
     more = call("run", "01", *SMALL, "-p", "seeds", "2", "--results", tmp_path)
     assert "6 runs planned, 2 to compute" in more.stderr
 

@@ -17,7 +17,8 @@ import time
 import psutil
 import pytest
 
-from widemin import paths, results
+from widemin import paths
+from widemin.provenance import PROVENANCE
 
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "decisive_epochs", "4"]
 SWEEP += ["-p", "batch_sizes", "[16, 64]", "-p", "learning_rates", "[0.1, 0.5]"]
@@ -39,7 +40,7 @@ def measured(folder):
     """Every row of every finished run, without seconds and provenance, by key."""
     found = {}
     for path in sorted((folder / "runs").glob("*.json")):
-        own = {*results.PROVENANCE, "train_seconds", "measure_seconds"}
+        own = {*PROVENANCE, "train_seconds", "measure_seconds"}
         rows = json.loads(path.read_text())["rows"]
         found[path.stem] = [
             {k: v for k, v in row.items() if k not in own} for row in rows

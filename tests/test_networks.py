@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from widemin import networks, workers
+from widemin import fitting, training, workers
 from widemin.experiments import run
-from widemin.networks import train_together, trained
+from widemin.fitting import side_by_side
+from widemin.networks import keep_together, trained
 from widemin.recipes import Recipe, grid, stream
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
@@ -73,7 +74,7 @@ def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
         torch.manual_seed(0)
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).train()
 
-    monkeypatch.setattr(networks, "_build", dropping)
+    monkeypatch.setattr("widemin.networks.build", dropping)
     state = torch.get_rng_state()
     whole = trained(SMALL, "cpu", tmp_path / "whole")
     torch.rand(7)  # whatever else draws
@@ -87,7 +88,7 @@ def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
 
 def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
     """What a kill leaves behind is the last checkpoint; the next call goes on."""
-    monkeypatch.setattr(networks, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0)
     whole = trained(SMALL, "cpu", tmp_path / "whole")
     saved = []
 
@@ -97,19 +98,19 @@ def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
         saved.append(path)
         keep(self, path)
 
-    keep = networks._Progress.save
-    monkeypatch.setattr(networks._Progress, "save", die_at_the_fifth)
+    keep = fitting._Progress.save
+    monkeypatch.setattr(fitting._Progress, "save", die_at_the_fifth)
     with pytest.raises(SystemExit):
         trained(SMALL, "cpu", tmp_path / "parts")
-    monkeypatch.setattr(networks._Progress, "save", keep)
+    monkeypatch.setattr(fitting._Progress, "save", keep)
     steps = []
-    original = networks.training.train_step
+    original = training.train_step
 
     def count(*args, **kwargs):
         steps.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(networks.training, "train_step", count)
+    monkeypatch.setattr(training, "train_step", count)
     assert_same(whole, trained(SMALL, "cpu", tmp_path / "parts"))
     assert len(steps) == 9 - 5
 
@@ -129,14 +130,12 @@ def test_a_broken_checkpoint_is_set_aside(tmp_path, monkeypatch, content):
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
-    import safetensors.torch
-
     def full(state, path, metadata):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(safetensors.torch, "save_file", full)
+        patch.setattr("widemin.networks.save_file", full)
         with pytest.raises(OSError, match="No space"):
             trained(SMALL, "cpu", tmp_path)
     assert not list(tmp_path.iterdir())
@@ -154,7 +153,7 @@ def pictures(monkeypatch):
         x[torch.arange(size), 0, 2 * y] += 0.5
         return x.to(device), y.to(device)
 
-    monkeypatch.setattr(networks, "images", images)
+    monkeypatch.setattr(fitting, "images", images)
 
 
 BASE = dataclasses.replace(SMALL, dataset="mnist", model="m1", width=0, batch_size=16)
@@ -165,7 +164,7 @@ def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
     recipes = grid(BASE, seed=[0, 1], learning_rate=[0.01, 0.1])
     recipes.append(dataclasses.replace(BASE, momentum=0.9, weight_decay=1e-3))
     recipes.append(dataclasses.replace(BASE, learning_rate=1e20))
-    train_together(recipes, "cpu", tmp_path / "together")
+    keep_together(recipes, "cpu", tmp_path / "together")
     for recipe in recipes:
         one, curve, facts = trained(recipe, "cpu", tmp_path / "alone")
         two, again, counted = trained(recipe, "cpu", tmp_path / "together")
@@ -181,36 +180,48 @@ def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
 
 def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch):
     recipes = grid(BASE, seed=[0, 1])
-    train_together(recipes, "cpu", tmp_path / "whole")
+    keep_together(recipes, "cpu", tmp_path / "whole")
     monkeypatch.setattr(workers, "stopping", StopAt(2))
     with pytest.raises(workers.Stopped):
-        train_together(recipes, "cpu", tmp_path / "parts")
+        keep_together(recipes, "cpu", tmp_path / "parts")
     [kept] = (tmp_path / "parts").iterdir()
     assert kept.suffix == ".group"
-    train_together(recipes, "cpu", tmp_path / "parts")
+    keep_together(recipes, "cpu", tmp_path / "parts")
     for recipe in recipes:
         found = [trained(recipe, "cpu", tmp_path / p) for p in ("whole", "parts")]
         assert_same(*found)
     assert len(list((tmp_path / "parts").iterdir())) == 2
 
 
+def test_a_broken_checkpoint_of_many_is_set_aside(tmp_path, pictures, monkeypatch):
+    recipes = grid(BASE, seed=[0, 1])
+    monkeypatch.setattr(workers, "stopping", StopAt(2))
+    with pytest.raises(workers.Stopped):
+        keep_together(recipes, "cpu", tmp_path)
+    [path] = tmp_path.glob("*.group")
+    path.write_bytes(b"half")
+    with pytest.warns(UserWarning, match=r"\.group is not a checkpoint"):
+        keep_together(recipes, "cpu", tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
 def test_only_what_differs_in_rates_and_seeds_is_trained_together():
     def fits(**change):
-        return networks._fits(dataclasses.replace(BASE, **change), BASE)
+        return side_by_side(dataclasses.replace(BASE, **change), BASE)
 
     assert fits(seed=3) and fits(learning_rate=1.0) and fits(momentum=0.5)
     assert fits(tests=("linf 0.2",))  # measured otherwise, trained alike
     assert not fits(batch_size=8) and not fits(epochs=4) and not fits(watch="")
     sam = dataclasses.replace(BASE, rho=0.1)
-    assert not networks._fits(sam, sam)
+    assert not side_by_side(sam, sam)
     mlp = dataclasses.replace(BASE, model="mlp")
-    assert not networks._fits(mlp, mlp)
+    assert not side_by_side(mlp, mlp)
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_a_run_trains_its_peers_beside_it(tmp_path, pictures, monkeypatch):
     recipes = grid(BASE, seed=[0, 1])
-    monkeypatch.setattr("widemin.experiments.images", networks.images)
+    monkeypatch.setattr("widemin.experiments.images", fitting.images)
     rows = run(recipes[0], device="cuda", weights=tmp_path, peers=recipes)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     alone = run(recipes[0], device="cpu", weights=tmp_path / "cpu")

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from widemin import paths, results, workers
+import widemin
+from widemin import paths, progress, results, workers
 from widemin.results import Incomplete, collect, finished, missing, write
 
 
@@ -74,7 +75,7 @@ def test_every_row_says_where_it_was_computed(tmp_path):
     row = collect(FAKES[:1], square, tmp_path, workers=1).iloc[0]
     for column in ("device", "hardware", "torch", "python", "source", "date"):
         assert row[column]
-    assert row["source"].startswith(results.widemin.__version__)
+    assert row["source"].startswith(widemin.__version__)
 
 
 def test_workers_are_other_processes_and_rows_the_same(tmp_path):
@@ -139,7 +140,7 @@ def test_rows_computed_elsewhere_are_a_source(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("fake2,2,", "fake2,7,", "t.csv must hold number=2 for run fake2; got 7"),
+        ("fake2,2,", "fake2,7,", r"t.csv must hold number=2 for run fake2; got 7"),
         (",cpu,", ",,", "t.csv must say the device of run fake0"),
     ],
 )
@@ -196,22 +197,22 @@ def test_the_state_of_a_sweep(tmp_path):
         collect(FAKES, fails_on_three, tmp_path, workers=1)
     write(tmp_path, "old", [{"number": 3, "seed": 0, "work": 1.0}])  # another revision
     (tmp_path / "runs" / "fake4.json").unlink()
-    found = results.state(FAKES, tmp_path)
+    found = progress.state(FAKES, tmp_path)
     assert (found.planned, found.done, found.failed, found.stale) == (5, 3, 1, 1)
     with FileLock(tmp_path / "locks" / "fake4.lock"):
-        assert results.state(FAKES, tmp_path).running == 1
+        assert progress.state(FAKES, tmp_path).running == 1
     assert found.running == 0 and found.left is None
     timed = [{"train_seconds": 2.0, "measure_seconds": 1.0, "gradients": 1}]
     timed = [row | {"train_size": 1, "diverged": True} for row in timed]
     write(tmp_path, "fake0", timed)
-    found = results.state(FAKES, tmp_path)
+    found = progress.state(FAKES, tmp_path)
     assert (found.spent, found.diverged) == (3.0, 1)
     assert found.left == 6.0  # two runs of the same work
 
 
 def test_without_computing_only_what_is_there_is_read(tmp_path):
     write(tmp_path, "fake2", [{"number": 2}])
-    table = collect(FAKES, square, tmp_path, compute=False)
+    table = collect(FAKES, square, tmp_path, device="none")
     assert table["number"].tolist() == [2]
     assert table.attrs == {"planned": 5, "done": 1}
 

@@ -114,7 +114,7 @@ def run(
       widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
     started = time.time()
-    from widemin import experiments, notebooks, paths, results
+    from widemin import experiments, notebooks, paths, progress, results
     from widemin.data import check_choice
 
     names = notebooks.find(chapter)
@@ -126,7 +126,7 @@ def run(
         raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
     if rows_only and pages_only:
         raise ValueError("rows-only and pages-only must not both be given; got both")
-    device = experiments.pick_device(device)
+    device = experiments.pick_device("none" if pages_only else device)
     common = {"results_dir": str(folder.absolute())} if folder else {}
     folder = folder or paths.results()
     given = dict(overrides)
@@ -137,7 +137,8 @@ def run(
         mine = (
             given if len(names) == 1 else {k: v for k, v in given.items() if k in known}
         )
-        values = notebooks.resolve(name, preset, common | mine)
+        # Chapters are drawn from the rows there are: all that is to be computed is.
+        values = notebooks.resolve(name, preset, common | mine | {"device": "none"})
         plans[name] = values, notebooks.recipes(name, values)
     if len(names) > 1:
         every = {key for name in names for key in notebooks.defaults(name)}
@@ -145,7 +146,7 @@ def run(
             check_choice("parameter", key, sorted(every))
     _writable(folder)
     recipes = [recipe for _, planned in plans.values() for recipe in planned]
-    todo = [] if pages_only else results.missing(recipes, folder)
+    todo = [] if device == "none" else results.missing(recipes, folder)
     _fetch(sorted({recipe.dataset for recipe in todo}))
     total = len({recipe.key for recipe in recipes})
     click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
@@ -157,11 +158,10 @@ def run(
         workers=workers,
         cluster=cluster,
         until=None if minutes is None else started + 60 * minutes,
-        compute=not pages_only,
         label="Computing",
     )
-    if table.attrs["done"] < total and not pages_only:
-        _say_what_is_left(results.state(recipes, folder))
+    if table.attrs["done"] < total and device != "none":
+        _say_what_is_left(progress.state(recipes, folder))
     elif not rows_only:
         _draw("book", {name: values for name, (values, _) in plans.items()}, folder)
 
@@ -186,7 +186,7 @@ def book(edition: str, readme: bool) -> None:
     """
     from widemin import notebooks, pages, paths
 
-    fixed = {"compute": False, "results_dir": "published"}
+    fixed = {"device": "none", "results_dir": "published"}
     values = {
         name: notebooks.resolve(name, "site", fixed)
         for name in notebooks.chapters()
@@ -216,7 +216,7 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
     if jobs:
         click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
     front, fresh = None, False
-    with results.progress(len(jobs) + 1, "Drawing") as bar:
+    with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
         if jobs:
             context = multiprocessing.get_context("spawn")
             workers = min(len(jobs), cores())
@@ -299,7 +299,7 @@ def status(chosen: str | None, folder: Path | None) -> None:
     Example:
       widemin status --preset lab
     """
-    from widemin import notebooks, paths, results
+    from widemin import notebooks, paths, progress
 
     folder = folder or paths.results()
     names = [chosen] if chosen else notebooks.presets()
@@ -309,7 +309,7 @@ def status(chosen: str | None, folder: Path | None) -> None:
     for preset in names:
         for chapter in notebooks.chapters():
             recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, preset, {}))
-            state = results.state(recipes, folder)
+            state = progress.state(recipes, folder)
             row = [str(getattr(state, name)) for name in counts]
             left = _about(state.left).removeprefix(", about ") or "?"
             row += [_span(state.spent), left if state.done < state.planned else "-"]

@@ -9,7 +9,8 @@ rounding. Other networks take the ordinary loop of `training`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,23 @@ def covers(model: nn.Module, optimizer: Optimizer) -> bool:
     """
     if not isinstance(model, nn.Sequential) or not isinstance(optimizer, SGD):
         return False
-    plain = all(p.requires_grad for p in model.parameters())
-    unhooked = not any(layer._forward_hooks for layer in model)
-    return [type(layer) for layer in model] == _LAYERS and plain and unhooked
+    if [type(layer) for layer in model] != _LAYERS:
+        return False
+    as_written = all(_is_plain(layer) for layer in model)
+    return as_written and all(p.requires_grad for p in model.parameters())
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer of the family does what this module writes down."""
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return False
+    if isinstance(layer, nn.Conv2d):
+        options = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        return options == ((1, 1), (0, 0), (1, 1), 1) and layer.bias is not None
+    if isinstance(layer, nn.MaxPool2d):
+        bare = (layer.padding, layer.dilation, layer.ceil_mode) == (0, 1, False)
+        return bare and layer.kernel_size == layer.stride == 2
+    return not isinstance(layer, nn.Linear) or layer.bias is not None
 
 
 @torch.no_grad()
@@ -58,15 +73,10 @@ def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor
     >>> losses[-1] < losses[0]
     True
     """
-    assert isinstance(optimizer, SGD)
-    library = torch.backends.mkldnn
-    before = bool(library.enabled)
-    # oneDNN's own overhead exceeds the work of a few images.
-    library.enabled = before and len(x) > 3  # type: ignore[assignment]
-    try:
+    if not isinstance(optimizer, SGD):
+        raise ValueError(f"optimizer must be a training.SGD; got {optimizer}")
+    with _few_images() if len(x) <= 3 else nullcontext():
         loss, inner, outer = _gradients(optimizer.parameters, x, y)
-    finally:
-        library.enabled = before  # type: ignore[assignment]
     if optimizer.momentum or optimizer.weight_decay:
         full = [(d.t() @ a, d.sum(0)) for d, a in outer]
         optimizer.descend([*inner, *itertools.chain(*full)])
@@ -80,6 +90,18 @@ def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor
         w.addmm_(d.t(), a, alpha=-rate)
         b.add_(d.sum(0), alpha=-rate)
     return loss
+
+
+@contextmanager
+def _few_images() -> Iterator[None]:
+    """Leave oneDNN aside: its own overhead exceeds the work of a few images."""
+    before = torch._C._get_mkldnn_enabled()
+    # What torch.backends.mkldnn.flags sets, but for a warning on TF32.
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def _gradients(

@@ -17,17 +17,18 @@ from torch.nn import functional as F
 from widemin import attacks, evaluation, hessian, masking
 from widemin.attacks import Ball, parse_ball
 from widemin.data import check_choice
-from widemin.networks import images, share, spent_seconds, trained
+from widemin.fitting import images, share, spent_seconds
+from widemin.networks import trained
 from widemin.recipes import Recipe, stream
 
 
 def pick_device(name: str) -> str:
-    """Return cpu or cuda for auto, cpu or cuda.
+    """Return cpu or cuda for auto; cpu, cuda and none, where nothing runs, stay.
 
     Raises:
         ValueError: Another name, or cuda where there is no GPU.
     """
-    check_choice("device", name, ("auto", "cpu", "cuda"))
+    check_choice("device", name, ("auto", "cpu", "cuda", "none"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device must be one that is there; got 'cuda' without a GPU")
     if name == "auto":
@@ -175,28 +176,33 @@ def _robustness(
 ) -> dict[str, float]:
     """Return the accuracy under each attack in one set, and under all together."""
     fgsm = partial(attacks.fgsm, ball=ball)
-    pgd = partial(
-        attacks.pgd,
-        ball=ball,
-        steps=recipe.pgd_steps,
-        step_size=2.5 * ball.epsilon / recipe.pgd_steps,  # Madry et al. 2018
-        until_fooled=True,
-    )
+    pgd = partial(_pgd, ball, recipe)
     ways: dict[str, evaluation.Attack] = {
         "fgsm": fgsm,
         "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
         "fgsm_float64": partial(masking.fgsm_float64, ball=ball),
         "fgsm_margin": partial(fgsm, loss=attacks.margin),
         "fgsm_rescaled": partial(fgsm, loss=attacks.rescaled_cross_entropy),
-        "pgd": partial(pgd, generator=stream(recipe.seed, "test")),
-        "pgd_margin": partial(
-            pgd, generator=stream(recipe.seed, "test"), loss=attacks.margin
-        ),
+        "pgd": pgd("test"),
+        "pgd_margin": pgd("test", loss=attacks.margin),
     }
     right = evaluation.survivors(model, x, y, ways)
     worst = torch.stack(list(right.values())).all(0)
     columns = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
     return columns | {"worst_accuracy": share(worst)}
+
+
+def _pgd(ball: Ball, recipe: Recipe, draws: str, **options: Any) -> evaluation.Attack:
+    """Return the recipe's PGD in a set, which draws its starts from a named stream."""
+    return partial(
+        attacks.pgd,
+        ball=ball,
+        steps=recipe.pgd_steps,
+        step_size=2.5 * ball.epsilon / recipe.pgd_steps,  # Madry et al. 2018
+        until_fooled=True,
+        generator=stream(recipe.seed, draws),
+        **options,
+    )
 
 
 def _strong(
@@ -211,16 +217,7 @@ def _strong(
     if not recipe.strong_size:
         return {}
     x, y = x[: recipe.strong_size], y[: recipe.strong_size]
-    again = partial(
-        attacks.pgd,
-        ball=ball,
-        steps=recipe.pgd_steps,
-        step_size=2.5 * ball.epsilon / recipe.pgd_steps,
-        loss=attacks.margin,
-        restarts=5,
-        until_fooled=True,
-        generator=stream(recipe.seed, "restarts"),
-    )
+    again = _pgd(ball, recipe, "restarts", loss=attacks.margin, restarts=5)
     norm = "linf" if isinstance(ball, attacks.Linf) else "l2"
     most = 1.0 if norm == "linf" else float(x[0].numel()) ** 0.5  # any image to any
     distance = evaluation.minimal_distance(model, x, y, norm=norm, most=most)

@@ -127,8 +127,6 @@ def _typed(name: str, value: Any, example: Any) -> Any:
 def _fit(value: Any, example: Any) -> tuple[bool, str]:
     """Return whether value has the example's type, and how to call that type."""
     number = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(example, bool):
-        return isinstance(value, bool), "true or false"
     if isinstance(example, int):
         return number, "a whole number, e.g. 3"
     if isinstance(example, float):

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from widemin import claims, notebooks, paths, results
+from widemin import claims, notebooks, paths, provenance
 
 EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
@@ -79,7 +79,7 @@ def _stage(edition: str, source: Path) -> str:
         page.write_text(page.read_text().replace(mark, content))
     config = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = f"{EDITIONS[edition]} Source {results.source()}."
+    theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(source.rglob("*")):

@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import cache, partial
-from importlib.metadata import version
+from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import click
 import pandas as pd
 
-import widemin
 from widemin import paths
+from widemin.provenance import PROVENANCE, provenance
 from widemin.workers import Busy, Failure, local, on_cluster
 
 Rows = list[dict[str, Any]]
@@ -53,63 +48,6 @@ K = TypeVar("K", bound=Keyed)
 
 class Incomplete(RuntimeError):
     """Some runs failed; the message names each with its error."""
-
-
-@cache
-def source() -> str:
-    """Return the version of the source: package version and, in a checkout, commit."""
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return widemin.__version__
-    return f"{widemin.__version__}+{commit}"
-
-
-PROVENANCE = (
-    "device",
-    "hardware",
-    "precision",
-    "torch",
-    "python",
-    "source",
-    "date",
-)  # columns of every row
-
-
-@cache
-def provenance(device: str) -> dict[str, Any]:
-    """Return what every row says of where it was computed."""
-    name = _processor()
-    if device == "cuda":
-        import torch
-
-        name = torch.cuda.get_device_name()
-    return {
-        "device": device,
-        "hardware": name,
-        "precision": "float32",
-        "torch": getattr(sys.modules.get("torch"), "__version__", version("torch")),
-        "python": platform.python_version(),
-        "source": source(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def published() -> dict[str, Rows]:
@@ -164,7 +102,7 @@ def computed(recipes: Iterable[K], folder: Path) -> dict[str, Rows]:
             _check_rows(rows, wanted[key], path)
             if key not in found:
                 found[key], origin[key] = rows, path.name
-            elif column := _disagreement(found[key], rows, wanted[key]):
+            elif column := _disagreement(found[key], rows):
                 raise ValueError(
                     f"{origin[key]} and {path.name} in {folder} must agree on run "
                     f"{key}; got different {column}: keep one of them"
@@ -186,13 +124,15 @@ def _by_key(path: Path) -> dict[str, Rows]:
 
 def _check_rows(rows: Rows, recipe: Keyed, path: Path) -> None:
     """Raise ValueError unless rows computed elsewhere are of the recipe."""
-    for name, value in asdict(recipe).items():
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
         for row in rows:
-            given = row.get(name, "")
-            if name in row and _text(given) != _text(value):
+            # CSV leaves an empty text out, older tables have not the newest columns.
+            given = row.get(field.name, field.default)
+            if _text(given) != _text(value):
                 raise ValueError(
-                    f"{path.name} must hold {name}={value!r} for run {recipe.key}; "
-                    f"got {given!r}"
+                    f"{path.name} must hold {field.name}={value!r} for run "
+                    f"{recipe.key}; got {given!r}"
                 )
     for name in PROVENANCE:
         if not all(row.get(name) for row in rows):
@@ -210,7 +150,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _disagreement(one: Rows, two: Rows, recipe: Keyed) -> str:
+def _disagreement(one: Rows, two: Rows) -> str:
     """Return the first measured column in which two results of a run differ, or ""."""
     if len(one) != len(two):
         return "numbers of rows"
@@ -224,15 +164,8 @@ def _disagreement(one: Rows, two: Rows, recipe: Keyed) -> str:
 
 def write(folder: Path, key: str, rows: Rows) -> None:
     """Write a finished run as one file, whole or not at all."""
-    path = folder / "runs" / f"{key}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
+    with paths.atomic(folder / "runs" / f"{key}.json") as part:
         part.write_text(json.dumps({"key": key, "rows": rows}))
-        part.replace(path)  # atomic: a run is there whole or not at all
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def missing(recipes: Sequence[K], folder: Path) -> list[K]:
@@ -276,12 +209,11 @@ def failed(folder: Path) -> dict[str, str]:
 
 
 def _write_failure(folder: Path, key: str, error: str) -> None:
-    path = folder / "failed" / f"{key}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"key": key, "error": error}))
+    with paths.atomic(folder / "failed" / f"{key}.json") as part:
+        part.write_text(json.dumps({"key": key, "error": error}))
 
 
-def progress(length: int, label: str) -> Any:
+def progress_bar(length: int, label: str) -> Any:
     """Return a progress bar with the time left; without a terminal it is silent."""
     return click.progressbar(
         length=length,
@@ -297,9 +229,8 @@ def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
     if "tests" in table:
         table = table.assign(tests=[" ; ".join(tests) for tests in table["tests"]])
-    part = path.with_suffix(".part")
-    table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-    part.replace(path)
+    with paths.atomic(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def compute_once(
@@ -333,7 +264,6 @@ def collect(
     workers: int = 0,
     cluster: str = "",
     until: float | None = None,
-    compute: bool = True,
     label: str = "",
 ) -> pd.DataFrame:
     """Return the recipes' rows; compute those that are missing, each saved at once.
@@ -342,25 +272,24 @@ def collect(
         recipes: What the table is made of, in the order to compute it.
         run: Recipe to rows; a module-level function or a partial of one.
         folder: Where finished runs are kept.
-        device: cpu or cuda, for the rows' provenance.
+        device: cpu or cuda; "none" computes nothing and only reads.
         workers: Processes; 0 is one per core, or one per GPU.
         cluster: Address of a Dask scheduler whose workers compute instead.
         until: When to stop, as of time.time(): what is unfinished then is kept as far
             as it is, and the table has what there is.
-        compute: False only reads.
         label: Of the progress bar, which shows on a terminal alone.
 
     Raises:
         Incomplete: A run raised; the others are finished and kept.
     """
-    todo = missing(recipes, folder) if compute else []
+    todo = [] if device == "none" else missing(recipes, folder)
     work = partial(compute_once, run=run, folder=folder, device=device)
     if cluster:
         outcomes = on_cluster(cluster, todo, work, until=until)
     else:
         outcomes = local(todo, work, device=device, workers=workers, until=until)
     errors = []
-    with closing(outcomes), progress(len(todo), label) as bar:
+    with closing(outcomes), progress_bar(len(todo), label) as bar:
         for recipe, outcome in outcomes:
             if isinstance(outcome, Failure):
                 _write_failure(folder, recipe.key, outcome.error)
@@ -400,90 +329,3 @@ def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str
     if started is not None:
         text += f" Read and drawn in {time.time() - started:.0f} s."
     return text
-
-
-@dataclass(frozen=True)
-class State:
-    """How far a set of runs is.
-
-    Attributes:
-        planned: Runs in all.
-        done: Runs that have rows, here or in the published tables.
-        running: Runs under way now, in any process on this machine.
-        failed: Runs that raised when last tried.
-        diverged: Done runs that diverged or give one answer to everything.
-        stale: Runs computed under an older revision, to be computed again.
-        spent: Seconds of work in what is done.
-        left: Seconds of work left, by what runs of the same networks took; None
-            where none is known.
-    """
-
-    planned: int
-    done: int
-    running: int
-    failed: int
-    diverged: int
-    stale: int
-    spent: float
-    left: float | None
-
-
-def state(recipes: Sequence[Keyed], folder: Path) -> State:
-    """Return how far the recipes' runs are."""
-    unique = {recipe.key: recipe for recipe in recipes}
-    everything = published()
-    found = everything | computed(unique.values(), folder)
-    left = [unique[key] for key in unique if key not in found]
-    runs = [found[key][-1] for key in unique if key in found]
-    lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
-    return State(
-        planned=len(unique),
-        done=len(runs),
-        running=sum(_is_running(folder, recipe.key) for recipe in left),
-        failed=len(failed(folder).keys() & {recipe.key for recipe in left}),
-        diverged=len(lost),
-        stale=_stale(left, folder),
-        spent=sum(_seconds(row) for row in runs),
-        left=_seconds_of(left, [rows[-1] for rows in (everything | found).values()]),
-    )
-
-
-def _seconds(row: dict[str, Any]) -> float:
-    return float(row.get("train_seconds", 0) + row.get("measure_seconds", 0))
-
-
-def _seconds_of(recipes: Sequence[Keyed], known: Rows) -> float | None:
-    """Estimate what runs take from known ones of the same network, per gradient."""
-    total = 0.0
-    for recipe in recipes:
-        model = getattr(recipe, "model", None)
-        kin = [row for row in known if row.get("model") == model]
-        work = sum(row.get("gradients", 0) * row.get("train_size", 0) for row in kin)
-        if not work:
-            return None
-        total += recipe.work * sum(map(_seconds, kin)) / work
-    return total
-
-
-def _is_running(folder: Path, key: str) -> bool:
-    from filelock import FileLock, Timeout
-
-    path = folder / "locks" / f"{key}.lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
-    """Return how many of the recipes have rows under another key."""
-    wanted = [json.loads(json.dumps(asdict(recipe))) for recipe in recipes]
-    stale = 0
-    for path in (folder / "runs").glob("*.json") if wanted else ():
-        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
-            row = json.loads(path.read_bytes())["rows"][0]
-            stale += any(recipe.items() <= row.items() for recipe in wanted)
-    return stale

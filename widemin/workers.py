@@ -72,7 +72,7 @@ def local(
         todo: What `run` is called with, in this order.
         run: A module-level function or a partial of one. It may raise Stopped, which
             yields nothing, and Busy, which puts the item last.
-        device: cpu or cuda; on CUDA each worker has a GPU of its own.
+        device: cpu or cuda; on CUDA workers take the GPUs in turn.
         workers: Processes; 0 is one per core, or one per GPU.
         until: When to stop, as of time.time(); workers are asked LEAD seconds earlier.
     """
@@ -110,7 +110,7 @@ def _places(device: str) -> int:
 
 
 @contextlib.contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
+def environment(settings: dict[str, str]) -> Iterator[None]:
     """Let processes started meanwhile see variables that are not set otherwise."""
     new = {k: v for k, v in settings.items() if k not in os.environ}
     os.environ.update(new)
@@ -146,7 +146,7 @@ class _Pool:
         process = self.context.Process(
             target=_work, args=(theirs, self.run, gpu), daemon=True
         )
-        with _environment(SETTINGS):
+        with environment(SETTINGS):
             process.start()
         theirs.close()  # so that ours ends when the process does
         return process, ours
@@ -154,9 +154,8 @@ class _Pool:
     def finished(self, until: float | None) -> Iterator[tuple[Any, Any]]:
         """Wait; yield the items that are done with what was sent, None for a death."""
         left = None if until is None else max(0.0, until - LEAD - time.time())
-        places = {self.hired[place][1]: place for place in self.busy}
-        for connection in wait(list(places), timeout=left):
-            place = places[connection]  # type: ignore[index]
+        heard = wait([self.hired[place][1] for place in self.busy], timeout=left)
+        for place in [p for p in self.busy if self.hired[p][1] in heard]:
             process, pipe = self.hired[place]
             try:
                 message = pipe.recv()
@@ -176,9 +175,9 @@ class _Pool:
             for item, message in self.finished(end + LEAD):
                 if isinstance(message, list | Failure):
                     yield item, message
-        for process, connection in self.hired.values():
+        for place, (process, connection) in self.hired.items():
             connection.close()
-            if any(self.hired[place][0] is process for place in self.busy):
+            if place in self.busy:
                 process.kill()
             process.join()
         self.hired.clear()
@@ -193,7 +192,7 @@ def _work(connection: Connection, run: Run, gpu: int | None) -> None:
     if gpu is not None:
         import torch
 
-        torch.cuda.set_device(gpu)
+        torch.cuda.set_device(gpu % torch.cuda.device_count())
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             connection.send(attempt(run, connection.recv()))

@@ -29,8 +29,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.benchmarks import grid
-from widemin import attacks, data, evaluation, hessian, models, paths, results, training
+from widemin import attacks, data, evaluation, hessian, models, paths, training
 from widemin.attacks import Linf
+from widemin.provenance import provenance
 
 ROUNDS = 7
 FOOLBOX = f"foolbox {version('foolbox')}"
@@ -341,7 +342,7 @@ def measure(duel: Duel) -> dict[str, object]:
 def main(words: list[str]) -> None:
     """Measure everything, or what the words name; print the table and write it."""
     torch.set_num_threads(1)
-    facts = results.provenance("cpu")
+    facts = provenance("cpu")
     kept = {k: facts[k] for k in ("hardware", "torch", "source", "date")}
     duels = [
         *_pgd("m1", (1, 28, 28), 256, (1.35, 1.75)),

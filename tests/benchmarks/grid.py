@@ -76,7 +76,7 @@ def ours(task: Task) -> None:
 
 def _pool(processes: int, settings: dict[str, str]) -> Any:
     context = multiprocessing.get_context("spawn")
-    with workers._environment(settings):
+    with workers.environment(settings):
         return context.Pool(processes)
 
 

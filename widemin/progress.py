@@ -1,0 +1,99 @@
+"""How far a set of runs is: done, running, failed, stale, and the time that is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from widemin.results import Keyed, Rows, computed, failed, published
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a set of runs is.
+
+    Attributes:
+        planned: Runs in all.
+        done: Runs that have rows, here or in the published tables.
+        running: Runs under way now, in any process on this machine.
+        failed: Runs that raised when last tried.
+        diverged: Done runs that diverged or give one answer to everything.
+        stale: Runs computed under an older revision, to be computed again.
+        spent: Seconds of work in what is done.
+        left: Seconds of work left, by what runs of the same networks took; None
+            where none is known.
+    """
+
+    planned: int
+    done: int
+    running: int
+    failed: int
+    diverged: int
+    stale: int
+    spent: float
+    left: float | None
+
+
+def state(recipes: Sequence[Keyed], folder: Path) -> State:
+    """Return how far the recipes' runs are."""
+    unique = {recipe.key: recipe for recipe in recipes}
+    everything = published()
+    found = everything | computed(unique.values(), folder)
+    left = [unique[key] for key in unique if key not in found]
+    runs = [found[key][-1] for key in unique if key in found]
+    lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
+    return State(
+        planned=len(unique),
+        done=len(runs),
+        running=sum(_is_running(folder, recipe.key) for recipe in left),
+        failed=len(failed(folder).keys() & {recipe.key for recipe in left}),
+        diverged=len(lost),
+        stale=_stale(left, folder),
+        spent=sum(_seconds(row) for row in runs),
+        left=_seconds_of(left, [rows[-1] for rows in (everything | found).values()]),
+    )
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return float(row.get("train_seconds", 0) + row.get("measure_seconds", 0))
+
+
+def _seconds_of(recipes: Sequence[Keyed], known: Rows) -> float | None:
+    """Estimate what runs take from known ones of the same network, per gradient."""
+    total = 0.0
+    for recipe in recipes:
+        model = getattr(recipe, "model", None)
+        kin = [row for row in known if row.get("model") == model]
+        work = sum(row.get("gradients", 0) * row.get("train_size", 0) for row in kin)
+        if not work:
+            return None
+        total += recipe.work * sum(map(_seconds, kin)) / work
+    return total
+
+
+def _is_running(folder: Path, key: str) -> bool:
+    from filelock import FileLock, Timeout
+
+    path = folder / "locks" / f"{key}.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
+    """Return how many of the recipes have rows under another key."""
+    wanted = [json.loads(json.dumps(asdict(recipe))) for recipe in recipes]
+    stale = 0
+    for path in (folder / "runs").glob("*.json") if wanted else ():
+        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
+            row = json.loads(path.read_bytes())["rows"][0]
+            stale += any(recipe.items() <= row.items() for recipe in wanted)
+    return stale
