@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from widemin import fitting, training, workers
+from widemin import data, evaluation, fitting, training, workers
 from widemin.experiments import run
 from widemin.fitting import side_by_side
 from widemin.networks import keep_together, trained
@@ -67,6 +67,23 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change,
     assert_same(whole, trained(recipe, "cpu", folder))
     [kept] = folder.iterdir()
     assert kept.suffix == ".safetensors"
+
+
+def test_epochs_are_chosen_on_images_that_training_never_sees():
+    """The validation part; where training takes that too, the last test images."""
+    watching = dataclasses.replace(SMALL, test_size=60, validation_size=20)
+    official = data.SIZES["digits"][0]
+    greedy = dataclasses.replace(watching, train_size=official)
+    x, y = fitting._held_out(watching, "cpu")
+    torch.testing.assert_close(x, data.load("digits", "validation", size=20).x)
+    x, y = fitting._held_out(greedy, "cpu")
+    torch.testing.assert_close(x, data.load("digits", "test").x[-20:])
+    model = fitting.build(watching)
+    row = fitting._watcher(watching, "cpu")(model)
+    right = evaluation.correct(model, *fitting._held_out(watching, "cpu"))
+    assert row["validation_natural_accuracy"] == right.double().mean()
+    assert row["validation_fgsm_accuracy"] <= row["validation_natural_accuracy"]
+    assert row["images"] == 60
 
 
 def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):

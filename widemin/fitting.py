@@ -29,7 +29,7 @@ from widemin import (
     training,
     workers,
 )
-from widemin.attacks import Ball, NonFiniteError, parse_ball
+from widemin.attacks import NonFiniteError, parse_ball
 from widemin.recipes import AUGMENTATIONS, MEASURED_BY, Recipe, stream
 
 Curve = list[dict[str, Any]]  # a row per epoch
@@ -140,7 +140,7 @@ def train(
         Stopped: Training was asked to stop; the checkpoint has all of it.
     """
     x, y = images(recipe, "train", recipe.train_size, device)
-    x_test, y_test = images(recipe, "test", min(1_000, recipe.test_size), device)
+    watched = _watcher(recipe, device)
     optimizer = _optimizer(model, recipe)
     streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
     now = _Progress(model, optimizer, streams, training.Position(), [], 0, 0.0)
@@ -179,12 +179,10 @@ def train(
             for epoch, loss in epochs:
                 now.seconds += spent_seconds(device) - started
                 now.gradients += len(x) * (2 if recipe.rho else 1)
-                row = {"epoch": epoch, "train_loss": loss}
                 if not math.isfinite(loss):
                     raise NonFiniteError("training loss is not finite")
-                if recipe.watch:
-                    row |= _watched(model, x_test, y_test, parse_ball(recipe.watch))
-                now.curve.append(row)
+                row = {"epoch": epoch, "train_loss": loss}
+                now.curve.append(row | watched(model))
                 started = spent_seconds(device)
         except NonFiniteError:
             diverged = True
@@ -220,7 +218,7 @@ def train_together(
     """
     first = recipes[0]
     x, y = images(first, "train", first.train_size, device)
-    x_test, y_test = images(first, "test", min(1_000, first.test_size), device)
+    watched = _watcher(first, device)
     networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
     group = ensemble.Together(
         networks,
@@ -246,15 +244,10 @@ def train_together(
         losses = group.epoch(x, y, orders.to(x.device), first.batch_size, factors.to(x))
         found = losses.tolist()
         seconds += spent_seconds(device) - started
-        for network, recipe, curve, loss in zip(
-            networks, recipes, curves, found, strict=True
-        ):
+        for network, curve, loss in zip(networks, curves, found, strict=True):
             if len(curve) < epoch - 1 or not math.isfinite(loss):
                 continue  # diverged, now or before
-            row = {"epoch": epoch, "train_loss": loss}
-            if recipe.watch:
-                row |= _watched(network, x_test, y_test, parse_ball(recipe.watch))
-            curve.append(row)
+            curve.append({"epoch": epoch, "train_loss": loss} | watched(network))
         asked = workers.stopping.is_set()
         if asked or time.monotonic() - last > CHECKPOINT_SECONDS:
             state = {
@@ -348,18 +341,53 @@ def _step_at(recipe: Recipe, now: _Progress) -> Callable[[float], training.Step]
     return lambda t: partial(step, perturb=partial(perturb, t))
 
 
-def _watched(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball
-) -> dict[str, float | int]:
-    attack = partial(attacks.fgsm, ball=ball)
-    right = evaluation.survivors(model, x, y, {"": attacks.clean, "fgsm": attack})
-    margin = evaluation.margins(model, x, y)
-    return {
-        "natural_accuracy": share(right[""]),
-        "fgsm_accuracy": share(right["fgsm"]),
-        "masked_share": share(margin > evaluation.MASKED_MARGIN),
-        "images": len(x),
+def _watcher(
+    recipe: Recipe, device: str
+) -> Callable[[nn.Module], dict[str, float | int]]:
+    """Return what looks at a network after each epoch, on test and held-out images.
+
+    Both are at most 1,000 images. The test images are the first, which every reported
+    number is measured on; the held-out ones are for choosing an epoch.
+    """
+    if not recipe.watch:
+        return lambda model: {}
+    x, y = images(recipe, "test", min(1_000, recipe.test_size), device)
+    fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
+    ways: dict[str, evaluation.Attack] = {
+        "natural": attacks.clean,
+        "fgsm": fgsm,
+        "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
+        "fgsm_margin": partial(fgsm, loss=attacks.margin),
     }
+    held_out = _held_out(recipe, device) if recipe.validation_size else None
+
+    def watched(model: nn.Module) -> dict[str, float | int]:
+        right = evaluation.survivors(model, x, y, ways)
+        margin = evaluation.margins(model, x, y)
+        row = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+        row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
+        row |= {"median_margin": float(margin.median()), "images": len(x)}
+        if held_out:
+            chosen = {name: ways[name] for name in ("natural", "fgsm")}
+            right = evaluation.survivors(model, *held_out, chosen)
+            for name, mask in right.items():
+                row[f"validation_{name}_accuracy"] = share(mask)
+        return row
+
+    return watched
+
+
+def _held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
+    """Return images to choose an epoch on: training never sees them.
+
+    They are the validation part, or the last test images where training takes that
+    part as well.
+    """
+    official, size = data.SIZES[recipe.dataset][0], recipe.validation_size
+    if recipe.train_size <= official - data.HELD_OUT[recipe.dataset]:
+        return images(recipe, "validation", size, device)
+    x, y = images(recipe, "test", data.SIZES[recipe.dataset][1], device)
+    return x[-size:], y[-size:]
 
 
 def share(mask: Tensor) -> float:

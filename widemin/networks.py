@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def trained(
         return model, kept["curve"], kept["facts"]
     checkpoint = path.with_suffix(".checkpoint")
     found = model, *train(model, recipe, device, checkpoint)
-    _keep(found, path)
+    _keep(found, recipe, path)
     checkpoint.unlink(missing_ok=True)
     return found
 
@@ -58,7 +59,7 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
     checkpoint = weights / f"{digest}.group"
     found = train_together(recipes, device, checkpoint)
     for recipe, network in zip(recipes, found, strict=True):
-        _keep(network, _path(recipe, weights))
+        _keep(network, recipe, _path(recipe, weights))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -66,9 +67,12 @@ def _path(recipe: Recipe, weights: Path) -> Path:
     return weights / f"{recipe.training_key}.safetensors"
 
 
-def _keep(trained: Trained, path: Path) -> None:
+def _keep(trained: Trained, recipe: Recipe, path: Path) -> None:
     model, curve, facts = trained
     state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
-    note = {"training": json.dumps({"curve": curve, "facts": facts})}
+    note = {
+        "training": json.dumps({"curve": curve, "facts": facts}),
+        "recipe": json.dumps(dataclasses.asdict(recipe)),
+    }
     with paths.atomic(path) as part:
         save_file(state, part, metadata=note)

@@ -68,6 +68,7 @@ class Recipe:
     second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
     seed: int = 0
     watch: str = ""  # FGSM in this set after each epoch
+    validation_size: int = 0  # held-out images under the watch, besides test images
     # How it is measured, once trained
     tests: tuple[str, ...] = ("linf 0.1",)
     test_size: int = 300
@@ -102,6 +103,8 @@ class Recipe:
         official, test = data.SIZES[self.dataset]
         _check("train_size", self.train_size, 1, official)
         _check("test_size", self.test_size, 1, test)
+        held_out = data.HELD_OUT[self.dataset]
+        _check("validation_size", self.validation_size, 0, held_out)
         for ball in (self.attack, self.watch, *self.tests):
             if ball:
                 parse_ball(ball)
