@@ -346,12 +346,13 @@ def _watcher(
 ) -> Callable[[nn.Module], dict[str, float | int]]:
     """Return what looks at a network after each epoch, on test and held-out images.
 
-    Both are at most 1,000 images. The test images are the first, which every reported
-    number is measured on; the held-out ones are for choosing an epoch.
+    Of the test set these are the first 1,000, however many are measured in the end:
+    the curve stays with the weights. Held-out images are for choosing an epoch.
     """
     if not recipe.watch:
         return lambda model: {}
-    x, y = images(recipe, "test", min(1_000, recipe.test_size), device)
+    size = min(1_000, data.SIZES[recipe.dataset][1])
+    x, y = images(recipe, "test", size, device)
     fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
     ways: dict[str, evaluation.Attack] = {
         "natural": attacks.clean,

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ from widemin.attacks import check_images, inference
 
 # v -> value at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
+
+# A point is on the level, or a way no shorter, within these shares; an ascent ends
+# after so many ways that are no shorter.
+ON_LEVEL, STILL, PATIENCE = 1e-8, 1e-6, 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Width:
         random_distance: The least over random directions, a much looser bound.
         loss: phi at the minimum.
         gap: c - phi at the minimum.
+        direction: Of the shortest way found, a unit vector, shape (n,).
     """
 
     distance: float
@@ -40,6 +46,7 @@ class Width:
     random_distance: float
     loss: float
     gap: float
+    direction: Tensor
 
 
 def nearest_level(
@@ -92,69 +99,92 @@ def nearest_level(
         v = torch.randn(len(start), generator=generator).to(start)
         return v / v.norm()
 
-    rays = [_crossing(landscape, draw(), level) for _ in range(random_directions)]
-    best = random_distance = min(rays, default=math.inf)
+    best = _Crossing(math.inf, draw(), start)
+    for _ in range(random_directions):
+        found = _crossing(landscape, draw(), level, best.radius)
+        best = min(best, found, key=attrgetter("radius"))
+    random_distance = best.radius
     directions = [draw() for _ in range(starts)]
     if first is not None:
         unit = first.to(start) / first.norm().to(start)
         directions += [unit, -unit]
     for direction in directions:
-        best = min(best, _descend(landscape, direction, level, iterations))
-    return Width(best, best / gap, random_distance, loss, gap)
+        found = _descend(landscape, direction, level, best.radius, iterations)
+        best = min(best, found, key=attrgetter("radius"))
+    return Width(
+        distance=best.radius,
+        width=best.radius / gap,
+        random_distance=random_distance,
+        loss=loss,
+        gap=gap,
+        direction=best.direction,
+    )
+
+
+@dataclass(frozen=True)
+class _Crossing:
+    """Where a ray from the minimum meets the level, and the gradient there."""
+
+    radius: float
+    direction: Tensor
+    gradient: Tensor
 
 
 def _descend(
-    landscape: Landscape, direction: Tensor, level: float, iterations: int
-) -> float:
+    landscape: Landscape,
+    direction: Tensor,
+    level: float,
+    guess: float,
+    iterations: int,
+) -> _Crossing:
     """Return the shortest way to the level that iterating from a direction finds."""
-    radius = _crossing(landscape, direction, level)
-    if math.isinf(radius):
-        direction, radius = -direction, _crossing(landscape, -direction, level)
-    best, still = radius, 0
+    at = _crossing(landscape, direction, level, guess)
+    if math.isinf(at.radius):
+        at = _crossing(landscape, -direction, level, guess)
+    best, still = at, 0
     for _ in range(iterations):
-        if math.isinf(radius):
+        square = float(at.gradient @ at.gradient)
+        if math.isinf(at.radius) or square == 0:
             break
-        v = radius * direction
-        value, gradient = landscape(v)
-        square = float(gradient @ gradient)
-        if square == 0:
-            break
-        foot = float(gradient @ v + level - value) / square * gradient
+        v = at.radius * at.direction
+        foot = float(at.gradient @ v) / square * at.gradient
         v = (v + foot) / 2
-        direction = v / v.norm()
-        radius = _crossing(landscape, direction, level, guess=float(v.norm()))
-        still = still + 1 if radius >= best * (1 - 1e-7) else 0
-        best = min(best, radius)
-        if still >= 10:
+        length = float(v.norm())
+        at = _crossing(landscape, v / length, level, length)
+        still = 0 if at.radius < best.radius * (1 - STILL) else still + 1
+        best = min(best, at, key=attrgetter("radius"))
+        if still >= PATIENCE:
             break
     return best
 
 
 def _crossing(
-    landscape: Landscape, direction: Tensor, level: float, guess: float = 0.0
-) -> float:
-    """Return the first radius at which the loss reaches the level along a ray.
+    landscape: Landscape, direction: Tensor, level: float, guess: float
+) -> _Crossing:
+    """Return where the loss reaches the level along a ray, from a guess outwards.
 
-    Marches outwards by 5 % until the level is passed, then bisects.
+    Newton's method in the radius, kept between a point below the level and one above;
+    while none above is known, steps at most double the radius.
     """
-    radius = guess / 2 if guess else 1e-4
-    while landscape(radius * direction)[0] >= level and radius > 1e-12:
-        radius /= 2
-    low = radius
-    growth = 1.05 if guess else 1.25
-    while landscape(radius * direction)[0] < level:
-        low, radius = radius, radius * growth
-        if radius > 1e6:
-            return math.inf
-    for _ in range(50):
-        middle = (low + radius) / 2
-        if landscape(middle * direction)[0] < level:
-            low = middle
-        else:
-            radius = middle
-        if radius - low <= 1e-10 * radius:
+    low, high = 0.0, math.inf
+    radius = guess if 0 < guess < math.inf else 1e-3
+    gradient = direction
+    for _ in range(100):
+        value, gradient = landscape(radius * direction)
+        if abs(value - level) <= ON_LEVEL * abs(level):
             break
-    return radius
+        if value < level:
+            low = radius
+        else:
+            high = radius
+        slope = float(gradient @ direction)
+        step = (level - value) / slope if slope > 0 else math.inf
+        radius = min(radius + step, 2 * radius)
+        if math.isinf(high) and radius > 1e6:
+            return _Crossing(math.inf, direction, gradient)
+        if not low < radius < high:
+            radius = (low + high) / 2
+    return _Crossing(radius, direction, gradient)
 
 
 @contextmanager
