@@ -74,7 +74,7 @@ def test_epochs_are_chosen_on_images_that_training_never_sees():
     watching = dataclasses.replace(SMALL, test_size=60, validation_size=20)
     official = data.SIZES["digits"][0]
     greedy = dataclasses.replace(watching, train_size=official)
-    x, y = fitting._held_out(watching, "cpu")
+    x, _ = fitting._held_out(watching, "cpu")
     torch.testing.assert_close(x, data.load("digits", "validation", size=20).x)
     x, _ = fitting._held_out(greedy, "cpu")
     torch.testing.assert_close(x, data.load("digits", "test").x[-20:])

@@ -28,7 +28,7 @@ ROWS = [
     {"masking", "ensemble"},
     {"recipes", "provenance"},
     {"fitting"},
-    {"networks"},
+    {"networks", "instruments"},
     {"experiments", "results", "claims"},
     {"progress"},
     {"figures"},

@@ -23,9 +23,7 @@ from widemin.attacks import check_images, inference
 # v -> value at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
 
-# A point is on the level, or a way no shorter, within these shares; an ascent ends
-# after so many ways that are no shorter.
-ON_LEVEL, STILL, PATIENCE = 1e-8, 1e-6, 10
+PATIENCE = 3  # ways that are no shorter before an ascent ends
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ def nearest_level(
     random_directions: int = 20,
     iterations: int = 200,
     first: Tensor | None = None,
+    tolerance: float = 1e-7,
 ) -> Width:
     """Return the distance to the nearest point where the loss has risen by gap.
 
@@ -74,7 +73,9 @@ def nearest_level(
         starts: Ascents from random directions.
         random_directions: Rays whose shortest is random_distance.
         iterations: Most steps of an ascent.
-        first: A direction to start from as well, e.g. the top eigenvector.
+        first: A direction to start from as well, e.g. that of a lower level.
+        tolerance: Share by which a way must be shorter than those before it to count;
+            the level is met within about as much.
 
     Raises:
         ValueError: A gap that is not above 0, or counts below 1.
@@ -89,9 +90,12 @@ def nearest_level(
     """
     if not 0 < gap < math.inf:
         raise ValueError(f"gap must be above 0 and finite; got {gap}")
-    for name, count in (("starts", starts), ("iterations", iterations)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}")
+    for name, count, least in (
+        ("starts", starts, 1 if first is None else 0),
+        ("iterations", iterations, 1),
+    ):
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}; got {count}")
     loss, _ = landscape(start)
     level = loss + gap
 
@@ -99,9 +103,9 @@ def nearest_level(
         v = torch.randn(len(start), generator=generator).to(start)
         return v / v.norm()
 
-    best = _Crossing(math.inf, draw(), start)
+    best, near = _Crossing(math.inf, draw(), start), tolerance**0.5 / 10
     for _ in range(random_directions):
-        found = _crossing(landscape, draw(), level, best.radius)
+        found = _crossing(landscape, draw(), level, best.radius, near)
         best = min(best, found, key=attrgetter("radius"))
     random_distance = best.radius
     directions = [draw() for _ in range(starts)]
@@ -109,7 +113,9 @@ def nearest_level(
         unit = first.to(start) / first.norm().to(start)
         directions += [unit, -unit]
     for direction in directions:
-        found = _descend(landscape, direction, level, best.radius, iterations)
+        found = _descend(
+            landscape, direction, level, best.radius, iterations, tolerance
+        )
         best = min(best, found, key=attrgetter("radius"))
     return Width(
         distance=best.radius,
@@ -136,11 +142,13 @@ def _descend(
     level: float,
     guess: float,
     iterations: int,
+    tolerance: float,
 ) -> _Crossing:
     """Return the shortest way to the level that iterating from a direction finds."""
-    at = _crossing(landscape, direction, level, guess)
+    near = tolerance**0.5 / 10
+    at = _crossing(landscape, direction, level, guess, near)
     if math.isinf(at.radius):
-        at = _crossing(landscape, -direction, level, guess)
+        at = _crossing(landscape, -direction, level, guess, near)
     best, still = at, 0
     for _ in range(iterations):
         square = float(at.gradient @ at.gradient)
@@ -150,8 +158,8 @@ def _descend(
         foot = float(at.gradient @ v) / square * at.gradient
         v = (v + foot) / 2
         length = float(v.norm())
-        at = _crossing(landscape, v / length, level, length)
-        still = 0 if at.radius < best.radius * (1 - STILL) else still + 1
+        at = _crossing(landscape, v / length, level, length, near)
+        still = 0 if at.radius < best.radius * (1 - tolerance) else still + 1
         best = min(best, at, key=attrgetter("radius"))
         if still >= PATIENCE:
             break
@@ -159,26 +167,32 @@ def _descend(
 
 
 def _crossing(
-    landscape: Landscape, direction: Tensor, level: float, guess: float
+    landscape: Landscape,
+    direction: Tensor,
+    level: float,
+    guess: float,
+    near: float,
 ) -> _Crossing:
     """Return where the loss reaches the level along a ray, from a guess outwards.
 
     Newton's method in the radius, kept between a point below the level and one above;
-    while none above is known, steps at most double the radius.
+    while none above is known, steps at most double the radius. Within a share `near`
+    of the level it takes one step more, unseen.
     """
     low, high = 0.0, math.inf
     radius = guess if 0 < guess < math.inf else 1e-3
     gradient = direction
     for _ in range(100):
         value, gradient = landscape(radius * direction)
-        if abs(value - level) <= ON_LEVEL * abs(level):
+        slope = float(gradient @ direction)
+        step = (level - value) / slope if slope > 0 else math.inf
+        if abs(value - level) <= near * abs(level) and slope > 0:
+            radius += step  # what is left after it is of the order of its square
             break
         if value < level:
             low = radius
         else:
             high = radius
-        slope = float(gradient @ direction)
-        step = (level - value) / slope if slope > 0 else math.inf
         radius = min(radius + step, 2 * radius)
         if math.isinf(high) and radius > 1e6:
             return _Crossing(math.inf, direction, gradient)
@@ -310,6 +324,7 @@ def width(
     random_directions: int = 20,
     iterations: int = 100,
     first: Tensor | None = None,
+    tolerance: float = 1e-7,
     chunk: int = 500,
 ) -> Width:
     """Return the width of the minimum that a network sits in.
@@ -326,7 +341,8 @@ def width(
         starts: Ascents from random directions.
         random_directions: Rays whose shortest is random_distance.
         iterations: Most steps of an ascent.
-        first: A direction in weights to start from as well.
+        first: A direction to start from as well.
+        tolerance: As of `nearest_level`.
         chunk: Images evaluated at a time.
 
     Raises:
@@ -356,6 +372,7 @@ def width(
             random_directions=random_directions,
             iterations=iterations,
             first=first,
+            tolerance=tolerance,
         )
 
 

@@ -7,6 +7,8 @@ evaluation (Athalye et al. 2018; Carlini et al. 2019).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,12 +49,27 @@ def fgsm_float64(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
     >>> fgsm_float64(model, x, y, Linf(0.1)).dtype, model[1].weight.dtype
     (torch.float32, torch.float32)
     """
-    dtype = x.dtype
+    with in_float64(model):
+        return attacks.fgsm(model, x.double(), y, ball).to(x)
+
+
+@contextmanager
+def in_float64(model: nn.Module) -> Iterator[None]:
+    """Give a network's weights float64 precision for a while.
+
+    >>> network = nn.Linear(4, 2)
+    >>> with in_float64(network):
+    ...     network.weight.dtype
+    torch.float64
+    >>> network.weight.dtype
+    torch.float32
+    """
+    before = next(model.parameters()).dtype
     try:
-        moved = attacks.fgsm(model.double(), x.double(), y, ball)
+        model.double()
+        yield
     finally:
-        model.to(dtype)
-    return moved.to(dtype)
+        model.to(before)
 
 
 def random_signs(

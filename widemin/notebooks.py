@@ -157,7 +157,7 @@ def _is_fraction(value: Any) -> bool:
 
 def _as(value: Any, example: Any) -> Any:
     if isinstance(example, float):
-        return float(Fraction(value)) if isinstance(value, str) else value
+        return float(Fraction(value)) if isinstance(value, str) else float(value)
     if isinstance(example, list):
         inner = example[0]
         return [

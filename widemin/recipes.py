@@ -31,7 +31,16 @@ MEASURING_REVISION = 1
 OPTIMIZERS = ("sgd", "adam")
 AUGMENTATIONS = {"": None, "flip": 0, "crop+flip": 4}  # largest shift, in pixels
 # Fields that say how a network is measured; the rest decide its weights.
-MEASURED_BY = ("tests", "test_size", "pgd_steps", "hessian_size", "strong_size")
+MEASURED_BY = (
+    "tests",
+    "test_size",
+    "pgd_steps",
+    "hessian_size",
+    "strong_size",
+    "width_size",
+    "brief_epochs",
+    "pictures",
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,9 @@ class Recipe:
     pgd_steps: int = 10  # of 2.5 radii over the number of steps
     hessian_size: int = 300  # training images under the eigenvalue
     strong_size: int = 0  # test images under restarts, AutoAttack, minimal distance
+    width_size: int = 0  # training images under widths and adaptive sharpness
+    brief_epochs: int = 0  # of a network whose logits are scaled, and which attacks
+    pictures: int = 0  # test images kept as pictures, attacked in every way
 
     def __post_init__(self) -> None:
         """Check names and ranges once, where a recipe is made."""
@@ -87,7 +99,9 @@ class Recipe:
             _check(name, getattr(self, name), 1)
         for name in ("pgd_steps", "hessian_size"):
             _check(name, getattr(self, name), 1)
-        for name in ("width", "weight_decay", "fosc_max", "rho", "seed", "strong_size"):
+        for name in ("width", "weight_decay", "fosc_max", "rho", "seed"):
+            _check(name, getattr(self, name), 0)
+        for name in ("strong_size", "width_size", "brief_epochs", "pictures"):
             _check(name, getattr(self, name), 0)
         _check("momentum", self.momentum, 0, 0.999)
         _check("ramp", self.ramp, 0, 1)
@@ -103,6 +117,8 @@ class Recipe:
         official, test = data.SIZES[self.dataset]
         _check("train_size", self.train_size, 1, official)
         _check("test_size", self.test_size, 1, test)
+        _check("pictures", self.pictures, 0, test)
+        _check("width_size", self.width_size, 0, official)
         held_out = data.HELD_OUT[self.dataset]
         _check("validation_size", self.validation_size, 0, held_out)
         for ball in (self.attack, self.watch, *self.tests):
@@ -116,6 +132,17 @@ class Recipe:
             kind = "dynamic" if self.fosc_max else "adversarial"
             return f"{kind}+sam" if self.rho else kind
         return "sam" if self.rho else "standard"
+
+    @property
+    def brief(self) -> Recipe:
+        """The briefly trained network beside: another seed's, a few epochs long."""
+        return dataclasses.replace(
+            self,
+            seed=self.seed + 1_000,
+            epochs=self.brief_epochs,
+            watch="",
+            validation_size=0,
+        )
 
     @property
     def work(self) -> float:
@@ -167,6 +194,34 @@ def grid(base: Recipe, **axes: Iterable[Any]) -> list[Recipe]:
     return [
         dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
         for values in itertools.product(*axes.values())
+    ]
+
+
+def cells(
+    base: Recipe, listed: Iterable[tuple[int, float, int, int]], seeds: int
+) -> list[Recipe]:
+    """Return base in cells of their own lengths, every cell once before the next seed.
+
+    Args:
+        base: What the cells share.
+        listed: For each its batch size, learning rate, training images and epochs.
+        seeds: Runs of every cell.
+
+    >>> [recipe] = cells(Recipe(), [(16, 0.1, 500, 20)], seeds=1)
+    >>> recipe.batch_size, recipe.learning_rate, recipe.train_size, recipe.epochs
+    (16, 0.1, 500, 20)
+    """
+    return [
+        dataclasses.replace(
+            base,
+            seed=seed,
+            batch_size=size,
+            learning_rate=rate,
+            train_size=images,
+            epochs=epochs,
+        )
+        for seed in range(seeds)
+        for size, rate, images, epochs in listed
     ]
 
 

@@ -1,0 +1,289 @@
+"""What is measured of a trained network: accuracies, curvature, widths, pictures."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from widemin import attacks, evaluation, hessian, landscape, masking
+from widemin.attacks import Ball, parse_ball
+from widemin.fitting import images, share
+from widemin.recipes import Recipe, stream
+
+GAPS = (0.1, 1.0)  # heights of the levels above a network's own loss, for widths
+ADAPTIVE_RADIUS = 0.5  # of adaptive sharpness, in units of each weight
+FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
+
+
+def measure(
+    model: nn.Module, recipe: Recipe, device: str, brief: nn.Module | None = None
+) -> list[dict[str, Any]]:
+    """Return a row per test set, with every instrument's number.
+
+    Args:
+        model: The recipe's network, trained.
+        recipe: How to measure.
+        device: cpu or cuda.
+        brief: A briefly trained network, whose adversarial images are tried as well.
+    """
+    x, y = images(recipe, "test", recipe.test_size, device)
+    common = _logits(model, x, y) | _curvature(model, recipe, device)
+    common |= _widths(model, recipe, device)
+    rows = []
+    for test in recipe.tests:
+        ball = parse_ball(test)
+        row = {"test": test, "images": len(x)} | common
+        row |= _robustness(model, x, y, ball, recipe)
+        row |= _strong(model, x, y, ball, recipe)
+        if brief is not None:
+            attack = _pgd(ball, recipe, "transfer", loss=attacks.margin)
+            moved = evaluation.transfer(brief, model, x, y, attack)
+            row["transfer_accuracy"] = share(moved)
+        rows.append(row)
+    return rows
+
+
+def climb(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return quartiles of loss and FOSC along the training attack, on test images."""
+    x, y = images(recipe, "test", recipe.test_size, device)
+    ball = parse_ball(recipe.attack)
+    rows: list[dict[str, Any]] = []
+    work: list[dict[str, Tensor]] = []
+    attacks.pgd(
+        model,
+        x,
+        y,
+        ball,
+        steps=recipe.attack_steps + 1,  # the last gradient is taken after the last step
+        step_size=ball.epsilon / 4,
+        generator=stream(recipe.seed, "ascent"),
+        record=work,
+    )
+    quarters = torch.tensor([0.25, 0.5, 0.75], device=x.device)
+    for step, found in enumerate(work):
+        row: dict[str, Any] = {"step": step, "images": len(x)}
+        names = ["loss", "fosc", "normalised_fosc"]
+        found["normalised_fosc"] = _ratio(found["fosc"], found["reach"])
+        if "fosc_box" in found:
+            names.append("normalised_fosc_box")
+            found["normalised_fosc_box"] = _ratio(found["fosc_box"], found["reach_box"])
+        for name in names:
+            for q, value in zip(
+                (25, 50, 75), found[name].quantile(quarters), strict=True
+            ):
+                row[f"{name}_q{q}"] = float(value)
+        rows.append(row)
+    return rows
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, 0 where the whole is 0."""
+    return part / whole.where(whole > 0, torch.ones_like(whole))
+
+
+def _logits(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
+    """Return natural accuracy and the signs that its gradients are masked."""
+    margin = evaluation.margins(model, x, y)
+    with torch.no_grad(), attacks.inference(model):
+        answers = torch.cat([model(part).argmax(1) for part in x.split(500)])
+    with attacks.inference(model):
+        flat = torch.cat(
+            [
+                (attacks.input_gradient(model, a, b)[0] == 0).flatten(1).all(1)
+                for a, b in zip(x.split(500), y.split(500), strict=True)
+            ]
+        )
+    return {
+        "natural_accuracy": share(margin > 0),
+        "median_margin": float(margin.median()),
+        "masked_share": share(margin > evaluation.MASKED_MARGIN),
+        "zero_gradient_share": share(flat),
+        "constant": bool((answers == answers[0]).all()),  # one answer to everything
+    }
+
+
+def _curvature(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return training loss and accuracy, and the top Hessian eigenvalue."""
+    size = min(recipe.hessian_size, recipe.train_size)
+    x, y = images(recipe, "train", size, device)
+    found = hessian.top_eigenvalues(
+        model, x, y, generator=stream(recipe.seed, "probes")
+    )
+    with torch.no_grad(), attacks.inference(model):
+        logits = torch.cat([model(part) for part in x.split(500)])
+    return {
+        "final_train_loss": float(F.cross_entropy(logits.double(), y)),
+        "train_accuracy": share(logits.argmax(1) == y),
+        "top_eigenvalue": float(found.values[0]),
+        "eigenvalue_residual": float(found.residuals[0]),
+        "hessian_products": found.products,
+        "eigenvalue_converged": found.converged,
+        "hessian_images": size,
+    }
+
+
+def _one_step(ball: Ball) -> dict[str, evaluation.Attack]:
+    """Return FGSM computed in five ways."""
+    fgsm = partial(attacks.fgsm, ball=ball)
+    return {
+        "fgsm": fgsm,
+        "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
+        "fgsm_float64": partial(masking.fgsm_float64, ball=ball),
+        "fgsm_margin": partial(fgsm, loss=attacks.margin),
+        "fgsm_rescaled": partial(fgsm, loss=attacks.rescaled_cross_entropy),
+    }
+
+
+def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return FGSM's answers for a network whose logits are multiplied, a row a factor.
+
+    Predictions, and so the true robustness, are the same in every row.
+    """
+    x, y = images(recipe, "test", recipe.test_size, device)
+    rows = []
+    for test in recipe.tests:
+        ball = parse_ball(test)
+        strong = {"pgd_margin": _pgd(ball, recipe, "test", loss=attacks.margin)}
+        ways = {"natural": attacks.clean} | _one_step(ball) | strong
+        for factor in FACTORS:
+            with landscape.logit_scale(model, factor):
+                right = evaluation.survivors(model, x, y, ways)
+                margin = evaluation.margins(model, x, y)
+            row = {"test": test, "factor": factor, "images": len(x)}
+            row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+            row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
+            rows.append(row | {"median_margin": float(margin.median())})
+    return rows
+
+
+def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the first test images and what attacks make of them, as PNG in base64."""
+    x, y = images(recipe, "test", recipe.pictures, device)
+    ball = parse_ball(recipe.tests[0])
+    ways = {"natural": attacks.clean} | _one_step(ball)
+    ways["pgd_margin"] = _pgd(ball, recipe, "pictures", loss=attacks.margin)
+    rows = []
+    for way, attack in ways.items():
+        with attacks.inference(model):
+            moved = attack(model, x, y)
+            with torch.no_grad():
+                answers = model(moved).argmax(1)
+        size = (moved - x).abs().flatten(1).amax(1)
+        for index, image in enumerate(moved):
+            row = {"image": index, "way": way, "png": _png(image)}
+            row |= {"label": int(y[index]), "answer": int(answers[index])}
+            rows.append(row | {"moved": float(size[index])})
+    return rows
+
+
+def _png(image: Tensor) -> str:
+    """Return an image in [0, 1], shape (channels, height, width), as PNG in base64."""
+    shades = (255 * image).round().byte().permute(1, 2, 0).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(shades.squeeze()).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _robustness(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+) -> dict[str, float]:
+    """Return the accuracy under each attack in one set, and under all together."""
+    pgd = partial(_pgd, ball, recipe)
+    ways = _one_step(ball)
+    ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
+    right = evaluation.survivors(model, x, y, ways)
+    worst = torch.stack(list(right.values())).all(0)
+    columns = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+    return columns | {"worst_accuracy": share(worst)}
+
+
+def _widths(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return widths and adaptive sharpness on the first training images.
+
+    Columns are named after what is moved and how far above the loss the level is. The
+    last direction found is the first one tried at the next level.
+    """
+    if not recipe.width_size:
+        return {}
+    x, y = images(recipe, "train", recipe.width_size, device)
+    found: dict[str, Any] = {"width_images": len(x)}
+    for of in ("weights", "nodes", "inputs"):
+        first = None
+        for gap in GAPS:
+            measured = landscape.width(
+                model,
+                x,
+                y,
+                gap=gap,
+                of=of,
+                generator=stream(recipe.seed, f"width of {of}"),
+                starts=2 if first is None else 0,
+                random_directions=1,
+                first=first,
+                tolerance=1e-3,
+            )
+            first = measured.direction
+            found[f"width_{of}_{gap:g}"] = measured.width
+    rise = landscape.adaptive_sharpness(model, x, y, rho=ADAPTIVE_RADIUS)
+    return found | {"adaptive_sharpness": rise}
+
+
+def _pgd(ball: Ball, recipe: Recipe, draws: str, **options: Any) -> evaluation.Attack:
+    """Return the recipe's PGD in a set, which draws its starts from a named stream."""
+    return partial(
+        attacks.pgd,
+        ball=ball,
+        steps=recipe.pgd_steps,
+        step_size=2.5 * ball.epsilon / recipe.pgd_steps,  # Madry et al. 2018
+        until_fooled=True,
+        generator=stream(recipe.seed, draws),
+        **options,
+    )
+
+
+def _strong(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+) -> dict[str, Any]:
+    """Return what costs most, on the first images alone: nothing where there are none.
+
+    Margin-loss PGD with five random starts; AutoAttack, where it is installed; the
+    smallest radius that fools each image; and how far FGSM on clipped probabilities
+    moves the images at all.
+    """
+    if not recipe.strong_size:
+        return {}
+    x, y = x[: recipe.strong_size], y[: recipe.strong_size]
+    again = _pgd(ball, recipe, "restarts", loss=attacks.margin, restarts=5)
+    norm = "linf" if isinstance(ball, attacks.Linf) else "l2"
+    most = 1.0 if norm == "linf" else float(x[0].numel()) ** 0.5  # any image to any
+    distance = evaluation.minimal_distance(model, x, y, norm=norm, most=most)
+    step = attacks.fgsm(model, x, y, ball, loss=attacks.clipped_cross_entropy) - x
+    moved = step.abs().flatten(1).amax(1)
+    right = evaluation.survivors(model, x, y, {"float32": again})
+    with masking.in_float64(model):
+        right |= evaluation.survivors(model, x.double(), y, {"float64": again})
+    found: dict[str, Any] = {
+        "strong_images": len(x),
+        "restarts_accuracy": share(right["float32"]),
+        "restarts_float64_accuracy": share(right["float64"]),
+        "moved_share": share(moved > 0),
+        "moved_mean": float(moved.mean()),
+    }
+    quarters = distance.new_tensor([0.25, 0.5, 0.75])
+    for q, value in zip((25, 50, 75), distance.quantile(quarters), strict=True):
+        found[f"distance_q{q}"] = float(value)
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mask, heard = evaluation.autoattack(model, x, y, ball, seed=recipe.seed)
+        found["autoattack_accuracy"] = share(mask)
+        found["autoattack_warnings"] = len(heard)
+    return found
