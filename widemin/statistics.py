@@ -1,10 +1,12 @@
-"""Intervals and rank correlations; numpy and scipy only."""
+"""Intervals, rank correlations, and how many runs would decide; without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -48,3 +50,110 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(stats.spearmanr(x, y).statistic)
+
+
+def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:
+    """Return Spearman's correlation of what the ranks of others leave unexplained.
+
+    Ranks of x and y are each regressed on the ranks in `given`; NaN where nothing is
+    left of a side, or there are too few.
+
+    >>> x, noise = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]
+    >>> round(partial_spearman(x, x, [noise]), 3)
+    1.0
+    """
+    sides = [stats.rankdata(side) for side in (x, y)]
+    others = [np.ones(len(sides[0]))] + [stats.rankdata(other) for other in given]
+    if len(sides[0]) < len(others) + 3:
+        return float("nan")
+    basis = np.stack(others, 1)
+    left = [s - basis @ np.linalg.lstsq(basis, s, rcond=None)[0] for s in sides]
+    lengths = [float(np.linalg.norm(side)) for side in left]
+    if min(lengths) < 1e-9 * len(left[0]):
+        return float("nan")
+    return float(left[0] @ left[1]) / (lengths[0] * lengths[1])
+
+
+def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of a rank correlation of n pairs.
+
+    Fisher's transformation with the variance of Bonett and Wright (2000); `given` is
+    how many others are held fixed in a partial one.
+
+    >>> low, high = spearman_interval(0.8, 20)
+    >>> round(low, 2), round(high, 2)
+    (0.5, 0.93)
+    """
+    free = n - 3 - given
+    if free < 1 or math.isnan(rho):
+        return float("nan"), float("nan")
+    if abs(rho) >= 1:
+        return rho, rho
+    half = 1.96 * math.sqrt((1 + rho**2 / 2) / free)
+    return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
+
+
+def rank_correlations(
+    table: pd.DataFrame,
+    measures: Mapping[str, str],
+    outcomes: Mapping[str, str],
+    given: Sequence[str],
+) -> pd.DataFrame:
+    """Return how each measure ranks with each outcome, plainly and given others.
+
+    Args:
+        table: A row per network.
+        measures: Column to name.
+        outcomes: Column to name.
+        given: Columns held fixed in the partial correlations.
+
+    Returns:
+        A row per pair: measure, outcome, networks, and for "plain" and "partial" the
+        correlation with the ends of its 95 % interval (`plain_low`, ...).
+
+    >>> table = pd.DataFrame({"a": range(9), "b": range(9), "c": [1, 0, 2] * 3})
+    >>> found = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"])
+    >>> [(row.measure, row.outcome, row.networks) for row in found.itertuples()]
+    [('A', 'B', 9)]
+    >>> float(found.loc[0, "plain"].round(3))
+    1.0
+    """
+    found = []
+    for outcome, called in outcomes.items():
+        for measure, name in measures.items():
+            rows = table[[measure, outcome, *given]].dropna()
+            others = [rows[column] for column in given]
+            row = {"measure": name, "outcome": called, "networks": len(rows)}
+            for kind, rho, held in (
+                ("plain", spearman(rows[measure], rows[outcome]), 0),
+                (
+                    "partial",
+                    partial_spearman(rows[measure], rows[outcome], others),
+                    len(given),
+                ),
+            ):
+                low, high = spearman_interval(rho, len(rows), held)
+                row |= {kind: rho, f"{kind}_low": low, f"{kind}_high": high}
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def seeds_to_decide(
+    values: Sequence[float], threshold: float, most: int = 1_000
+) -> int | None:
+    """Return how many seeds put the 95 % t interval on one side of a threshold.
+
+    With the mean and the spread of the values as they are. None where one value tells
+    no spread, or where `most` seeds would not do.
+
+    >>> seeds_to_decide([0.5, 0.6, 0.7], 0.8)
+    4
+    """
+    if len(values) < 2:
+        return None
+    away = abs(float(np.mean(values)) - threshold)
+    spread = float(np.std(values, ddof=1))
+    for n in range(2, most + 1):
+        if spread / n**0.5 * float(stats.t.ppf(0.975, n - 1)) < away:
+            return n
+    return None

@@ -9,6 +9,7 @@ its claim and judges the rows it is given; which rows those are, the chapter say
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
-from widemin.statistics import over_seeds, wilson
+from widemin.statistics import over_seeds, seeds_to_decide, wilson
 
 OUTCOMES = (
     "reproduced",
@@ -90,6 +91,7 @@ class Verdict:
         ours: Ours.
         evidence: A sentence with the numbers behind it.
         holds_up: Whether it holds under the stronger test: yes, no or not tested.
+        seeds: How many seeds would decide it, by the spread seen.
     """
 
     claim: str
@@ -98,6 +100,7 @@ class Verdict:
     ours: str
     evidence: str
     holds_up: str = "not tested"
+    seeds: str = ""
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         # What is shown, and beside it what the page of verdicts is made of.
@@ -117,6 +120,11 @@ class Verdict:
                 f"**The paper:** {self.paper}. **Ours:** {self.ours}. {self.evidence}",
                 "",
                 f"**Under the stronger test:** {self.holds_up}.",
+                *(
+                    ["", f"**What would decide it:** {self.seeds}."]
+                    if self.seeds
+                    else []
+                ),
                 ":::",
             ]
         )
@@ -150,6 +158,10 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
             found = int((table["train_size"] * table["epochs"]).min())
         elif name in ("train_size", "epochs", "images"):
             found = int(table[name].min())
+        elif name == "cells":
+            found = table.groupby(["batch_size", "learning_rate"]).ngroups
+        elif name == "networks":
+            found = table["key"].nunique()
         elif name == "seed":  # of the cell that has the fewest
             found = int(table.groupby(_CELL)["seed"].nunique().min())
         else:
@@ -167,7 +179,8 @@ def judge(name: str, table: pd.DataFrame, passed: bool | str, **texts: str) -> V
         name: The claim's id.
         table: The rows judged.
         passed: Whether the criterion is met, or "partly".
-        texts: paper, ours, evidence and, where tested, holds_up of the Verdict.
+        texts: paper, ours, evidence and, where there are, holds_up and seeds of the
+            Verdict.
     """
     done, planned = (table.attrs.get(key, 0) for key in ("done", "planned"))
     if done < planned:
@@ -214,3 +227,19 @@ def summary(values: pd.Series[Any], images: int) -> str:
         low, high = (100 * bound for bound in wilson(mean, images))
         return f"{percent(mean)} (1 seed; {low:.1f} to {high:.1f} % over images)"
     return f"{100 * mean:.1f} ± {100 * half:.1f} % ({len(values)} seeds)"
+
+
+def deciding(values: Sequence[float], threshold: float) -> str:
+    """Return in words how many seeds would decide, by one value of each seed.
+
+    >>> deciding([0.5, 0.6, 0.7], 0.8)
+    '4 seeds, by the spread over the 3 seen'
+    >>> deciding([0.5], 0.8)
+    'one seed tells no spread: at least 2'
+    """
+    known = [value for value in values if not math.isnan(value)]
+    if len(known) < 2:
+        return "one seed tells no spread: at least 2"
+    needed = seeds_to_decide(known, threshold)
+    number = "more than 1,000" if needed is None else str(needed)
+    return f"{number} seeds, by the spread over the {len(known)} seen"

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from widemin import theory
 from widemin.claims import (
     Verdict,
     absent,
     criteria,
+    deciding,
     final,
     judge,
     paper_table,
     percent,
     summary,
 )
-from widemin.statistics import spearman
+from widemin.statistics import (
+    partial_spearman,
+    spearman,
+    spearman_interval,
+    wilson,
+)
+
+TRAINED = 0.95  # accuracy on training images below which a network is undertrained
 
 
 def _cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -27,6 +39,24 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
     )
     cells["ratio"] = cells["learning_rate"] / cells["batch_size"]
     return cells
+
+
+def _of_each_seed(
+    rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]
+) -> list[float]:
+    """Return a claim's number for every seed's runs alone."""
+    return [number(part) for _, part in rows.groupby("seed")]
+
+
+def _ratio_rank(limit: float) -> Callable[[pd.DataFrame], float]:
+    """Return what ranks FGSM accuracy with LR/B among cells of enough accuracy."""
+
+    def rank(rows: pd.DataFrame) -> float:
+        cells = _cells(rows)
+        cells = cells[cells["natural_accuracy"] > limit]
+        return spearman(cells["ratio"], cells["fgsm_accuracy"])
+
+    return rank
 
 
 def W1(grid: pd.DataFrame) -> Verdict:
@@ -70,6 +100,9 @@ def W1(grid: pd.DataFrame) -> Verdict:
             f"batch size alone {by['batch_size']:.2f}."
         ),
         holds_up=_ranked(stronger, level, limits["spearman"]),
+        seeds=deciding(
+            _of_each_seed(final(grid), _ratio_rank(limits["clean"])), limits["spearman"]
+        ),
     )
 
 
@@ -115,6 +148,7 @@ def W2(decisive: pd.DataFrame) -> Verdict:
         evidence="The same networks, images and epsilon; only the arithmetic of the "
         "cross-entropy differs.",
         holds_up=_worst(rows),
+        seeds=deciding(list(plain), wanted),
     )
 
 
@@ -130,20 +164,74 @@ def W3(grid: pd.DataFrame) -> Verdict:
         return absent("W3")
     cells = _cells(grid)
     best = cells.loc[cells["fgsm_accuracy"].idxmax()]
-    loss = cells["natural_accuracy"].max() - best["natural_accuracy"]
+    loss, wanted = _clean_loss(final(grid)), criteria()["W3"].thresholds["loss"]
     printed = paper_table("wide_minima_table2")
     theirs = printed["acc_mean"].max()
     theirs -= printed.loc[printed["adv_acc_mean"].idxmax(), "acc_mean"]
     return judge(
         "W3",
         final(grid),
-        bool(loss <= criteria()["W3"].thresholds["loss"]),
+        bool(loss <= wanted),
         paper=f"a loss of {theirs:.2f} points in its own table",
         ours=f"a loss of {100 * loss:.2f} points",
         evidence=(
             f"Best FGSM accuracy at batch size {best['batch_size']:.0f}, learning "
             f"rate {best['learning_rate']:g}."
         ),
+        holds_up="not applicable",
+        seeds=deciding(_of_each_seed(final(grid), _clean_loss), wanted),
+    )
+
+
+def _clean_loss(rows: pd.DataFrame) -> float:
+    """Return the clean accuracy lost in the cell that is best under FGSM."""
+    cells = _cells(rows)
+    best = cells.loc[cells["fgsm_accuracy"].idxmax(), "natural_accuracy"]
+    return float(cells["natural_accuracy"].max() - best)
+
+
+def best_epochs(table: pd.DataFrame, column: str = "fgsm_accuracy") -> pd.DataFrame:
+    """Return each run's row of the epoch that is best in a column: the poster's rule.
+
+    Of equals it is the first. `share` is that epoch as a fraction of training.
+    """
+    rows = table[table["measured"] == "epoch"].reset_index(drop=True)
+    best = rows.loc[rows.groupby("key")[column].idxmax()]
+    return best.assign(
+        share=best["epoch"] / best["epochs"],
+        ratio=best["learning_rate"] / best["batch_size"],
+    )
+
+
+def W4(long: pd.DataFrame) -> Verdict:
+    """Longer training helps at a high ratio, and not at a low one."""
+    if final(long).empty:
+        return absent("W4")
+    limits = criteria()["W4"].thresholds
+    best = best_epochs(long)
+    high = best[best["ratio"].between(limits["from"], limits["to"])]
+    low = best[best["ratio"] <= limits["low"]]
+    if high.empty or low.empty:
+        return absent("W4")
+    late, early = high["share"] > limits["late"], low["share"] <= limits["early"]
+    passed = [bool(late.mean() > 0.5), bool(early.mean() > 0.5)]
+    by_margin = best_epochs(long, "fgsm_margin_accuracy")
+    by_margin = by_margin[by_margin["key"].isin(high["key"])]["fgsm_margin_accuracy"]
+    return judge(
+        "W4",
+        final(long),
+        all(passed) or (any(passed) and "partly"),
+        paper="mean best epochs 44 to 117 of about 120 at the ratios that lead its "
+        "table",
+        ours=f"best epoch in the last third in {late.sum()} of {len(late)} runs at a "
+        "high "
+        f"ratio, in the first half in {early.sum()} of {len(early)} at a low one",
+        evidence=f"The mean best epoch is at {percent(high['share'].mean())} of "
+        "training "
+        f"at a high ratio and at {percent(low['share'].mean())} at a low one.",
+        holds_up="no; by margin-loss FGSM the best epoch of any of these runs has "
+        f"{percent(by_margin.max())}",
+        seeds=deciding(list(high.groupby("seed")["share"].mean()), limits["late"]),
     )
 
 
@@ -151,11 +239,15 @@ def _stronger(mean: pd.Series[Any]) -> str:
     """Say what AutoAttack leaves and how far the boundary is, where measured."""
     if "autoattack_accuracy" not in mean or pd.isna(mean["autoattack_accuracy"]):
         return ""
-    return (
+    text = (
         f" On {mean['strong_images']:.0f} images AutoAttack leaves "
         f"{percent(mean['autoattack_accuracy'])}; half of them are fooled within "
         f"{mean['distance_q50']:.3f}."
     )
+    if pd.notna(mean.get("transfer_accuracy")):
+        moved = percent(mean["transfer_accuracy"])
+        text += f" Images made on a briefly trained network leave {moved}."
+    return text
 
 
 def W5(grid: pd.DataFrame) -> Verdict:
@@ -192,6 +284,198 @@ def W5(grid: pd.DataFrame) -> Verdict:
         if held
         else "At no batch size is the boundary as stated.",
         holds_up="not applicable",
+        seeds=f"{_unanimous(limits['low'])} runs of a cell, if all agree, tell below "
+        f"{percent(limits['low'])} from above it",
+    )
+
+
+def _unanimous(share: float) -> int:
+    """Return how many runs without a single loss put its interval below a share."""
+    return next(n for n in range(1, 1_000) if wilson(0.0, n)[1] < share)
+
+
+def _wide(grid: pd.DataFrame) -> pd.DataFrame:
+    """Return the networks whose width was measured and that do not answer one class."""
+    rows = final(grid)
+    if rows.empty or "width_images" not in rows:
+        return rows.iloc[:0]
+    rows = rows[rows["width_images"].notna() & ~rows["constant"].astype(bool)]
+    return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
+
+
+def _measured(grid: pd.DataFrame) -> pd.DataFrame:
+    """Return the final rows of all networks set to have their width measured."""
+    rows = grid[grid["measured"] == "final"]
+    return rows[rows["width_size"] > 0]
+
+
+def _levels(rows: pd.DataFrame, of: str) -> list[str]:
+    """Return the columns of a width, one for each height of the level."""
+    return [name for name in rows if name.startswith(f"width_{of}_")]
+
+
+def _networks_needed(rho: float, threshold: float) -> str:
+    """Return how many networks put a rank correlation's interval on one side."""
+    for n in range(5, 10_000):
+        low, high = spearman_interval(rho, n)
+        if low > threshold or high < threshold:
+            return f"{n} networks, if the correlation stays {rho:.2f}"
+    return "more than 10,000 networks"
+
+
+def _with_interval(rho: float, n: int) -> str:
+    low, high = spearman_interval(rho, n)
+    return f"{rho:.2f} ({low:.2f} to {high:.2f})"
+
+
+def W6(grid: pd.DataFrame) -> Verdict:
+    """Wider minima are more robust: the width in weights ranks with accuracy."""
+    rows = _wide(grid)
+    if len(rows) < 3:
+        return absent("W6")
+    limit, levels = criteria()["W6"].thresholds["spearman"], _levels(rows, "weights")
+    plain = [spearman(rows[level], rows["fgsm_accuracy"]) for level in levels]
+    unmasked = [spearman(rows[level], rows["distance_q50"]) for level in levels]
+    inputs = [spearman(rows[c], rows["fgsm_accuracy"]) for c in _levels(rows, "inputs")]
+    trained = rows[rows["train_accuracy"] >= TRAINED]
+    again = [spearman(trained[level], trained["distance_q50"]) for level in levels]
+    n = len(rows)
+    return judge(
+        "W6",
+        _measured(grid),
+        bool(min(plain + unmasked) >= limit),
+        paper="argued, not measured",
+        ours=f"with FGSM accuracy Spearman {_with_interval(min(plain), n)}, with the "
+        f"distance that fools {_with_interval(min(unmasked), n)}, over {n} networks; "
+        "the "
+        f"lower of {len(levels)} levels each",
+        evidence=f"Width in inputs against FGSM accuracy: {min(inputs):.2f}. Without "
+        "undertrained networks width in weights against the distance: "
+        f"{min(again):.2f} "
+        f"over {len(trained)}.",
+        holds_up=f"{'yes' if min(unmasked) >= limit else 'no'}; the distance is found "
+        "by "
+        "margin-loss PGD",
+        seeds=_networks_needed(min(unmasked), limit),
+    )
+
+
+def W11(grid: pd.DataFrame) -> Verdict:
+    """More gradient noise gives wider minima, in units of the nodes."""
+    rows = _wide(grid)
+    if len(rows) < 3:
+        return absent("W11")
+    limit, levels = criteria()["W11"].thresholds["spearman"], _levels(rows, "nodes")
+    found = [spearman(rows["ratio"], rows[level]) for level in levels]
+    weights = [spearman(rows["ratio"], rows[c]) for c in _levels(rows, "weights")]
+    held = [rows["median_margin"], rows["final_train_loss"]]
+    given = [partial_spearman(rows["ratio"], rows[level], held) for level in levels]
+    top = spearman(rows["ratio"], rows["top_eigenvalue"])
+    return judge(
+        "W11",
+        _measured(grid),
+        bool(min(found) >= limit),
+        paper="argued, not measured",
+        ours=f"node-normalised width with LR/B Spearman "
+        f"{_with_interval(min(found), len(rows))} over {len(rows)} networks, the lower "
+        f"of {len(levels)} levels",
+        evidence=f"Plain width {min(weights):.2f}, top eigenvalue {top:.2f}. Given "
+        "median margin and training loss the node-normalised width is left with "
+        f"{min(given):.2f}: both grow with LR/B as well.",
+        holds_up="not applicable",
+        seeds=_networks_needed(min(found), limit),
+    )
+
+
+def W9(corner: pd.DataFrame) -> Verdict:
+    """At a low rate and a large batch the best epoch comes first, at about 17 %."""
+    if final(corner).empty:
+        return absent("W9")
+    limits = criteria()["W9"].thresholds
+    best = best_epochs(corner)
+    best["after"] = best["epoch"] - 1  # the poster counts epochs from 0
+    cells = best.groupby(["batch_size", "learning_rate"])[["after", "fgsm_accuracy"]]
+    means = cells.mean()
+    near = (means["fgsm_accuracy"] - limits["accuracy"]).abs() <= limits["points"]
+    soon = means["after"] <= limits["epoch"]
+    held = int((near & soon).sum())
+    edge = limits["accuracy"] + limits["points"]
+    if means["fgsm_accuracy"].mean() < limits["accuracy"]:
+        edge = limits["accuracy"] - limits["points"]
+    by_seed = list(best.groupby("seed")["fgsm_accuracy"].mean())
+    images = int(best["images"].min())
+    last = final(corner)["fgsm_accuracy"].mean()
+    return judge(
+        "W9",
+        final(corner),
+        held == len(means) or (held > 0 and "partly"),
+        paper="17.0 to 17.5 % at epoch 0 to 2, counted from 0",
+        ours=f"{summary(pd.Series(by_seed), images)} at epoch "
+        f"{means['after'].min():.0f} to {means['after'].max():.0f}, mean over "
+        f"{len(means)} cells",
+        evidence=f"{held} of {len(means)} cells are as stated. After the last epoch "
+        "FGSM "
+        f"leaves {percent(last)}.",
+        holds_up="not applicable",
+        seeds=deciding(by_seed, edge),
+    )
+
+
+def W10(adam: pd.DataFrame) -> Verdict:
+    """Adam reaches 96 % under the poster's attack."""
+    rows = final(adam)
+    if rows.empty:
+        return absent("W10")
+    wanted = criteria()["W10"].thresholds["accuracy"]
+    plain = _best_runs(rows, "fgsm_accuracy")
+    clipped = _best_runs(rows, "fgsm_clipped_accuracy")["fgsm_clipped_accuracy"]
+    passed: bool | str = bool(plain["fgsm_accuracy"].mean() >= wanted)
+    if not passed and clipped.mean() >= wanted:
+        passed = "partly"
+    images = int(rows["images"].min())
+    cell = plain.iloc[0]
+    worst = rows["worst_accuracy"].max()
+    return judge(
+        "W10",
+        rows,
+        passed,
+        paper="96 %, no settings given",
+        ours=f"{summary(plain['fgsm_accuracy'], images)} from logits, "
+        f"{summary(clipped, images)} from clipped probabilities, best cell each",
+        evidence=f"From logits the best of {rows['learning_rate'].nunique()} rates is "
+        f"{cell['learning_rate']:g}, at batch size {cell['batch_size']:.0f}. At most "
+        f"{percent(rows['masked_share'].max())} of the images have a margin above "
+        "16.64." + _stronger(plain.mean(numeric_only=True)),
+        holds_up=f"{'yes' if worst >= wanted else 'no'}; worst case over all attacks "
+        f"{percent(worst)} in any run",
+        seeds=deciding(list(plain["fgsm_accuracy"]), wanted),
+    )
+
+
+def W12() -> Verdict:
+    """Theorems 1 and 2 as printed, against their counterexamples."""
+    at_minimum, level = abs(0.0**2 - 10), 1.0
+    risen = float(theory.bent_ramp(0.5))
+    ends = float(theory.two_sigmoids([-8, 2]))
+    middle = float(theory.two_sigmoids([-3, -3]))
+    x, theta = np.array([1.0, 0.0]), np.array([1.0, 2.0])
+    once, scaled = (theory.logistic_widths(x, k * theta, math.log(2)) for k in (1, 16))
+    return Verdict(
+        "W12",
+        "not reproduced",
+        paper="two theorems, proved in outline",
+        ours="a counterexample to 1.1, 1.2, 2.1 and 2.3 each",
+        evidence=f"1.1: {at_minimum:.0f} where at most {level:.0f} is allowed. 1.2: "
+        "the "
+        f"loss has risen by {risen:.1f} where 0.5 is allowed. 2.1: {middle:.2f} "
+        "half-way "
+        f"between two points at {ends:.2f}. 2.3: weights times 16 widen the minimum "
+        "from "
+        f"{once[0]:.2f} to {scaled[0]:.1f} and leave every image as far from the "
+        "boundary "
+        "as it was. 2.2 holds for one image.",
+        holds_up="not applicable",
+        seeds="nothing: it is mathematics",
     )
 
 
@@ -216,6 +500,7 @@ def W8(decisive: pd.DataFrame) -> Verdict:
         evidence=f"They move by {mean['moved_mean']:.3f} on average, in pixels. From "
         f"logits, {percent(mean['zero_gradient_share'])} of the gradients are zero.",
         holds_up="not applicable",
+        seeds=deciding(list(best["moved_share"]), criteria()["W8"].thresholds["moved"]),
     )
 
 
@@ -245,6 +530,7 @@ def W13(decisive: pd.DataFrame) -> Verdict:
         evidence="Defended networks under AutoAttack at the same radius, as published: "
         f"{listed}.",
         holds_up="yes" if worst > wanted else "no",
+        seeds=deciding(list(best[[column, "worst_accuracy"]].min(axis=1)), wanted),
     )
 
 
@@ -256,7 +542,9 @@ def W7(decisive: pd.DataFrame) -> Verdict:
     best = _best_runs(rows, "fgsm_accuracy")
     mean = best.mean(numeric_only=True)
     gap = mean["fgsm_accuracy"] - mean["worst_accuracy"]
-    passed = bool(gap <= criteria()["W7"].thresholds["gap"])
+    wanted = criteria()["W7"].thresholds["gap"]
+    passed = bool(gap <= wanted)
+    gaps = list(best["fgsm_accuracy"] - best["worst_accuracy"])
     images = int(rows["images"].min())
     return judge(
         "W7",
@@ -273,4 +561,5 @@ def W7(decisive: pd.DataFrame) -> Verdict:
             + _stronger(mean)
         ),
         holds_up="yes" if passed else "no",
+        seeds=deciding(gaps, wanted),
     )
