@@ -378,3 +378,131 @@ def test_every_threshold_and_need_is_used():
             assert f'"{name}"' in source, (claim.id, name)
     for claim in criteria().values():
         assert bool(claim.thresholds or claim.needs) <= (claim.id in functions())
+
+
+def curves(best, cell, seeds=3, epochs=120, **change):
+    """Learning curves that peak at an epoch, with their final rows."""
+    size, rate = cell
+    rows = []
+    for seed in range(seeds):
+        common = {
+            "key": f"{cell} {seed}",
+            "seed": seed,
+            "batch_size": size,
+            "learning_rate": rate,
+            "epochs": epochs,
+            "train_size": 12_500,
+        } | change
+        for epoch in range(1, epochs + 1):
+            height = 0.17 - 1e-4 * abs(epoch - best)
+            seen = {"fgsm_accuracy": height, "fgsm_margin_accuracy": height / 2}
+            rows.append(row(measured="epoch", epoch=epoch, **common, **seen))
+        rows.append(row(**common, fgsm_accuracy=0.16))
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "outcome"),
+    [
+        (100, 10, "reproduced"),
+        (100, 100, "partly"),
+        (10, 10, "partly"),
+        (10, 100, "not reproduced"),
+    ],
+)
+def test_w4_asks_when_the_best_epoch_is(high, low, outcome):
+    table = pd.concat([curves(high, (16, 0.1)), curves(low, (128, 0.003))])
+    assert khritankov.W4(table).outcome == outcome
+    assert khritankov.W4(curves(high, (16, 0.1))).outcome == "not yet run"
+
+
+def test_w9_asks_three_cells_for_their_first_epochs():
+    corner = [(128, 0.003), (128, 0.006), (64, 0.003)]
+    table = pd.concat([curves(1, cell) for cell in corner])
+    verdict = khritankov.W9(table)
+    assert verdict.outcome == "reproduced"
+    assert "at epoch 0 to 0, mean over 3 cells" in verdict.ours
+    mixed = [curves(best, cell) for best, cell in zip((1, 1, 99), corner, strict=True)]
+    assert khritankov.W9(pd.concat(mixed)).outcome == "partly"
+    late = pd.concat([curves(99, cell) for cell in corner])
+    assert khritankov.W9(late).outcome == "not reproduced"
+    two = khritankov.W9(table[table["batch_size"] == 128])
+    assert "it takes 3 cells; there are 2" in two.evidence
+
+
+def test_w10_takes_the_best_rate_of_adam():
+    def adam(**best):
+        rates = (1e-4, 3e-4, 1e-3, 3e-3)
+        rows = [
+            row(learning_rate=rate, seed=seed, train_size=60_000, epochs=25)
+            | (best if rate == 1e-3 else {})
+            for rate in rates
+            for seed in range(2)
+        ]
+        return pd.DataFrame(rows)
+
+    assert khritankov.W10(adam(fgsm_accuracy=0.96)).outcome == "reproduced"
+    clipped = khritankov.W10(adam(fgsm_clipped_accuracy=0.96))
+    assert clipped.outcome == "partly"
+    assert clipped.holds_up.startswith("no; worst case over all attacks 10.0 %")
+    assert khritankov.W10(adam()).outcome == "not reproduced"
+
+
+def wide(robust, distance):
+    """Twenty networks whose width is their number, and what else follows it."""
+    cells = itertools.product((16, 32, 64, 128), (0.01, 0.03, 0.1, 0.3, 0.6))
+    rows = []
+    for i, (size, rate) in enumerate(sorted(cells, key=lambda c: c[1] / c[0])):
+        rows.append(
+            row(key=f"{i}", batch_size=size, learning_rate=rate, constant=False)
+            | {"width_size": 500, "width_images": 500, "final_train_loss": i % 5}
+            | {f"width_{of}_1": i for of in ("weights", "nodes", "inputs")}
+            | {"fgsm_accuracy": robust(i), "distance_q50": distance(i)}
+            | {"median_margin": i % 7}
+        )
+    return pd.DataFrame(rows)
+
+
+def test_w6_holds_only_without_masking():
+    both = khritankov.W6(wide(lambda i: i, lambda i: i))
+    assert both.outcome == "reproduced"
+    masked = khritankov.W6(wide(lambda i: i, lambda i: -i))
+    assert masked.outcome == "not reproduced"
+    assert "with FGSM accuracy Spearman 1.00" in masked.ours
+    assert masked.holds_up.startswith("no")
+    fewer = wide(lambda i: i, lambda i: i)[:12]
+    assert "it takes 20 networks; there are 12" in khritankov.W6(fewer).evidence
+
+
+def test_w6_leaves_out_networks_that_answer_one_class():
+    table = wide(lambda i: i, lambda i: i)
+    table["constant"] = [i < 4 for i in range(20)]
+    verdict = khritankov.W6(table)
+    assert "over 16 networks" in verdict.ours and verdict.outcome == "reproduced"
+
+
+def test_w11_ranks_widths_in_units_of_the_nodes():
+    table = wide(lambda i: i, lambda i: i)
+    assert khritankov.W11(table).outcome == "reproduced"
+    flipped = table.assign(width_nodes_1=-table["width_nodes_1"])
+    assert khritankov.W11(flipped).outcome == "not reproduced"
+
+
+def test_w12_computes_its_counterexamples():
+    verdict = khritankov.W12()
+    assert "1.1: 10 where at most 1 is allowed" in verdict.evidence
+    assert "risen by 0.9 where 0.5 is allowed" in verdict.evidence
+    assert "1.81 half-way between two points at 1.01" in verdict.evidence
+
+
+def test_a_verdict_says_how_many_seeds_would_decide():
+    values = [0.70, 0.75, 0.80]
+    table = pd.concat(
+        [decisive(fgsm_accuracy=v)[i : i + 1] for i, v in enumerate(values)]
+    )
+    verdict = khritankov.W2(table)
+    # |0.75 - 0.80| against 0.05 t / sqrt n: t(n - 1) / sqrt n falls below 1 at n = 7.
+    assert verdict.seeds == "7 seeds, by the spread over the 3 seen"
+    assert "**What would decide it:** 7 seeds" in verdict.box()
+    one = khritankov.W2(decisive()[:1])
+    assert one.seeds == "one seed tells no spread: at least 2"

@@ -1,0 +1,81 @@
+"""Rank correlations and sample sizes against closed forms and other formulas."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from widemin.statistics import (
+    partial_spearman,
+    rank_correlations,
+    seeds_to_decide,
+    spearman,
+    spearman_interval,
+)
+
+
+@pytest.fixture
+def draws():
+    return np.random.default_rng(0).normal(size=(4, 60))
+
+
+def test_one_variable_held_fixed_is_the_textbook_formula(draws):
+    x, y, z = draws[0] + draws[2], draws[1] + draws[2], draws[2]
+    xy, xz, yz = (stats.spearmanr(a, b).statistic for a, b in ((x, y), (x, z), (y, z)))
+    formula = (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
+    assert partial_spearman(x, y, [z]) == pytest.approx(formula, abs=1e-12)
+    assert abs(formula) < abs(xy)  # z made them correlated
+
+
+def test_two_variables_held_fixed_follow_from_the_inverse_correlation(draws):
+    x, y = draws[0] + draws[2], draws[1] + draws[2] - draws[3]
+    inverse = np.linalg.inv(stats.spearmanr(np.stack([x, y, *draws[2:]]).T).statistic)
+    expected = -inverse[0, 1] / math.sqrt(inverse[0, 0] * inverse[1, 1])
+    assert partial_spearman(x, y, list(draws[2:])) == pytest.approx(expected, abs=1e-9)
+
+
+def test_nothing_held_fixed_is_the_plain_correlation(draws):
+    x, y = draws[0], draws[0] + draws[1]
+    assert partial_spearman(x, y, []) == pytest.approx(spearman(x, y), abs=1e-12)
+
+
+def test_what_the_others_explain_wholly_has_no_partial_correlation(draws):
+    assert math.isnan(partial_spearman(draws[0], draws[1], [draws[0]]))
+    assert math.isnan(partial_spearman([1, 2, 3, 4], [1, 2, 3, 4], [[1, 2, 4, 3]]))
+
+
+def test_intervals_cover_as_often_as_they_say():
+    """Normal pairs with correlation 0.6 have Spearman 6/pi asin(0.3)."""
+    generator, hits = np.random.default_rng(1), 0
+    truth = 6 / math.pi * math.asin(0.3)
+    for _ in range(2_000):
+        x, noise = generator.normal(size=(2, 20))
+        low, high = spearman_interval(spearman(x, 0.6 * x + 0.8 * noise), 20)
+        hits += low <= truth <= high
+    assert 0.93 <= hits / 2_000 <= 0.975
+
+
+def test_intervals_need_enough_pairs():
+    assert all(map(math.isnan, spearman_interval(0.5, 3)))
+    assert all(map(math.isnan, spearman_interval(0.5, 5, given=2)))
+    assert spearman_interval(1.0, 20) == (1.0, 1.0)
+
+
+def test_the_seeds_needed_are_the_first_that_do():
+    values, threshold = [0.70, 0.75, 0.80], 0.80
+    needed = seeds_to_decide(values, threshold)
+    half = [0.05 / n**0.5 * stats.t.ppf(0.975, n - 1) for n in (needed - 1, needed)]
+    assert half[1] < 0.05 <= half[0]
+    assert seeds_to_decide([0.5], 0.8) is None
+    assert seeds_to_decide([0.8, 0.8], 0.8) is None  # on the threshold, for ever
+    assert seeds_to_decide([0.5, 0.5], 0.8) == 2
+
+
+def test_a_table_of_correlations_leaves_missing_networks_out():
+    table = pd.DataFrame({"a": np.arange(12.0), "b": np.arange(12.0), "c": [1, 0] * 6})
+    table.loc[0, "a"] = math.nan
+    [found] = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"]).to_dict("records")
+    assert found["networks"] == 11
+    assert found["plain"] == pytest.approx(1) == found["partial"]
