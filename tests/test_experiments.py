@@ -1,13 +1,17 @@
 """A recipe decides its rows: same recipe, same rows; every field is checked."""
 
+import base64
 import dataclasses
+import io
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from widemin import models, networks, recipes
+from widemin import attacks, data, instruments, landscape, models, networks, recipes
 from widemin.experiments import pick_device, run
 from widemin.networks import trained
 from widemin.recipes import Recipe, grid, stream
@@ -76,6 +80,56 @@ def test_the_strongest_attacks_leave_least_and_need_no_training(tmp_path, monkey
         assert 0 <= row["autoattack_accuracy"] <= row["natural_accuracy"]
         assert 0 < row["moved_share"] <= 1
     assert "strong_images" not in first[0]
+
+
+def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(tmp_path):
+    recipe = dataclasses.replace(SMALL, brief_epochs=2, epochs=3)
+    assert recipe.brief.epochs == 2 and recipe.brief.seed != recipe.seed
+    rows = rows_of(recipe, tmp_path)
+    scale = [row for row in rows if row["measured"] == "scale"]
+    assert [row["factor"] for row in scale] == list(instruments.FACTORS)
+    for column in ("natural_accuracy", "fgsm_margin_accuracy", "pgd_margin_accuracy"):
+        assert len({row[column] for row in scale}) == 1, column
+    for row in scale:
+        exact = row["factor"] * scale[0]["median_margin"]
+        assert row["median_margin"] == pytest.approx(exact, rel=1e-5)
+    # Images that fool another network can only be as good as an attack of one's own.
+    [last] = final(rows)
+    assert last["pgd_margin_accuracy"] <= last["transfer_accuracy"]
+    assert last["transfer_accuracy"] <= last["natural_accuracy"]
+
+
+def test_pictures_are_the_attacked_images(tmp_path):
+    recipe = dataclasses.replace(SMALL, pictures=2, tests=("linf 0.25",))
+    rows = [r for r in rows_of(recipe, tmp_path) if r["measured"] == "picture"]
+    model, _, _ = trained(recipe, "cpu", tmp_path)
+    test = data.load("digits", "test", size=2)
+    images = {(row["way"], row["image"]): row for row in rows}
+    assert len(rows) == len(images) == 2 * 7
+    moved = attacks.fgsm(model, test.x, test.y, attacks.Linf(0.25))
+    for way, expected in (("natural", test.x), ("fgsm", moved)):
+        for index in range(2):
+            row = images[way, index]
+            shades = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["png"]))))
+            exact = 255 * expected[index, 0].numpy()
+            np.testing.assert_allclose(shades, exact, atol=0.501)
+            assert row["label"] == test.y[index]
+            size = float((expected[index] - test.x[index]).abs().max())
+            assert row["moved"] == pytest.approx(size)
+
+
+def test_the_level_is_further_the_higher_it_is(tmp_path):
+    recipe = dataclasses.replace(SMALL, width_size=40, epochs=3)
+    [row] = final(rows_of(recipe, tmp_path))
+    assert row["width_images"] == 40 and row["adaptive_sharpness"] > 0
+    for of in ("weights", "nodes", "inputs"):
+        assert row[f"width_{of}_1"] > 0.1 * row[f"width_{of}_0.1"] > 0, of
+    model, _, _ = trained(recipe, "cpu", tmp_path)
+    train = data.load("digits", "train", size=40)
+    slow = landscape.width(
+        model, train.x, train.y, gap=1.0, generator=stream(1, "other"), starts=4
+    )
+    assert row["width_weights_1"] == pytest.approx(slow.width, rel=0.02)
 
 
 def test_kept_weights_are_the_trained_ones(tmp_path):

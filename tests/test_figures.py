@@ -1,13 +1,27 @@
 """Every figure draws its table: what is in it is in the axes, seed by seed."""
 
+import base64
+import io
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.test_claims import ascent, batches, decisive, defences, grid, sam
+from tests.test_claims import (
+    ascent,
+    batches,
+    curves,
+    decisive,
+    defences,
+    grid,
+    sam,
+    wide,
+)
 from widemin import figures
+from widemin.claims import paper_table
+from widemin.figures import kamath, khritankov, wang, wei
 
 matplotlib.use("Agg")
 
@@ -27,7 +41,7 @@ def points(ax):
 
 def test_every_run_is_a_point_over_the_ratio(ax):
     table = grid(lambda b, r: min(0.9, 20 * r / b))
-    assert figures.accuracy_by_ratio(table, ax, "fgsm_accuracy") is ax
+    assert khritankov.accuracy_by_ratio(table, ax, "fgsm_accuracy") is ax
     found = points(ax)
     assert len(found) == 40
     expected = 100 * np.minimum(0.9, 20 * found[:, 0])
@@ -37,16 +51,16 @@ def test_every_run_is_a_point_over_the_ratio(ax):
 
 def test_a_heat_map_has_a_number_per_cell(ax):
     table = grid(lambda b, r: min(0.9, 20 * r / b))
-    cells = figures.cell_means(table, "fgsm_accuracy")
+    cells = khritankov.cell_means(table, "fgsm_accuracy")
     assert cells.shape == (5, 4)
     assert cells.loc[0.01, 64] == pytest.approx(100 * 20 * 0.01 / 64)
-    figures.heat_map(cells, ax, "here")
+    khritankov.heat_map(cells, ax, "here")
     assert len(ax.texts) == 20
     assert ax.get_yticklabels()[0].get_text() == "0.6"  # the largest on top
 
 
 def test_scaling_the_weights_widens_the_minimum_and_moves_no_boundary(ax):
-    figures.logistic_scale(ax, [1.0, 0.0], [1.0, 2.0], [1.0, 4.0, 16.0], np.log(2))
+    khritankov.logistic_scale(ax, [1.0, 0.0], [1.0, 2.0], [1.0, 4.0, 16.0], np.log(2))
     weights, inputs, distance = (line.get_ydata() for line in ax.lines)
     assert weights[2] > 8 * weights[0] and inputs[2] < inputs[0]
     assert distance.tolist() == [distance[0]] * 3 == pytest.approx([5**-0.5] * 3)
@@ -59,7 +73,7 @@ def every_way(table):
 
 
 def test_every_way_is_a_row_with_a_mark_per_run(ax):
-    figures.ways_of_attack(every_way(decisive(fgsm_accuracy=0.9)), ax)
+    khritankov.ways_of_attack(every_way(decisive(fgsm_accuracy=0.9)), ax)
     found = points(ax)
     assert len(found) == len(figures.WAYS) * 3
     assert 90.0 in found[:, 0].round(6)
@@ -67,13 +81,13 @@ def test_every_way_is_a_row_with_a_mark_per_run(ax):
 
 
 def test_the_table_of_ways_has_a_column_per_cell():
-    plain = figures.table_of_ways(every_way(decisive(fgsm_accuracy=0.9)))
+    plain = khritankov.table_of_ways(every_way(decisive(fgsm_accuracy=0.9)))
     assert list(plain.columns) == ["B = 16, LR = 0.1"]
     assert plain.loc["FGSM, cross-entropy float32"].item() == "90.0 ± 0.0"
     assert len(plain) == len(figures.WAYS)
     strong = {"strong_images": 200, "distance_q50": 0.12, "restarts_accuracy": 0.0}
     strong |= {"autoattack_accuracy": 0.0, "moved_share": 0.1}
-    more = figures.table_of_ways(every_way(decisive(**strong)))
+    more = khritankov.table_of_ways(every_way(decisive(**strong)))
     assert more.loc["median radius that fools (200 images)"].item() == "0.120 ± 0.000"
     assert more.loc["AutoAttack (200 images)"].item() == "0.0 ± 0.0"
 
@@ -86,7 +100,7 @@ def test_a_curve_is_a_line_per_run(ax):
             for e in (1, 2, 3)
         ]
     )
-    figures.learning_curves(curves, ax, "natural_accuracy", "clean (%)")
+    khritankov.learning_curves(curves, ax, "natural_accuracy", "clean (%)")
     assert len(ax.lines) == 3
     assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
 
@@ -94,7 +108,7 @@ def test_a_curve_is_a_line_per_run(ax):
 def test_robust_accuracy_has_a_panel_per_set():
     table = sam({0.1: 0.05})
     figure, axes = plt.subplots(1, 4)
-    figures.robust_by_method(table, axes)
+    wei.robust_by_method(table, axes)
     titles = [ax.get_title() for ax in axes]
     assert titles == ["L∞ 1/255", "L∞ 2/255", "L2 16/255", "L2 32/255"]
     assert len(points(axes[0])) == 2 * 3 * 4  # two columns, three seeds, four methods
@@ -102,7 +116,7 @@ def test_robust_accuracy_has_a_panel_per_set():
 
 
 def test_trade_off_eigenvalue_and_cost(ax):
-    figures.trade_off(sam({0.1: 0.05}), ax, "l2 16/255")
+    wei.trade_off(sam({0.1: 0.05}), ax, "l2 16/255")
     assert len(points(ax)) == 12
     named = {text.get_text() for text in ax.get_legend().get_texts()}
     assert named == {"standard", "SAM 0.1", "AT L∞ 2/255", "AT L∞ 8/255"}
@@ -111,7 +125,7 @@ def test_trade_off_eigenvalue_and_cost(ax):
 def test_eigenvalues_are_one_point_a_network(ax):
     table = sam({0.1: 0.05})
     table = table.assign(key=table["method"] + table["seed"].astype(str))
-    figures.eigenvalue_by_method(table, ax)
+    wei.eigenvalue_by_method(table, ax)
     assert len(points(ax)) == 9
     assert ax.get_yscale() == "log"
 
@@ -120,16 +134,16 @@ def test_ascent_draws_median_and_quartiles(ax):
     table = ascent(0.05, 1.0).assign(
         normalised_fosc_q25=0.01, normalised_fosc_q75=0.1, key="k"
     )
-    figures.ascent(table, ax, "normalised_fosc", "FOSC")
+    wang.ascent(table, ax, "normalised_fosc", "FOSC")
     assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.05] * 11)
     assert len(ax.collections) == 1
 
 
 def test_white_box_and_cost(ax):
-    figures.white_box(defences(0.02), ax)
+    wang.white_box(defences(0.02), ax)
     assert len(points(ax)) == 2 * 3 * 5
     figure, other = plt.subplots()
-    figures.robust_by_cost(defences(0.02), other)
+    wang.robust_by_cost(defences(0.02), other)
     assert len(points(other)) == 6
     plt.close(figure)
 
@@ -137,7 +151,91 @@ def test_white_box_and_cost(ax):
 def test_undertrained_points_are_hollow(ax):
     table = batches(natural_accuracy=lambda b: 0.9).assign(setting="LR")
     table.loc[table["batch_size"] == 512, "train_accuracy"] = 0.5
-    figures.by_batch_size(table, ax, "natural_accuracy", "natural (%)")
+    kamath.by_batch_size(table, ax, "natural_accuracy", "natural (%)")
     hollow = [c for c in ax.collections if (c.get_facecolor() == 1).all()]
     assert len(hollow) == 1 and len(hollow[0].get_offsets()) == 3
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 90.01)
+
+
+def test_equal_updates_are_read_at_other_epochs():
+    small, large = curves(1, (16, 0.1), seeds=1), curves(1, (128, 0.1), seeds=1)
+    rows = khritankov.at_updates(pd.concat([small, large]), updates=10 * 98)
+    # 12,500 images are 782 updates at 16 and 98 at 128.
+    assert dict(zip(rows["batch_size"], rows["epoch"], strict=True)) == {16: 1, 128: 10}
+
+
+def test_the_papers_table_is_drawn_in_the_units_of_ours():
+    printed = khritankov.as_printed(paper_table("wide_minima_table2"))
+    cells = khritankov.cell_means(printed, "fgsm_accuracy")
+    assert cells.shape == (9, 8)
+    assert cells.loc[0.1, 16] == pytest.approx(89.87)
+    assert khritankov.cell_means(printed, "share").max().max() < 100
+
+
+def test_three_rules_choose_three_epochs():
+    table = curves(30, (16, 0.1), seeds=2).assign(fgsm_clipped_accuracy=0.9)
+    late = table["measured"].eq("epoch") & table["epoch"].eq(90)
+    table["validation_fgsm_accuracy"] = late.astype(float)
+    found = khritankov.chosen_epochs(table)
+    epochs = found["epoch"].str.split().str[0].astype(float)
+    assert epochs.tolist() == [30, 90, 120]
+    assert found["FGSM (%)"].tolist()[0] == "17.0 ± 0.0"
+
+
+def test_logit_scale_has_a_line_per_way(ax):
+    rows = [
+        {"measured": "scale", "factor": factor, "fgsm_accuracy": factor / 64}
+        | {"fgsm_margin_accuracy": 0.02, "natural_accuracy": 0.98}
+        for factor in (1, 8, 64)
+    ]
+    khritankov.scaled_logits(pd.DataFrame(rows), ax)
+    found = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert found["FGSM, cross-entropy float32"] == [100 / 64, 100 / 8, 100]
+    assert found["FGSM, margin"] == [2, 2, 2]
+
+
+def test_pictures_say_what_the_network_answers():
+    shades = np.full((8, 8), 0.5)
+    file = io.BytesIO()
+    plt.imsave(file, shades, cmap="gray", vmin=0, vmax=1, format="png")
+    row = {"measured": "picture", "key": "k", "image": 0, "label": 4, "moved": 0.3}
+    row |= {"png": base64.b64encode(file.getvalue()).decode()}
+    ways = [row | {"way": "natural", "answer": 4}, row | {"way": "fgsm", "answer": 9}]
+    _, axes = plt.subplots(2, 1, squeeze=False)
+    khritankov.attacked_pictures(pd.DataFrame(ways), axes)
+    assert [ax.get_title() for ax in axes.flat] == ["4", "9, 0.30"]
+    assert axes[1, 0].title.get_color() == figures.RED
+    plt.close("all")
+
+
+def test_flatness_is_ranked_with_both_robustnesses():
+    table = wide(lambda i: i, lambda i: -i)
+    for name in khritankov.FLATNESS:
+        if name.startswith("width"):
+            table[name] = table["width_weights_1"]
+    table = table.assign(adaptive_sharpness=1.0 / (1 + table["width_weights_1"]))
+    table = table.assign(top_eigenvalue=table["adaptive_sharpness"])
+    found = khritankov.flatness(table)
+    assert len(found) == 16 and set(found["networks"]) == {20}
+    by_outcome = found.groupby("outcome")["plain"].agg(["min", "max"]).round(6)
+    assert by_outcome.loc["accuracy under FGSM"].tolist() == [1, 1]
+    assert by_outcome.loc["median radius that fools"].tolist() == [-1, -1]
+    _, axes = plt.subplots(1, 2, sharey=True)
+    khritankov.correlations(found, axes)
+    assert len(axes[0].get_yticklabels()) == 8
+    khritankov.by_flatness(table, axes, "width_weights_1")
+    plt.close("all")
+
+
+def test_a_level_set_and_widths_over_levels(ax):
+    khritankov.level_set(ax, [1.0, 8.0], 1.0)
+    other = plt.subplots()[1]
+    gaps = np.array([0.1, 1.0])
+    khritankov.width_by_gap(other, gaps, {"bowl": [2, 1]}, {"bowl": [2.1, 1.1]})
+    exact, measured = other.lines
+    assert list(exact.get_ydata()) == [2, 1]
+    assert list(measured.get_ydata()) == [2.1, 1.1]
+    khritankov.against_bound(plt.subplots()[1], gaps, gaps + 1, gaps, "1.2")
+    table = khritankov.hours_table({"lab": (24, 0.53)})
+    assert table.loc["lab"].tolist() == [24, 0.5]
+    plt.close(other.figure)

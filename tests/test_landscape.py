@@ -44,6 +44,34 @@ def test_the_worst_direction_of_a_quadratic_to_a_thousandth(size, condition, gap
     assert found.random_distance > 1.05 * exact
 
 
+def test_a_loose_tolerance_costs_little_and_errs_by_little():
+    curvatures = torch.logspace(0, -3, 100, dtype=torch.float64)
+    bowl, start = quadratic(curvatures)
+    calls = []
+
+    def counted(v):
+        calls[-1] += 1
+        return bowl(v)
+
+    found = []
+    for tolerance in (1e-7, 1e-3):
+        calls.append(0)
+        options = {"generator": seeded(), "starts": 1, "random_directions": 1}
+        found.append(nearest_level(counted, start, 1.0, tolerance=tolerance, **options))
+    assert found[1].distance == pytest.approx(found[0].distance, rel=0.05)
+    assert calls[1] < calls[0] / 2
+    # The direction found is the one to start from at the next level.
+    torch.testing.assert_close(
+        found[0].direction.abs()[0].item(), 1.0, atol=1e-3, rtol=0
+    )
+    calls.append(0)
+    higher = nearest_level(
+        counted, start, 4.0, first=found[0].direction, **options | {"starts": 0}
+    )
+    assert higher.distance == pytest.approx(math.sqrt(8), rel=1e-4)
+    assert calls[2] < calls[0]
+
+
 class Logistic(nn.Module):
     """One sample's logistic loss as the cross-entropy of the logits (s, 0)."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from widemin import data, evaluation, fitting, training, workers
+from widemin import data, evaluation, fitting, networks, paths, training, workers
 from widemin.experiments import run
 from widemin.fitting import side_by_side
 from widemin.networks import keep_together, trained
@@ -248,3 +248,41 @@ def test_on_a_gpu_a_run_trains_its_peers_beside_it(tmp_path, pictures, monkeypat
 def test_streams_of_one_seed_differ():
     names = ["weights", "batches", "augment", "attack", "dropout"]
     assert len({stream(0, name).initial_seed() for name in names}) == len(names)
+
+
+def test_a_published_network_is_found_under_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
+    model, curve, facts = trained(SMALL, "cpu", tmp_path)
+    other = dataclasses.replace(SMALL, seed=1)  # never trained
+    [file] = networks.publish([SMALL, other], tmp_path)
+    [name] = networks.published()
+    assert (
+        file
+        == f"{name}.safetensors"
+        == "digits-mlp-sgd-b20-lr0.1-60x3-seed0.safetensors"
+    )
+    found = networks.load(name)
+    assert not found.training
+    x = data.load("digits", "test", size=5).x
+    assert torch.equal(found(x), model.eval()(x))
+    with pytest.raises(ValueError, match="unknown name 'resnet'; known: digits-mlp"):
+        networks.load("resnet")
+
+    def never(*args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(networks, "train", never)
+    again = trained(SMALL, "cpu", tmp_path / "elsewhere")
+    assert again[1:] == (curve, facts)
+
+
+def test_a_published_network_stands_in_for_nothing_else(tmp_path, monkeypatch):
+    """The name leaves much out; the recipe inside does not."""
+    monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
+    trained(SMALL, "cpu", tmp_path)
+    networks.publish([SMALL], tmp_path)
+    wider = dataclasses.replace(SMALL, width=9)
+    model, _, _ = trained(wider, "cpu", tmp_path / "elsewhere")
+    assert sum(p.numel() for p in model.parameters()) != sum(
+        p.numel() for p in networks.load(networks.published()[0]).parameters()
+    )

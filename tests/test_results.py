@@ -210,6 +210,16 @@ def test_the_state_of_a_sweep(tmp_path):
     assert found.left == 6.0  # two runs of the same work
 
 
+def test_a_part_of_a_table_has_its_own_counts(tmp_path):
+    for number in (0, 1):
+        write(tmp_path, f"fake{number}", [{"measured": "final", "number": number}])
+    part = results.part(results.table_of(FAKES, tmp_path), FAKES[1:3])
+    assert part.attrs == {"planned": 2, "done": 1}
+    assert list(part["number"]) == [1]
+    nothing = results.part(results.table_of(FAKES, tmp_path / "empty"), FAKES)
+    assert nothing.empty and nothing.attrs == {"planned": 5, "done": 0}
+
+
 def test_without_computing_only_what_is_there_is_read(tmp_path):
     write(tmp_path, "fake2", [{"number": 2}])
     table = collect(FAKES, square, tmp_path, device="none")

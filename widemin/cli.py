@@ -348,8 +348,16 @@ def data(names: tuple[str, ...]) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of finished runs; by default in the user's cache.",
 )
+@click.option(
+    "--networks",
+    "also",
+    is_flag=True,
+    help="Copy the networks that decide a claim into book/networks.",
+)
 @_guarded
-def publish(chapter: str, preset: str, scale: str, folder: Path | None) -> None:
+def publish(
+    chapter: str, preset: str, scale: str, folder: Path | None, also: bool
+) -> None:
     r"""Write a chapter's finished rows to book/results, to be committed.
 
     \b
@@ -366,3 +374,11 @@ def publish(chapter: str, preset: str, scale: str, folder: Path | None) -> None:
         results.to_csv(table, target)
         done, planned = table.attrs["done"], table.attrs["planned"]
         click.echo(f"{target}: {done} of {planned} runs")
+        if also:
+            from widemin import networks
+
+            # Those that have a briefly trained network to be compared with.
+            decisive = [recipe for recipe in recipes if recipe.brief_epochs]
+            weights = (folder or paths.results()) / "weights"
+            for file in networks.publish(decisive, weights):
+                click.echo(f"{paths.NETWORKS / file}")

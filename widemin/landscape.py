@@ -9,7 +9,7 @@ therefore given as a gap.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -199,6 +199,35 @@ def _crossing(
         if not low < radius < high:
             radius = (low + high) / 2
     return _Crossing(radius, direction, gradient)
+
+
+def quadratic(curvatures: Sequence[float]) -> tuple[Landscape, Tensor]:
+    """Return a bowl, the sum of curvature v^2 / 2, and zeros of v's shape.
+
+    >>> bowl, start = quadratic([1.0, 8.0])
+    >>> bowl(start + 1)[0]
+    4.5
+    """
+    h = torch.tensor(curvatures, dtype=torch.float64)
+    return lambda v: (float((h * v * v).sum() / 2), h * v), torch.zeros_like(h)
+
+
+def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Tensor]:
+    """Return one sample's logistic loss around theta, and zeros of theta's shape.
+
+    Its widths are those of `theory.logistic_widths`.
+
+    >>> loss, start = logistic([1.0, 0.0], [0.0, 2.0])
+    >>> round(loss(start)[0], 4)
+    0.6931
+    """
+    sample, weights = (torch.tensor(v, dtype=torch.float64) for v in (x, theta))
+
+    def landscape(v: Tensor) -> tuple[float, Tensor]:
+        s = sample @ (weights + v)
+        return float(F.softplus(-s)), -torch.sigmoid(-s) * sample
+
+    return landscape, torch.zeros_like(weights)
 
 
 @contextmanager

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from widemin import paths
+from widemin.data import check_choice
 from widemin.fitting import Trained, build, side_by_side, train, train_together
 from widemin.recipes import Recipe
 
@@ -25,7 +28,8 @@ def trained(
     Args:
         recipe: Whose network.
         device: cpu or cuda.
-        weights: Folder of trained networks; one found there is not trained again.
+        weights: Folder of trained networks; one found there, or in book/networks, is
+            not trained again.
         peers: Recipes whose networks will be asked for, too: on CUDA those that can
             are trained side by side with this one.
 
@@ -33,6 +37,8 @@ def trained(
         Stopped: Training was asked to stop; a checkpoint has all of it.
     """
     path = _path(recipe, weights)
+    if not path.exists() and _stands_in(paths.NETWORKS / _file(recipe), recipe):
+        path = paths.NETWORKS / _file(recipe)
     if device == "cuda" and not path.exists():
         group = [peer for peer in peers if side_by_side(peer, recipe)]
         group = [peer for peer in group if not _path(peer, weights).exists()]
@@ -61,6 +67,62 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
     for recipe, network in zip(recipes, found, strict=True):
         _keep(network, recipe, _path(recipe, weights))
     checkpoint.unlink(missing_ok=True)
+
+
+def published() -> list[str]:
+    """Return the names of the networks in book/networks, which `load` takes."""
+    return sorted(path.stem for path in paths.NETWORKS.glob("*.safetensors"))
+
+
+def load(name: str, device: str = "cpu") -> nn.Module:
+    """Return a network of book/networks, trained, in inference mode.
+
+    Args:
+        name: As `published` lists it.
+        device: cpu or cuda.
+
+    Raises:
+        ValueError: There is no such network.
+
+    >>> for name in published()[:1]:
+    ...     print(type(load(name)).__name__)
+    Sequential
+    """
+    check_choice("name", name, published())
+    path = paths.NETWORKS / f"{name}.safetensors"
+    model = build(_recipe(path)).to(torch.device(device))
+    model.load_state_dict(load_file(path, device=device))
+    return model.eval().requires_grad_(False)
+
+
+def publish(recipes: Sequence[Recipe], weights: Path) -> list[str]:
+    """Copy networks into book/networks, those of them that are there; name them."""
+    names = []
+    for recipe in recipes:
+        if _path(recipe, weights).exists():
+            with paths.atomic(paths.NETWORKS / _file(recipe)) as part:
+                shutil.copyfile(_path(recipe, weights), part)
+            names.append(_file(recipe))
+    return names
+
+
+def _file(recipe: Recipe) -> str:
+    """Return the name of a network that people are to find."""
+    how = f"{recipe.optimizer}-b{recipe.batch_size}-lr{recipe.learning_rate:g}"
+    long = f"{recipe.train_size}x{recipe.epochs}-seed{recipe.seed}"
+    return f"{recipe.dataset}-{recipe.model}-{how}-{long}.safetensors"
+
+
+def _stands_in(path: Path, recipe: Recipe) -> bool:
+    """Return whether a file is there and holds just the recipe's network."""
+    return path.exists() and _recipe(path).training_key == recipe.training_key
+
+
+def _recipe(path: Path) -> Recipe:
+    """Return how the network in a file was made."""
+    with safe_open(path, "pt") as file:
+        fields = json.loads(file.metadata()["recipe"])
+    return Recipe(**fields | {"tests": tuple(fields["tests"])})
 
 
 def _path(recipe: Recipe, weights: Path) -> Path:

@@ -12,6 +12,7 @@ NOTEBOOKS = ROOT / "notebooks"
 PRESETS = NOTEBOOKS / "presets"
 BOOK = ROOT / "book"
 PUBLISHED = BOOK / "results"  # the tables that are in git
+NETWORKS = BOOK / "networks"  # the few networks that are in git
 BUILD = ROOT / "_build"
 
 

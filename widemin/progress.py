@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +57,16 @@ def state(recipes: Sequence[Keyed], folder: Path) -> State:
         spent=sum(_seconds(row) for row in runs),
         left=_seconds_of(left, [rows[-1] for rows in (everything | found).values()]),
     )
+
+
+def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
+    """Return the hours of one core that runs take, those done and those to come.
+
+    By what they took, or else by what runs of the same network did; NaN where neither
+    is known.
+    """
+    found = state(recipes, folder)
+    return math.nan if found.left is None else (found.spent + found.left) / 3600
 
 
 def _seconds(row: dict[str, Any]) -> float:

@@ -194,9 +194,21 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
             own | row | own for row in found.get(key, lost if key in failures else [])
         ]
     table = pd.DataFrame(rows)
+    if table.empty:
+        names = [field.name for field in fields(recipes[0])] if recipes else []
+        table = pd.DataFrame(columns=["key", *names, "measured"])
     done = sum(key in found for key in unique)
     table.attrs = {"planned": len(unique), "done": done}
     return table
+
+
+def part(table: pd.DataFrame, recipes: Sequence[Keyed]) -> pd.DataFrame:
+    """Return the rows of some of a table's recipes, with their own counts in attrs."""
+    keys = {recipe.key for recipe in recipes}
+    rows = table[table["key"].isin(keys)]
+    there = set(rows.loc[rows["measured"] != "failed", "key"])
+    rows.attrs = {"planned": len(keys), "done": len(there)}
+    return rows
 
 
 def failed(folder: Path) -> dict[str, str]:

@@ -248,6 +248,15 @@ def quadratic_width(top_eigenvalue: float, gap: float) -> float:
     return math.sqrt(2 / (top_eigenvalue * gap))
 
 
+def logistic_loss(x: ArrayLike, theta: ArrayLike) -> float:
+    """Return one sample's logistic loss, ln(1 + exp(-x . theta)).
+
+    >>> round(logistic_loss([1.0, 0.0], [0.0, 2.0]), 4)
+    0.6931
+    """
+    return float(np.logaddexp(0, -np.dot(np.asarray(x, float), theta)))
+
+
 def logistic_widths(
     x: ArrayLike, theta: ArrayLike, level: float
 ) -> tuple[float, float]:
@@ -273,7 +282,7 @@ def logistic_widths(
     """
     x, theta = np.asarray(x, float), np.asarray(theta, float)
     s = float(x @ theta)
-    loss = float(np.logaddexp(0, -s))
+    loss = logistic_loss(x, theta)
     if not level > loss:
         raise ValueError(
             f"level must be above the sample's loss {loss:.3g}; got {level}"

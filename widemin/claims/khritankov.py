@@ -294,7 +294,7 @@ def _unanimous(share: float) -> int:
     return next(n for n in range(1, 1_000) if wilson(0.0, n)[1] < share)
 
 
-def _wide(grid: pd.DataFrame) -> pd.DataFrame:
+def measured_widths(grid: pd.DataFrame) -> pd.DataFrame:
     """Return the networks whose width was measured and that do not answer one class."""
     rows = final(grid)
     if rows.empty or "width_images" not in rows:
@@ -303,7 +303,7 @@ def _wide(grid: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
 
 
-def _measured(grid: pd.DataFrame) -> pd.DataFrame:
+def _planned_widths(grid: pd.DataFrame) -> pd.DataFrame:
     """Return the final rows of all networks set to have their width measured."""
     rows = grid[grid["measured"] == "final"]
     return rows[rows["width_size"] > 0]
@@ -330,7 +330,7 @@ def _with_interval(rho: float, n: int) -> str:
 
 def W6(grid: pd.DataFrame) -> Verdict:
     """Wider minima are more robust: the width in weights ranks with accuracy."""
-    rows = _wide(grid)
+    rows = measured_widths(grid)
     if len(rows) < 3:
         return absent("W6")
     limit, levels = criteria()["W6"].thresholds["spearman"], _levels(rows, "weights")
@@ -342,7 +342,7 @@ def W6(grid: pd.DataFrame) -> Verdict:
     n = len(rows)
     return judge(
         "W6",
-        _measured(grid),
+        _planned_widths(grid),
         bool(min(plain + unmasked) >= limit),
         paper="argued, not measured",
         ours=f"with FGSM accuracy Spearman {_with_interval(min(plain), n)}, with the "
@@ -362,26 +362,28 @@ def W6(grid: pd.DataFrame) -> Verdict:
 
 def W11(grid: pd.DataFrame) -> Verdict:
     """More gradient noise gives wider minima, in units of the nodes."""
-    rows = _wide(grid)
+    rows = measured_widths(grid)
     if len(rows) < 3:
         return absent("W11")
     limit, levels = criteria()["W11"].thresholds["spearman"], _levels(rows, "nodes")
     found = [spearman(rows["ratio"], rows[level]) for level in levels]
     weights = [spearman(rows["ratio"], rows[c]) for c in _levels(rows, "weights")]
     held = [rows["median_margin"], rows["final_train_loss"]]
+    confounds = [spearman(rows["ratio"], other) for other in held]
     given = [partial_spearman(rows["ratio"], rows[level], held) for level in levels]
     top = spearman(rows["ratio"], rows["top_eigenvalue"])
     return judge(
         "W11",
-        _measured(grid),
+        _planned_widths(grid),
         bool(min(found) >= limit),
         paper="argued, not measured",
         ours=f"node-normalised width with LR/B Spearman "
         f"{_with_interval(min(found), len(rows))} over {len(rows)} networks, the lower "
         f"of {len(levels)} levels",
-        evidence=f"Plain width {min(weights):.2f}, top eigenvalue {top:.2f}. Given "
-        "median margin and training loss the node-normalised width is left with "
-        f"{min(given):.2f}: both grow with LR/B as well.",
+        evidence=f"Plain width {min(weights):.2f}, top eigenvalue {top:.2f}. Median "
+        f"margin ranks with LR/B at {confounds[0]:.2f}, training loss at "
+        f"{confounds[1]:.2f}; given both, the node-normalised width is left with "
+        f"{min(given):.2f}.",
         holds_up="not applicable",
         seeds=_networks_needed(min(found), limit),
     )

@@ -1,0 +1,396 @@
+"""Chapter 1: widths, the grid, ways of computing one attack."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from PIL import Image
+
+from widemin.claims import final
+from widemin.claims.khritankov import best_epochs, measured_widths
+from widemin.figures import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    FADING,
+    GREEN,
+    PURPLE,
+    RED,
+    SKY,
+    STRONG,
+    WAYS,
+    as_percent,
+    plain_log,
+)
+from widemin.statistics import over_seeds, rank_correlations
+from widemin.theory import logistic_widths
+
+
+def accuracy_by_ratio(rows: pd.DataFrame, ax: Axes, column: str) -> Axes:
+    """Draw accuracy against learning rate over batch size; colour is the batch size.
+
+    A point is a row. Hollow ones have less than 95 % clean accuracy.
+    """
+    rows = rows.assign(ratio=lambda t: t["learning_rate"] / t["batch_size"])
+    sizes = sorted(rows["batch_size"].unique())
+    colours = sns.color_palette("viridis", len(sizes))
+    for size, colour in zip(sizes, colours, strict=True):
+        of_size = rows[rows["batch_size"] == size]
+        good = of_size["natural_accuracy"] > 0.95
+        for part, face in ((of_size[good], colour), (of_size[~good], "none")):
+            ax.scatter(
+                part["ratio"],
+                as_percent(part[column]),
+                color=colour,
+                facecolor=face,
+                s=36,
+            )
+        ax.scatter([], [], color=colour, label=f"{size}")
+    ax.set(xscale="log", xlabel="learning rate / batch size", ylim=(-3, 103))
+    ax.set(ylabel=f"accuracy, {WAYS[column]} (%)")
+    ax.legend(title="batch size")
+    return ax
+
+
+def cell_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return means over seeds in percent, learning rates by batch sizes.
+
+    Every row counts that gives an answer, be it one class for every image; where the
+    loss overflowed there is none.
+    """
+    return 100 * rows.pivot_table(
+        index="learning_rate", columns="batch_size", values=column, dropna=False
+    )
+
+
+def heat_map(cells: pd.DataFrame, ax: Axes, title: str) -> Axes:
+    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank."""
+    sns.heatmap(
+        cells.sort_index(ascending=False),
+        ax=ax,
+        vmin=0,
+        vmax=100,
+        cmap="viridis",
+        annot=True,
+        fmt=".0f",
+        annot_kws={"size": 8},
+        cbar=False,
+    )
+    ax.set(xlabel="batch size", ylabel="learning rate", title=title)
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+def logistic_scale(ax: Axes, x: Any, theta: Any, scales: Any, level: float) -> Axes:
+    """Draw one sample's widths, and its distance to the boundary, over the scale."""
+    x, theta, scales = (np.asarray(v, float) for v in (x, theta, scales))
+    widths = np.array([logistic_widths(x, k * theta, level) for k in scales])
+    margin = float(x @ theta) / float(np.linalg.norm(theta))
+    ax.plot(scales, widths[:, 0], color=RED, label="width in weights")
+    ax.plot(scales, widths[:, 1], color=BLUE, label="width in inputs")
+    ax.plot(
+        scales, np.full(len(scales), margin), color=BLACK, label="distance to boundary"
+    )
+    ax.set(xscale="log", yscale="log", xlabel="all weights times", ylabel="length")
+    ax.legend()
+    return ax
+
+
+def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw what each way of computing one attack answers; a mark per network."""
+    rows = final(table)
+    markers = "os^Dv"
+    cells = rows.groupby(["batch_size", "learning_rate"], sort=False)
+    shift = np.linspace(0.15, -0.15, max(2, cells.ngroups))
+    for index, ((size, rate), part) in enumerate(cells):
+        for row, column in enumerate(WAYS):
+            colour = COLOURS["cross-entropy" if column in FADING else "margin"]
+            ax.scatter(
+                as_percent(part[column]),
+                np.full(len(part), row + shift[index]),
+                marker=markers[index % 5],
+                color=BLACK if column == "natural_accuracy" else colour,
+                s=44,
+            )
+        ax.scatter(
+            [],
+            [],
+            marker=markers[index % 5],
+            color="grey",
+            label=f"B = {size}, LR = {rate:g}",
+        )
+    ax.set_yticks(range(len(WAYS)), list(WAYS.values()))
+    ax.invert_yaxis()
+    ax.set(xlabel="images still classified rightly (%)", xlim=(-3, 103))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return ax
+
+
+def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what each way of attacking leaves: percent, mean and interval over seeds.
+
+    A row is a way, a column a cell of the grid; below stand the instruments that were
+    run on fewer images, and the median radius that fools an image, in pixels.
+    """
+    rows = final(table)
+    columns = {}
+    for (size, rate), part in rows.groupby(["batch_size", "learning_rate"], sort=False):
+        found = {label: _spread(part, way, 100) for way, label in WAYS.items()}
+        if "strong_images" in part and part["strong_images"].notna().any():
+            images = f" ({part['strong_images'].max():.0f} images)"
+            for way, label in STRONG.items():
+                if way in part:
+                    found[label + images] = _spread(part, way, 100)
+            found["median radius that fools" + images] = _spread(
+                part, "distance_q50", 1
+            )
+        columns[f"B = {size}, LR = {rate:g}"] = found
+    return pd.DataFrame(columns)
+
+
+def _spread(rows: pd.DataFrame, column: str, unit: float) -> str:
+    mean, half = over_seeds(list(unit * rows[column].dropna()))
+    digits = 1 if unit > 1 else 3
+    return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
+
+
+def learning_curves(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+    """Draw a watched number over epochs, one line per run."""
+    rows = table[table["measured"] == "epoch"]
+    share = column.endswith(("accuracy", "share"))
+    cells = rows.groupby(["batch_size", "learning_rate"], sort=False)
+    for ((size, rate), part), colour in zip(
+        cells, [RED, BLUE, GREEN, PURPLE, SKY], strict=False
+    ):
+        name: str | None = f"B = {size}, LR = {rate:g}"
+        for _, run in part.groupby("key"):
+            values = as_percent(run[column]) if share else run[column]
+            ax.plot(run["epoch"], values, color=colour, label=name)
+            name = None
+    ax.set(xlabel="epoch", ylabel=label)
+    if share:
+        ax.set(ylim=(-3, 103))
+    return ax
+
+
+def at_updates(table: pd.DataFrame, updates: int) -> pd.DataFrame:
+    """Return each run's row of the epoch after which it took about so many updates."""
+    rows = table[table["measured"] == "epoch"]
+    each = np.ceil(rows["train_size"] / rows["batch_size"])
+    rows = rows.assign(updates=each * rows["epoch"]).reset_index(drop=True)
+    nearest = (rows["updates"] / updates - 1).abs().groupby(rows["key"]).idxmin()
+    return rows.loc[nearest]
+
+
+def as_printed(printed: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's own table in the columns and units of ours.
+
+    It says best epochs, not how many there were; the largest is 117.
+    """
+    return printed.assign(
+        share=printed["epoch_mean"] / 120,
+        natural_accuracy=printed["acc_mean"] / 100,
+        fgsm_accuracy=printed["adv_acc_mean"] / 100,
+    )
+
+
+def level_set(ax: Axes, curvatures: Sequence[float], gap: float) -> Axes:
+    """Draw a bowl's contours, one level set and the way to its nearest point."""
+    steep, flat = max(curvatures), min(curvatures)
+    reach = 1.3 * (2 * gap / flat) ** 0.5
+    x, y = np.meshgrid(np.linspace(-reach, reach, 121), np.linspace(-reach, reach, 121))
+    loss = (flat * x**2 + steep * y**2) / 2
+    ax.contour(x, y, loss, levels=[gap * f for f in (0.25, 2, 4)], colors="0.8")
+    ax.contour(x, y, loss, levels=[gap], colors=RED, linewidths=2)
+    d = (2 * gap / steep) ** 0.5
+    turn = np.linspace(0, 2 * np.pi, 181)
+    ax.plot(d * np.cos(turn), d * np.sin(turn), color=BLUE, linestyle=":")
+    ax.annotate("", (0, d), (0, 0), arrowprops={"arrowstyle": "->", "color": BLUE})
+    ax.text(0.04 * reach, d / 2, "d(c)", color=BLUE, va="center")
+    ax.text(0.8 * reach, 0, "V(c)", color=RED, va="center")
+    ax.plot(0, 0, "o", color=BLACK)
+    ax.set(xlabel="flat direction", ylabel="steep direction", aspect="equal")
+    return ax
+
+
+def against_bound(ax: Axes, x: Any, loss: Any, bound: Any, theorem: str) -> Axes:
+    """Draw a loss and what a theorem allows it."""
+    ax.plot(x, loss, color=RED, label="the loss")
+    ax.plot(x, bound, color=BLACK, label="what is allowed")
+    ax.set(xlabel="way from one point to another", ylabel="loss", ylim=(0, None))
+    ax.set_title(f"theorem {theorem}")
+    ax.legend()
+    return ax
+
+
+def width_by_gap(
+    ax: Axes, gaps: Any, exact: dict[str, Any], measured: dict[str, Any]
+) -> Axes:
+    """Draw widths in closed form as lines, as measured as points, over the level."""
+    for (name, values), colour in zip(exact.items(), [BLUE, RED, GREEN], strict=False):
+        ax.plot(gaps, values, color=colour, label=name)
+        ax.plot(gaps, measured[name], "o", color=colour)
+    ax.set(xscale="log", yscale="log")
+    ax.set(xlabel="level above the minimum, c - φ(x*)", ylabel="width w(x*, c)")
+    ax.legend()
+    return ax
+
+
+def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw what one attack answers as a network's logits are multiplied."""
+    rows = table[table["measured"] == "scale"]
+    means = rows.groupby("factor").mean(numeric_only=True).dropna(axis=1, how="all")
+    lines = {name: label for name, label in WAYS.items() if name in means}
+    markers = dict(zip(lines, "o^sDvPX*", strict=False))
+    for name, label in lines.items():
+        colour = COLOURS["cross-entropy" if name in FADING else "margin"]
+        colour = BLACK if name == "natural_accuracy" else colour
+        values = as_percent(means[name])
+        ax.plot(means.index, values, color=colour, marker=markers[name], label=label)
+    ax.set(xscale="log", xlabel="all logits times", ylim=(-3, 103))
+    ax.set(ylabel="images still classified rightly (%)")
+    plain_log(ax.xaxis, means.index.tolist())
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def attacked_pictures(table: pd.DataFrame, axes: Any) -> Any:
+    """Draw images and what each way of attacking makes of them, a row a way.
+
+    Over each stands what the network answers, and how far it was moved, in pixels.
+    """
+    rows = table[table["measured"] == "picture"]
+    rows = rows[rows["key"] == rows["key"].iloc[0]] if len(rows) else rows
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+    for line, (way, part) in zip(axes, rows.groupby("way", sort=False), strict=False):
+        label = (
+            WAYS[f"{way}_accuracy"].replace(", ", ",\n").replace(" float", "\nfloat")
+        )
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+        for ax, row in zip(line, part.to_dict("records"), strict=False):
+            shades = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["png"]))))
+            ax.imshow(shades, cmap="gray", vmin=0, vmax=255)
+            moved = "" if way == "natural" else f", {row['moved']:.2f}"
+            colour = BLACK if row["answer"] == row["label"] else RED
+            title = f"{row['answer']:.0f}{moved}"
+            ax.set_title(title, fontsize="small", color=colour, pad=2)
+    return axes
+
+
+def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what three rules of choosing an epoch report, mean over each cell's runs.
+
+    The poster's, best on the attacked test images; best on attacked held-out images;
+    the last. Accuracies in percent, of the test images.
+    """
+    rows = table[table["measured"] == "epoch"]
+    last = rows.loc[rows.groupby("key")["epoch"].idxmax()]
+    rules = {"best on test images": best_epochs(table)}
+    rules["best on held-out images"] = best_epochs(table, "validation_fgsm_accuracy")
+    rules["last"] = last
+    found = []
+    for rule, chosen in rules.items():
+        for cell, part in chosen.groupby(["batch_size", "learning_rate"], sort=False):
+            means = {"epoch": _spread(part, "epoch", 1)}
+            means["clean (%)"] = _spread(part, "natural_accuracy", 100)
+            means["FGSM (%)"] = _spread(part, "fgsm_accuracy", 100)
+            means["FGSM, clipped (%)"] = _spread(part, "fgsm_clipped_accuracy", 100)
+            means["FGSM, margin (%)"] = _spread(part, "fgsm_margin_accuracy", 100)
+            name = f"B = {cell[0]}, LR = {cell[1]:g}"
+            found.append({"cell": name, "epoch chosen": rule} | means)
+    return pd.DataFrame(found).set_index(["cell", "epoch chosen"])
+
+
+# What may be called flat, so that more is flatter.
+FLATNESS = {
+    "width_weights_0.1": "width in weights, level 0.1",
+    "width_weights_1": "width in weights, level 1",
+    "width_nodes_0.1": "width by nodes, level 0.1",
+    "width_nodes_1": "width by nodes, level 1",
+    "width_inputs_0.1": "width in inputs, level 0.1",
+    "width_inputs_1": "width in inputs, level 1",
+    "small_eigenvalue": "small top eigenvalue",
+    "small_sharpness": "small adaptive sharpness",
+}
+ROBUSTNESS = {
+    "fgsm_accuracy": "accuracy under FGSM",
+    "distance_q50": "median radius that fools",
+}
+
+
+def flatness(grid: pd.DataFrame) -> pd.DataFrame:
+    """Return how each measure of flatness ranks with each of robustness.
+
+    Partial correlations hold median margin and training loss fixed.
+    """
+    rows = measured_widths(grid)
+    if rows.empty:
+        return pd.DataFrame()
+    rows = rows.assign(
+        small_eigenvalue=-rows["top_eigenvalue"],
+        small_sharpness=-rows["adaptive_sharpness"],
+    )
+    held = ["median_margin", "final_train_loss"]
+    return rank_correlations(rows, FLATNESS, ROBUSTNESS, held)
+
+
+def correlations(found: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw rank correlations with intervals; hollow ones are partial."""
+    for ax, (outcome, part) in zip(
+        axes, found.groupby("outcome", sort=False), strict=False
+    ):
+        places = np.arange(len(part))
+        for kind, shift, face in (("plain", -0.13, BLUE), ("partial", 0.13, "white")):
+            rho = part[kind].to_numpy()
+            away = [rho - part[f"{kind}_low"], part[f"{kind}_high"] - rho]
+            ax.errorbar(
+                rho,
+                places + shift,
+                xerr=np.abs(np.stack(away)),
+                fmt="o",
+                color=BLUE,
+                markerfacecolor=face,
+                label=kind,
+            )
+        ax.axvline(0, color="grey", linewidth=1)
+        ax.set_yticks(places, list(part["measure"]))
+        ax.set(xlim=(-1.05, 1.05), xlabel="Spearman", title=f"with {outcome}")
+        if not ax.yaxis_inverted():
+            ax.invert_yaxis()
+        ax.label_outer()
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=2)
+    return axes
+
+
+def by_flatness(
+    grid: pd.DataFrame, axes: Sequence[Axes], column: str
+) -> Sequence[Axes]:
+    """Draw accuracy under FGSM and the distance that fools against a flatness."""
+    rows = measured_widths(grid)
+    colours = np.log10(rows["ratio"]) if len(rows) else []
+    for ax, (name, label) in zip(axes, ROBUSTNESS.items(), strict=True):
+        values = as_percent(rows[name]) if name.endswith("accuracy") else rows[name]
+        ax.scatter(rows[column], values, c=colours, cmap="viridis", s=44)
+        unit = " (%)" if name.endswith("accuracy") else " (pixels)"
+        ax.set(xscale="log", xlabel=FLATNESS[column], ylabel=label + unit)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    return axes
+
+
+def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
+    """Return presets with their runs and the hours of one core that these take."""
+    rows = [(name, runs, round(time, 1)) for name, (runs, time) in hours.items()]
+    found = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
+    return found.set_index("preset")
