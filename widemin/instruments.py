@@ -45,7 +45,10 @@ def measure(
         row |= _robustness(model, x, y, ball, recipe)
         row |= _strong(model, x, y, ball, recipe)
         if brief is not None:
-            attack = _pgd(ball, recipe, "transfer", loss=attacks.margin)
+            # All steps: an image that just fools its own network fools few others.
+            attack = _pgd(
+                ball, recipe, "transfer", loss=attacks.margin, until_fooled=False
+            )
             moved = evaluation.transfer(brief, model, x, y, attack)
             row["transfer_accuracy"] = share(moved)
         rows.append(row)
@@ -237,14 +240,21 @@ def _widths(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
     return found | {"adaptive_sharpness": rise}
 
 
-def _pgd(ball: Ball, recipe: Recipe, draws: str, **options: Any) -> evaluation.Attack:
+def _pgd(
+    ball: Ball,
+    recipe: Recipe,
+    draws: str,
+    *,
+    until_fooled: bool = True,
+    **options: Any,
+) -> evaluation.Attack:
     """Return the recipe's PGD in a set, which draws its starts from a named stream."""
     return partial(
         attacks.pgd,
         ball=ball,
         steps=recipe.pgd_steps,
         step_size=2.5 * ball.epsilon / recipe.pgd_steps,  # Madry et al. 2018
-        until_fooled=True,
+        until_fooled=until_fooled,
         generator=stream(recipe.seed, draws),
         **options,
     )

@@ -50,8 +50,9 @@ WAYS = {
     "pgd_margin_accuracy": "PGD, margin",
     "worst_accuracy": "worst case per image",
 }
+TRANSFER = {"transfer_accuracy": "PGD on a briefly trained network"}
+# On fewer images
 STRONG = {
-    "transfer_accuracy": "PGD on a briefly trained network",
     "restarts_accuracy": "PGD, margin, 5 restarts",
     "restarts_float64_accuracy": "the same in float64",
     "autoattack_accuracy": "AutoAttack",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from PIL import Image
 
 from widemin.claims import final
@@ -26,6 +26,7 @@ from widemin.figures import (
     RED,
     SKY,
     STRONG,
+    TRANSFER,
     WAYS,
     as_percent,
     plain_log,
@@ -55,8 +56,8 @@ def accuracy_by_ratio(rows: pd.DataFrame, ax: Axes, column: str) -> Axes:
             )
         ax.scatter([], [], color=colour, label=f"{size}")
     ax.set(xscale="log", xlabel="learning rate / batch size", ylim=(-3, 103))
-    ax.set(ylabel=f"accuracy, {WAYS[column]} (%)")
-    ax.legend(title="batch size")
+    ax.set(ylabel="accuracy under FGSM (%)")
+    ax.legend(title="batch size", fontsize="small", loc="upper left", ncols=2)
     return ax
 
 
@@ -143,22 +144,21 @@ def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
     rows = final(table)
     columns = {}
     for (size, rate), part in rows.groupby(["batch_size", "learning_rate"], sort=False):
-        found = {label: _spread(part, way, 100) for way, label in WAYS.items()}
+        listed = WAYS | (TRANSFER if "transfer_accuracy" in part else {})
+        found = {label: _spread(part, way) for way, label in listed.items()}
         if "strong_images" in part and part["strong_images"].notna().any():
             images = f" ({part['strong_images'].max():.0f} images)"
             for way, label in STRONG.items():
                 if way in part:
-                    found[label + images] = _spread(part, way, 100)
-            found["median radius that fools" + images] = _spread(
-                part, "distance_q50", 1
-            )
+                    found[label + images] = _spread(part, way)
+            radius = _spread(part, "distance_q50", 1, digits=3)
+            found["median radius that fools" + images] = radius
         columns[f"B = {size}, LR = {rate:g}"] = found
     return pd.DataFrame(columns)
 
 
-def _spread(rows: pd.DataFrame, column: str, unit: float) -> str:
+def _spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) -> str:
     mean, half = over_seeds(list(unit * rows[column].dropna()))
-    digits = 1 if unit > 1 else 3
     return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
@@ -302,10 +302,10 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     for rule, chosen in rules.items():
         for cell, part in chosen.groupby(["batch_size", "learning_rate"], sort=False):
             means = {"epoch": _spread(part, "epoch", 1)}
-            means["clean (%)"] = _spread(part, "natural_accuracy", 100)
-            means["FGSM (%)"] = _spread(part, "fgsm_accuracy", 100)
-            means["FGSM, clipped (%)"] = _spread(part, "fgsm_clipped_accuracy", 100)
-            means["FGSM, margin (%)"] = _spread(part, "fgsm_margin_accuracy", 100)
+            means["clean (%)"] = _spread(part, "natural_accuracy")
+            means["FGSM (%)"] = _spread(part, "fgsm_accuracy")
+            means["FGSM, clipped (%)"] = _spread(part, "fgsm_clipped_accuracy")
+            means["FGSM, margin (%)"] = _spread(part, "fgsm_margin_accuracy")
             name = f"B = {cell[0]}, LR = {cell[1]:g}"
             found.append({"cell": name, "epoch chosen": rule} | means)
     return pd.DataFrame(found).set_index(["cell", "epoch chosen"])
@@ -383,7 +383,7 @@ def by_flatness(
         ax.scatter(rows[column], values, c=colours, cmap="viridis", s=44)
         unit = " (%)" if name.endswith("accuracy") else " (pixels)"
         ax.set(xscale="log", xlabel=FLATNESS[column], ylabel=label + unit)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
     return axes
