@@ -129,6 +129,14 @@ def test_rows_are_computed_once(call, tmp_path):
     assert "6 runs planned, 2 to compute" in more.stderr
 
 
+def test_pages_are_not_drawn_from_nothing(call, tmp_path):
+    found = call("run", "01", "--pages-only", "--results", tmp_path / "empty")
+    assert found.exit_code == 2
+    [planned, error] = found.stderr.splitlines()
+    assert planned == "13 runs planned, 0 there"
+    assert "results must hold a row of 01_width_of_minima at preset smoke" in error
+
+
 def test_status_counts(call, tmp_path):
     found = call("status", "--preset", "smoke", "--results", tmp_path)
     assert found.exit_code == 0

@@ -149,7 +149,8 @@ def run(
     todo = [] if device == "none" else results.missing(recipes, folder)
     _fetch(sorted({recipe.dataset for recipe in todo}))
     total = len({recipe.key for recipe in recipes})
-    click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
+    if device != "none":
+        click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
     table = results.collect(
         recipes,
         experiments.runner(device, folder, todo),
@@ -160,6 +161,14 @@ def run(
         until=None if minutes is None else started + 60 * minutes,
         label="Computing",
     )
+    if device == "none":
+        click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
+        for name, (_, planned) in plans.items():
+            if not results.part(table, planned).attrs["done"]:
+                raise ValueError(
+                    f"results must hold a row of {name} at preset {preset} to draw "
+                    f"from; found none in {folder}: run it without --pages-only"
+                )
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(progress.state(recipes, folder))
     elif not rows_only:

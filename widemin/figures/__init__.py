@@ -50,7 +50,10 @@ WAYS = {
     "pgd_margin_accuracy": "PGD, margin",
     "worst_accuracy": "worst case per image",
 }
-TRANSFER = {"transfer_accuracy": "PGD on a briefly trained network"}
+MORE_WAYS = {
+    "transfer_accuracy": "PGD on a briefly trained network",
+    "masked_share": "images with a margin above 16.64",
+}
 # On fewer images
 STRONG = {
     "restarts_accuracy": "PGD, margin, 5 restarts",

@@ -22,11 +22,11 @@ from widemin.figures import (
     COLOURS,
     FADING,
     GREEN,
+    MORE_WAYS,
     PURPLE,
     RED,
     SKY,
     STRONG,
-    TRANSFER,
     WAYS,
     as_percent,
     plain_log,
@@ -144,7 +144,7 @@ def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
     rows = final(table)
     columns = {}
     for (size, rate), part in rows.groupby(["batch_size", "learning_rate"], sort=False):
-        listed = WAYS | (TRANSFER if "transfer_accuracy" in part else {})
+        listed = WAYS | {way: MORE_WAYS[way] for way in MORE_WAYS if way in part}
         found = {label: _spread(part, way) for way, label in listed.items()}
         if "strong_images" in part and part["strong_images"].notna().any():
             images = f" ({part['strong_images'].max():.0f} images)"
