@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from widemin import notebooks, pages, paths
+from widemin.claims import criteria
 
 WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -85,9 +86,11 @@ def test_no_page_shows_a_warning(edition, request):
 
 
 def test_every_verdict_of_smoke_is_undecided(book):
+    """But for what is mathematics and rests on no run."""
     for chapter in notebooks.chapters():
         for verdict in pages._verdicts(pages.executed("book", chapter)):
-            assert verdict["outcome"] == "not decidable at this scale", verdict
+            if criteria()[verdict["claim"]].decidable_from != "mathematics":
+                assert verdict["outcome"] == "not decidable at this scale", verdict
 
 
 def test_a_second_call_trains_and_draws_nothing(book, cache):
