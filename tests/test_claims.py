@@ -95,7 +95,7 @@ def test_without_rows_a_claim_is_not_yet_run(name):
 def test_w1_follows_the_ratio():
     verdict = khritankov.W1(grid(lambda b, r: min(0.9, 20 * r / b)))
     assert verdict.outcome == "reproduced"
-    assert verdict.ours == "Spearman 1.00 in 20 cells"
+    assert verdict.ours.startswith("Spearman 1.00 (1.00 to 1.00) in 20 cells")
     assert verdict.paper == "Spearman 0.96 in 39 cells"
     assert khritankov.W1(grid(lambda b, r: r)).outcome == "not reproduced"
     masked = khritankov.W1(
@@ -117,7 +117,7 @@ def broken_from(boundary):
 def test_w5_finds_the_boundary_of_trainability():
     sharp = khritankov.W5(broken_from(lambda b: 0.3 if b == 16 else 0.6))
     assert sharp.outcome == "reproduced"
-    assert sharp.ours == "5 of 20 cells diverged in every run"
+    assert sharp.ours.startswith("5 of 20 cells diverged in every run")
     late = khritankov.W5(broken_from(lambda b: 0.3))
     assert late.outcome == "not reproduced"
     assert "as stated at batch size 16." in late.evidence

@@ -22,6 +22,7 @@ from widemin.claims import (
     summary,
 )
 from widemin.statistics import (
+    over_seeds,
     partial_spearman,
     spearman,
     spearman_interval,
@@ -94,7 +95,8 @@ def W1(grid: pd.DataFrame) -> Verdict:
         final(grid),
         passed,
         paper=f"Spearman {theirs:.2f} in {len(printed)} cells",
-        ours=f"Spearman {by['ratio']:.2f} in {len(cells)} cells",
+        ours=f"Spearman {_with_interval(by['ratio'], len(cells))} in {len(cells)} "
+        f"cells, {final(grid)['key'].nunique()} runs",
         evidence=(
             f"With the learning rate alone it is {by['learning_rate']:.2f}, with the "
             f"batch size alone {by['batch_size']:.2f}."
@@ -165,6 +167,7 @@ def W3(grid: pd.DataFrame) -> Verdict:
     cells = _cells(grid)
     best = cells.loc[cells["fgsm_accuracy"].idxmax()]
     loss, wanted = _clean_loss(final(grid)), criteria()["W3"].thresholds["loss"]
+    by_seed = _of_each_seed(final(grid), _clean_loss)
     printed = paper_table("wide_minima_table2")
     theirs = printed["acc_mean"].max()
     theirs -= printed.loc[printed["adv_acc_mean"].idxmax(), "acc_mean"]
@@ -173,14 +176,22 @@ def W3(grid: pd.DataFrame) -> Verdict:
         final(grid),
         bool(loss <= wanted),
         paper=f"a loss of {theirs:.2f} points in its own table",
-        ours=f"a loss of {100 * loss:.2f} points",
+        ours=f"a loss of {100 * loss:.2f} points{_over_seeds(by_seed)}",
         evidence=(
             f"Best FGSM accuracy at batch size {best['batch_size']:.0f}, learning "
             f"rate {best['learning_rate']:g}."
         ),
         holds_up="not applicable",
-        seeds=deciding(_of_each_seed(final(grid), _clean_loss), wanted),
+        seeds=deciding(by_seed, wanted),
     )
+
+
+def _over_seeds(values: list[float]) -> str:
+    """Return mean and interval of fractions in points, where there is an interval."""
+    mean, half = (100 * number for number in over_seeds(values))
+    if math.isnan(half):
+        return ""
+    return f" ({mean:.2f} ± {half:.2f} over {len(values)} seeds, each by its best cell)"
 
 
 def _clean_loss(rows: pd.DataFrame) -> float:
@@ -279,7 +290,7 @@ def W5(grid: pd.DataFrame) -> Verdict:
         all(sharp.values()),
         paper=f"{theirs} of {len(printed)} cells diverged",
         ours=f"{int((share == 1).sum().sum())} of {share.size} cells diverged in every "
-        "run",
+        f"run, {rows['key'].nunique()} runs in all",
         evidence=f"The boundary is as stated at batch size {' and '.join(held)}."
         if held
         else "At no batch size is the boundary as stated.",
