@@ -85,7 +85,7 @@ def test_every_claim_is_there_once_and_every_function_has_one():
     assert len(functions()) >= 18
 
 
-@pytest.mark.parametrize("name", sorted(functions().keys() - {"W12"}))
+@pytest.mark.parametrize("name", sorted(functions().keys() - {"W12", "S8"}))
 def test_without_rows_a_claim_is_not_yet_run(name):
     function = functions()[name]
     empty = [pd.DataFrame()] * len(inspect.signature(function).parameters)
@@ -506,3 +506,25 @@ def test_a_verdict_says_how_many_seeds_would_decide():
     assert "**What would decide it:** 7 seeds" in verdict.box()
     one = khritankov.W2(decisive()[:1])
     assert one.seeds == "one seed tells no spread: at least 2"
+
+
+def test_s8_says_what_holds_and_by_how_much_the_rest_is_off():
+    verdict = wei.S8()
+    assert verdict.outcome == "partly" and "too large by 200 = 2d" in verdict.ours
+    for number in ("0.0491", "9.81", "0.00033, not 0.04", "-0.0088"):
+        assert number in verdict.evidence, number
+
+
+def test_s1_and_s4_and_s10_wait_for_the_papers_scale():
+    table = sam({0.1: 0.02, 0.2: 0.05, 0.4: 0.12})
+    for function in (wei.S1, wei.S4, wei.S10):
+        assert function(table).outcome == "not decidable at this scale"
+        assert "it takes cifar100" in function(table).evidence
+    large = table.assign(dataset="cifar100", train_size=50_000, epochs=100)
+    assert wei.S4(large).outcome == "reproduced"
+    assert wei.S4(large).ours.endswith("12.1 points at rho 0.4")
+    assert wei.S4(large[large["rho"] != 0.4]).outcome == "not yet run"
+    assert wei.S10(large).outcome == "reproduced"  # noise of 0.001 a seed
+    assert wei.S1(large).outcome == "not reproduced"  # no gain at all
+    gained = large["natural_accuracy"] + 0.01 * large["rho"]
+    assert wei.S1(large.assign(natural_accuracy=gained)).outcome == "reproduced"

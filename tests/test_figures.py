@@ -239,3 +239,27 @@ def test_a_level_set_and_widths_over_levels(ax):
     table = khritankov.hours_table({"lab": (24, 0.53)})
     assert table.loc["lab"].tolist() == [24, 0.5]
     plt.close(other.figure)
+
+
+def test_three_optima_lie_on_their_curves(ax):
+    wei.three_optima(ax, p=0.95, eta=0.1, d=100, attack=0.05, radius=5.0)
+    curves, dots = ax.lines[::2], ax.lines[1::2]
+    for curve, dot in zip(curves, dots, strict=True):
+        assert dot.get_ydata()[0] >= curve.get_ydata().max() - 0.01
+    assert [float(dot.get_xdata()[0]) for dot in dots] == pytest.approx(
+        [14.72, 29.44, 15.94], abs=0.01
+    )
+
+
+def test_printed_and_derived_constants_are_2d_apart_and_exact_ones_on_the_latter(ax):
+    wei.shift_by_radius(ax, 0.95, 0.1, 100, np.array([0.01, 0.1, 1.0]))
+    printed, derived, exact = (np.asarray(line.get_ydata()) for line in ax.lines)
+    np.testing.assert_allclose(printed / derived, 200)
+    np.testing.assert_allclose(exact, derived, rtol=1e-3)
+
+
+def test_the_direction_of_the_shift_changes_on_the_line(ax):
+    wei.direction_of_shift(ax, 0.95, [0.1, 0.3], [20.0, 1000.0], radius=0.05)
+    more, less = (np.asarray(c.get_offsets()) for c in ax.collections)
+    assert more.tolist() == [[20.0, 0.1]]  # w* = 14.7, and 4.9 at a mean of 0.3
+    assert len(less) == 3

@@ -2,11 +2,12 @@
 
 import ast
 import json
+import re
 
 import pytest
 import yaml
 
-from widemin import notebooks, paths
+from widemin import notebooks, paths, results
 from widemin.notebooks import chapters, defaults, find, recipes, resolve, with_values
 
 CHAPTERS = chapters()
@@ -246,3 +247,24 @@ def test_a_chapter_that_fails_leaves_the_good_page_in_place(toy, how, reason):
     assert json.loads(failed.read_text())["metadata"]["widemin"]["status"] == "failed"
     notebooks.execute("09_toy", {"how": "well"}, target, "again")
     assert not failed.exists()
+
+
+@pytest.mark.slow
+def test_the_page_attacks_a_network_that_comes_with_the_book(
+    mnist_here, monkeypatch, capsys
+):
+    """What its lines print is what the published row of that network says."""
+    monkeypatch.setenv("WIDEMIN_DATA", mnist_here)
+    chapter = CHAPTERS[0]
+    cells = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "page", "exec"), {})
+    printed = float(re.search(r"[\d.]+", capsys.readouterr().out)[0])
+    table = results.table_of(
+        recipes(chapter, resolve(chapter, "site", {})), paths.PUBLISHED
+    )
+    last = table[(table["measured"] == "final") & table["brief_epochs"].gt(0)]
+    [row] = last[last["batch_size"].eq(16) & last["seed"].eq(0)].to_dict("records")
+    # Rows leave images alone that are wrong already.
+    assert printed == pytest.approx(row["fgsm_margin_accuracy"], abs=0.005)

@@ -115,7 +115,9 @@ class Verdict:
                 f":class: {_COLOUR[self.outcome]} verdict",
                 f"**Claim.** {_sentence(claim.statement)}",
                 "",
-                f"**Passes if** {plain(claim.criterion)}.",
+                "**Settled by** mathematics."
+                if claim.decidable_from == "mathematics"
+                else f"**Passes if** {plain(claim.criterion)}.",
                 "",
                 f"**The paper:** {self.paper}. **Ours:** {self.ours}. {self.evidence}",
                 "",
