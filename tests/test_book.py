@@ -86,10 +86,11 @@ def test_no_page_shows_a_warning(edition, request):
 
 
 def test_every_verdict_of_smoke_is_undecided(book):
-    """But for what is mathematics and rests on no run."""
+    """But for what rests on no run."""
     for chapter in notebooks.chapters():
         for verdict in pages._verdicts(pages.executed("book", chapter)):
-            if criteria()[verdict["claim"]].decidable_from != "mathematics":
+            free = ("mathematics", "toy problem")
+            if criteria()[verdict["claim"]].decidable_from not in free:
                 assert verdict["outcome"] == "not decidable at this scale", verdict
 
 

@@ -263,3 +263,13 @@ def test_the_direction_of_the_shift_changes_on_the_line(ax):
     more, less = (np.asarray(c.get_offsets()) for c in ax.collections)
     assert more.tolist() == [[20.0, 0.1]]  # w* = 14.7, and 4.9 at a mean of 0.3
     assert len(less) == 3
+
+
+def test_the_gap_is_drawn_inside_the_ball(ax):
+    wang.gap_in_ball(ax, (1.0, 0.5), 1.0, "l2")
+    assert ax.get_title() == "L2 1"
+    other = plt.subplots()[1]
+    wang.rates(other, (10, 100), {0.1: [(1.0, 5.0), (0.5, 2.0)]})
+    bound, measured = other.lines
+    assert list(bound.get_ydata()) == [5, 2] and list(measured.get_ydata()) == [1, 0.5]
+    plt.close(other.figure)

@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize_scalar
 
 from widemin import theory
+from widemin.attacks import L2, Linf, fosc
 from widemin.theory import adversarial_optimum, optimum, sam_optimum
 
 mpmath = pytest.importorskip("mpmath")
@@ -237,3 +239,39 @@ def test_a_quadratics_width_is_distance_over_gap():
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_first_order_gap_is_the_attacks_own():
+    generator = torch.Generator().manual_seed(0)
+    g, moved = torch.randn(2, 6, 1, 1, 5, generator=generator).double()
+    moved = 0.1 * moved
+    for norm, ball in (("linf", Linf(0.2)), ("l2", L2(0.2))):
+        ours = theory.first_order_gap(
+            g.flatten(1).numpy(), moved.flatten(1).numpy(), 0.2, norm
+        )
+        expected = fosc(ball, g, moved).numpy()
+        np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("delta", [0.01, 0.5])
+@pytest.mark.parametrize("theta", [[0.5] * 5, [0.9, 0.5, 0.2, 0.0, -0.1]])
+def test_stopping_short_leaves_fosc_at_delta(theta, delta):
+    theta = np.array([theta])
+    short = theory._short(theta, delta, radius=0.5)
+    moved = np.clip(theta, -0.5, 0.5) - short[:, None]
+    # The gradient in x of theta . x - |x - x_i|^2 / 2 is theta - (x - x_i).
+    assert theory.first_order_gap(theta - moved, moved, 0.5) == pytest.approx(delta)
+
+
+def test_without_noise_the_floor_is_known():
+    """At the edge theta settles s above it, where 2 n s^2 = delta: |grad|^2 = n s^2."""
+    still = {"spread": 0.0, "start": 0.5, "repeats": 1}
+    measured, bound = theory.rate_on_toy(1_000, 0.1, **still)
+    assert measured == pytest.approx(0.05, rel=0.01) and bound == pytest.approx(0.5)
+    assert theory.rate_on_toy(1_000, 0.0, **still)[0] == 0
+
+
+def test_noise_averages_down_as_the_root_of_the_steps():
+    runs = [theory.rate_on_toy(steps, 0.0) for steps in (100, 10_000)]
+    assert all(measured < bound for measured, bound in runs)
+    assert runs[0][0] / runs[1][0] == pytest.approx(10, rel=0.2)
