@@ -126,7 +126,7 @@ def D1() -> Verdict:
         ours=f"equal to the optimum of a linear programme to {off:.0e}",
         evidence=f"50 random problems of 8 pixels; the smallest FOSC is {least:.2f}, "
         "at "
-        f"the best corner it is {abs(corner):.0e}. It is 0 also where a coordinate's "
+        f"the best corner it is {abs(corner):.0f}. It is 0 also where a coordinate's "
         "gradient is 0, wherever the coordinate stands: stationary, not maximal.",
         holds_up="not applicable",
         seeds="nothing: it is mathematics",

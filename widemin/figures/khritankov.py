@@ -178,6 +178,8 @@ def learning_curves(table: pd.DataFrame, ax: Axes, column: str, label: str) -> A
     ax.set(xlabel="epoch", ylabel=label)
     if share:
         ax.set(ylim=(-3, 103))
+    if len(rows):
+        ax.legend(fontsize="small")
     return ax
 
 
