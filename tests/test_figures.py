@@ -273,3 +273,9 @@ def test_the_gap_is_drawn_inside_the_ball(ax):
     bound, measured = other.lines
     assert list(bound.get_ydata()) == [5, 2] and list(measured.get_ydata()) == [1, 0.5]
     plt.close(other.figure)
+
+
+def test_ratios_are_drawn_relative_to_sgd(ax):
+    wei.trained_ratios(ax, [0.0, 0.5], {20: np.array([[2.0, 3.0], [4.0, 5.0]])})
+    mean = ax.lines[0].get_ydata()
+    np.testing.assert_allclose(mean, [0, 37.5])

@@ -257,7 +257,7 @@ def test_the_first_order_gap_is_the_attacks_own():
 @pytest.mark.parametrize("theta", [[0.5] * 5, [0.9, 0.5, 0.2, 0.0, -0.1]])
 def test_stopping_short_leaves_fosc_at_delta(theta, delta):
     theta = np.array([theta])
-    short = theory._short(theta, delta, radius=0.5)
+    short = theory.wang._short(theta, delta, radius=0.5)
     moved = np.clip(theta, -0.5, 0.5) - short[:, None]
     # The gradient in x of theta . x - |x - x_i|^2 / 2 is theta - (x - x_i).
     assert theory.first_order_gap(theta - moved, moved, 0.5) == pytest.approx(delta)
@@ -275,3 +275,19 @@ def test_noise_averages_down_as_the_root_of_the_steps():
     runs = [theory.rate_on_toy(steps, 0.0) for steps in (100, 10_000)]
     assert all(measured < bound for measured, bound in runs)
     assert runs[0][0] / runs[1][0] == pytest.approx(10, rel=0.2)
+
+
+@pytest.mark.parametrize("d", [5, 50])
+def test_sgd_on_samples_finds_the_minimum_of_the_logistic_loss(d):
+    """The posterior is logistic in the features: their weights are as w* to 1."""
+    ratios = [
+        theory.sam_on_samples(0.9, 0.3, d, [0.0], steps=4_000, seed=seed)[0]
+        for seed in range(3)
+    ]
+    exact = optimum(0.9, 0.3, d) / math.sqrt(d)
+    assert np.mean(ratios) == pytest.approx(exact, rel=0.05)
+
+
+def test_a_radius_of_nearly_zero_is_sgd():
+    sgd, sam = theory.sam_on_samples(0.95, 0.1, 20, [0.0, 1e-9], steps=300)
+    assert sam == pytest.approx(sgd, rel=1e-6)

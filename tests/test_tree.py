@@ -165,9 +165,11 @@ def test_the_readme_and_ci_name_the_same_commands():
     assert sys.version_info >= (3, 11)
 
 
-@pytest.mark.parametrize(
-    "name", ["attacks", "evaluation", "hessian", "landscape", "masking", "theory"]
-)
+INSTRUMENTS = ["attacks", "evaluation", "hessian", "landscape", "masking"]
+INSTRUMENTS += [f"theory/{name}" for name in ("khritankov", "wang", "wei")]
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
 def test_every_public_function_of_an_instrument_has_an_example(name):
     tree = ast.parse((ROOT / "widemin" / f"{name}.py").read_text())
     for node in tree.body:

@@ -154,3 +154,18 @@ def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) ->
 def _shift(p: float, eta: float, d: int, radius: float) -> float:
     best = theory.optimum(p, eta, d)
     return theory.sam_optimum(p, eta, d, radius, "all") - best
+
+
+def trained_ratios(
+    ax: Axes, radii: Sequence[float], ratios: dict[int, np.ndarray]
+) -> Axes:
+    """Draw the robust over the weak weights after SAM, relative to SGD, by radius."""
+    for (d, found), colour in zip(sorted(ratios.items()), [BLUE, RED], strict=False):
+        change = 100 * (found / found[:, :1] - 1)
+        ax.plot(radii, change.mean(0), color=colour, label=f"d = {d}")
+        for seed in change:
+            ax.plot(radii, seed, "o", color=colour, markersize=4)
+    ax.axhline(0, color="grey", linewidth=1)
+    ax.set(xlabel="SAM's radius", ylabel="change of robust / weak (%)")
+    ax.legend()
+    return ax

@@ -1,0 +1,112 @@
+"""Widths in closed form, and where theorems 1 and 2 of Khritankov et al. fail."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# Margins beyond which floating point loses the true-class gradient of cross-entropy:
+# 1 + e^-m rounds to 1 once e^-m <= 2^-t, t the bits of the significand.
+SIGNIFICANDS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
+
+
+def masked_margin(precision: str = "float32") -> float:
+    """Return the logit margin beyond which cross-entropy loses the true class.
+
+    >>> round(masked_margin(), 2)
+    16.64
+    """
+    if precision not in SIGNIFICANDS:
+        raise ValueError(
+            f"precision must be one of {', '.join(SIGNIFICANDS)}; got {precision!r}"
+        )
+    return SIGNIFICANDS[precision] * math.log(2)
+
+
+def quadratic_width(top_eigenvalue: float, gap: float) -> float:
+    """Return the width of a quadratic minimum: sqrt(2 / (lambda_1 gap)).
+
+    It grows without bound as the level comes down: widths compare only at equal gaps.
+
+    >>> quadratic_width(8.0, 1.0)
+    0.5
+    """
+    if not (top_eigenvalue > 0 and gap > 0):
+        raise ValueError(
+            f"top_eigenvalue and gap must be above 0; got {top_eigenvalue} and {gap}"
+        )
+    return math.sqrt(2 / (top_eigenvalue * gap))
+
+
+def logistic_loss(x: ArrayLike, theta: ArrayLike) -> float:
+    """Return one sample's logistic loss, ln(1 + exp(-x . theta)).
+
+    >>> round(logistic_loss([1.0, 0.0], [0.0, 2.0]), 4)
+    0.6931
+    """
+    return float(np.logaddexp(0, -np.dot(np.asarray(x, float), theta)))
+
+
+def logistic_widths(
+    x: ArrayLike, theta: ArrayLike, level: float
+) -> tuple[float, float]:
+    """Return the widths in weights and in inputs of one sample's logistic loss.
+
+    L = ln(1 + exp(-s)), s = x . theta; the level is reached at s_c = -ln(e^c - 1), at
+    distance (s - s_c) / |x| in the weights and (s - s_c) / |theta| in the inputs
+    (theorem 2.2). Scaling theta widens the first and, at c = ln 2, moves no image:
+    theorem 2.3 is false.
+
+    Args:
+        x: The sample, shape (n,).
+        theta: The weights, shape (n,).
+        level: c, above the loss of the sample.
+
+    Raises:
+        ValueError: A level that is not above the sample's loss.
+
+    >>> once = logistic_widths([1.0, 0.0], [1.0, 2.0], math.log(2))
+    >>> scaled = logistic_widths([1.0, 0.0], [16.0, 32.0], math.log(2))
+    >>> scaled[0] > 8 * once[0] and scaled[1] < once[1]
+    True
+    """
+    x, theta = np.asarray(x, float), np.asarray(theta, float)
+    s = float(x @ theta)
+    loss = logistic_loss(x, theta)
+    if not level > loss:
+        raise ValueError(
+            f"level must be above the sample's loss {loss:.3g}; got {level}"
+        )
+    way = s + math.log(math.expm1(level))
+    gap = level - loss
+    size_x, size_theta = float(np.linalg.norm(x)), float(np.linalg.norm(theta))
+    return way / size_x / gap, way / size_theta / gap
+
+
+def bent_ramp(x: ArrayLike) -> np.ndarray:
+    """Return 1.8 |x| up to 1/2, then slope 0.2: theorem 1.2 fails if convex on S alone.
+
+    At c = 1 the level is at d = 1, so 1/w = 1, and the function is convex on
+    S = [-1/2, 1/2]; yet it has risen by 0.9 at 1/2, where 1.2 allows 1/2.
+
+    >>> float(bent_ramp(0.5)), float(bent_ramp(1.0))
+    (0.9, 1.0)
+    """
+    size = np.abs(np.asarray(x, float))
+    return np.where(size <= 0.5, 1.8 * size, 0.9 + 0.2 * (size - 0.5))
+
+
+def two_sigmoids(theta: ArrayLike) -> np.ndarray:
+    """Return the sum of (1 - sigmoid(t))^2 over the last axis: theorem 2.1 fails.
+
+    Each term falls in its margin, yet the sum is not quasi-convex: it is larger
+    half-way between (-8, 2) and (2, -8) than at either.
+
+    >>> ends, middle = two_sigmoids([[-8, 2], [2, -8]]), two_sigmoids([-3, -3])
+    >>> bool((middle > ends).all())
+    True
+    """
+    falling = 1 / (1 + np.exp(np.asarray(theta, float)))
+    return np.asarray((falling**2).sum(-1))

@@ -1,0 +1,130 @@
+"""FOSC in closed form, and adversarial training with inner problems left at FOSC delta.
+
+Wang et al. 2019, equation 2 and theorem 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def first_order_gap(
+    gradient: ArrayLike, moved: ArrayLike, epsilon: float, norm: str = "linf"
+) -> np.ndarray:
+    """Return FOSC: the largest <z - x, g> over the ball, in closed form.
+
+    epsilon |g|_* - <x - x_0, g>, with the dual norm: the sum of sizes for "linf", the
+    Euclidean one for "l2".
+
+    Args:
+        gradient: g, shape (..., n).
+        moved: x - x_0, shape (..., n).
+        epsilon: Radius of the ball.
+        norm: "linf" or "l2".
+
+    >>> float(first_order_gap([1.0, -2.0], [0.1, -0.1], 0.1))
+    0.0
+    """
+    g = np.asarray(gradient, float)
+    dual = np.abs(g).sum(-1) if norm == "linf" else np.linalg.norm(g, axis=-1)
+    return np.asarray(epsilon * dual - (np.asarray(moved, float) * g).sum(-1))
+
+
+def rate_bound(
+    steps: ArrayLike, delta: ArrayLike, *, noise: float, smoothness: float, start: float
+) -> np.ndarray:
+    """Return theorem 1's bound on the mean squared gradient norm over the steps.
+
+    4 sigma sqrt(L Delta / T) + 5 L_theta,x^2 delta / mu, here with
+    L_theta,x = mu = 1.
+
+    Args:
+        steps: T, how many steps of SGD.
+        delta: FOSC at which each inner problem is left.
+        noise: sigma, root of the variance of a stochastic gradient.
+        smoothness: L.
+        start: Delta, how far the loss starts above its minimum.
+
+    >>> float(rate_bound(100, 0.1, noise=1.0, smoothness=2.0, start=2.0))
+    1.3
+    """
+    slope = 4 * noise * np.sqrt(smoothness * start / np.asarray(steps, float))
+    return np.asarray(slope + 5 * np.asarray(delta, float))
+
+
+def rate_on_toy(
+    steps: int,
+    delta: float,
+    *,
+    worst: bool = True,
+    start: float = 3.0,
+    spread: float = 1.0,
+    repeats: int = 20,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the mean squared gradient norm of SGD on a toy problem, and its bound.
+
+    f_i(theta, x) = |theta - a_i|^2 / 2 + theta . x - |x - x_i|^2 / 2 for x within 0.5
+    of x_i in every coordinate: strongly concave in x with mu = 1, and all Lipschitz
+    constants are 1, so that L = 2. Each inner problem is left at FOSC delta exactly,
+    on the side that biases the gradient most.
+
+    Args:
+        steps: T, how many steps, with the step size that the theorem sets for them.
+        delta: FOSC at which each inner problem is left.
+        worst: Whether the minimum lies where the inner maximum just meets the edge, so
+            that |x - x_max|^2 = delta / mu; else it lies inside.
+        start: Every coordinate of theta at first; the minimum is at 0.5, or at 0.
+        spread: Of the a_i, and so of the stochastic gradients; at 0 nothing is random.
+        repeats: Runs averaged.
+        seed: Of the draws.
+
+    >>> measured, bound = rate_on_toy(100, 0.1)
+    >>> 0 < measured < bound
+    True
+    """
+    n, count, radius = 5, 50, 0.5
+    draws = np.random.default_rng(seed)
+    # a_i - x_i, centred where theta + clip(theta) puts the minimum
+    pull = spread * draws.normal(size=(count, n))
+    pull += (2 * radius if worst else 0) - pull.mean(0)
+    noise = float(np.sqrt(((pull - pull.mean(0)) ** 2).sum(1).mean()))
+
+    def loss(theta: np.ndarray) -> float:
+        inner = np.clip(theta, -radius, radius)
+        # What depends on theta; the rest is the same everywhere.
+        rise = theta @ inner - inner @ inner / 2
+        return float(theta @ theta / 2 - theta @ pull.mean(0) + rise)
+
+    best = pull.mean(0) / 2  # at most the radius, where theta + clip(theta) = mean pull
+    theta = np.full((repeats, n), start)
+    smoothness, above = 2.0, max(0.0, loss(theta[0]) - loss(best))
+    rate = 1 / smoothness
+    if noise > 0:
+        rate = min(rate, math.sqrt(above / (smoothness * noise**2 * steps)))
+    total = np.zeros(repeats)
+    for _ in range(steps):
+        inner = np.clip(theta, -radius, radius)
+        total += ((theta - pull.mean(0) + inner) ** 2).sum(1)
+        left = inner - _short(theta, delta, radius)[:, None]
+        drawn = draws.integers(count, size=repeats)
+        theta = theta - rate * (theta - pull[drawn] + left)
+    bound = rate_bound(steps, delta, noise=noise, smoothness=smoothness, start=above)
+    return float(total.mean() / steps), float(bound)
+
+
+def _short(theta: np.ndarray, delta: float, radius: float) -> np.ndarray:
+    """Return by how much every coordinate stops short so that FOSC is delta.
+
+    With v = clip(theta) - s the gradient is theta - v, and FOSC is the sum of
+    radius |theta - v| - v (theta - v): with both ends of the interval above v, the sum
+    of (radius - v)(theta - v), a quadratic in s.
+    """
+    edge = np.clip(theta, -radius, radius)
+    gap, over = radius - edge, theta - edge  # one of them is 0 on the upper side
+    b, c = (gap + over).sum(1), (gap * over).sum(1) - delta
+    n = theta.shape[1]
+    return np.asarray((-b + np.sqrt(np.maximum(b * b - 4 * n * c, 0))) / (2 * n))

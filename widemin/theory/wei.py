@@ -1,0 +1,269 @@
+"""The robust / non-robust feature model of Wei et al., after Tsipras et al. 2018.
+
+y is +1 or -1 with probability 1/2; x_1 = y with probability p, else -y; x_2 to
+x_{d+1} are independent N(eta y, 1). The classifier is
+sign(w x_1 + x_2 + ... + x_{d+1}): one weight w on the robust feature, the weak
+features share the weight 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import expit, ndtr
+
+
+def _check_model(p: float, eta: float, d: int) -> None:
+    if not 0.5 < p < 1:
+        raise ValueError(f"p must lie between 1/2 and 1; got {p}")
+    if not 0 < eta < math.inf:
+        raise ValueError(f"eta must be above 0 and finite; got {eta}")
+    if d < 1:
+        raise ValueError(f"d must be at least 1; got {d}")
+
+
+def accuracy(w: ArrayLike, p: float, eta: float, d: int) -> np.ndarray:
+    """Return the expected accuracy of the classifier, shape of w.
+
+    p Phi((m + w) / sqrt d) + (1 - p) Phi((m - w) / sqrt d), where m = d eta is the
+    mean of the summed weak features.
+
+    >>> float(accuracy(0.0, 0.95, 0.1, 100).round(4))  # the weak features alone
+    0.8413
+    """
+    w, root = np.asarray(w, float), math.sqrt(d)
+    high, low = ndtr((d * eta + w) / root), ndtr((d * eta - w) / root)
+    return np.asarray(p * high + (1 - p) * low)
+
+
+def optimum(p: float, eta: float, d: int) -> float:
+    """Return the weight of standard training: ln(p / (1 - p)) / (2 eta), theorem 4.1.
+
+    It does not depend on d. Raises ValueError for a model out of range.
+
+    >>> round(optimum(0.95, 0.1, 100), 4)
+    14.7222
+    """
+    _check_model(p, eta, d)
+    return math.log(p / (1 - p)) / (2 * eta)
+
+
+def adversarial_optimum(p: float, eta: float, d: int, epsilon: float) -> float:
+    """Return the weight of adversarial training: theorem 4.2.
+
+    The attack moves every weak feature by -epsilon y and leaves x_1 alone, so that
+    eta becomes eta - epsilon; from epsilon = eta on the optimum is infinite: the weak
+    features are worth nothing or less.
+
+    Raises:
+        ValueError: A model out of range or a negative epsilon.
+
+    >>> round(adversarial_optimum(0.95, 0.1, 100, 0.05), 4)
+    29.4444
+    >>> adversarial_optimum(0.95, 0.1, 100, 0.1)
+    inf
+    """
+    _check_model(p, eta, d)
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon must be at least 0; got {epsilon}")
+    return optimum(p, eta - epsilon, d) if epsilon < eta else math.inf
+
+
+def sam_optimum(
+    p: float, eta: float, d: int, epsilon: float, weights: str = "robust"
+) -> float:
+    """Return the weight of SAM: the exact max-min, to 1e-8 of its shift.
+
+    The worst weights in the ball lie at one of its two ends, and the optimum balances
+    both. With weights="robust" SAM moves w alone, as the theorems have it; with "all"
+    it moves all d + 1 weights, as it does in practice, and since accuracy depends on
+    their direction only, a ball is an angle.
+
+    Args:
+        p: Reliability of the robust feature, between 1/2 and 1.
+        eta: Mean of a weak feature, above 0.
+        d: Number of weak features.
+        epsilon: SAM's radius, Euclidean.
+        weights: What SAM perturbs, "robust" or "all".
+
+    Raises:
+        ValueError: A model out of range, or a ball so large that no optimum exists.
+
+    >>> round(sam_optimum(0.95, 0.1, 100, 5.0) - optimum(0.95, 0.1, 100), 3)
+    1.22
+    >>> shift = sam_optimum(0.95, 0.1, 1000, 1.0, "all") - optimum(0.95, 0.1, 1000)
+    >>> round(shift, 6)
+    -0.008755
+    """
+    _check_model(p, eta, d)
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon must be at least 0 and finite; got {epsilon}")
+    if weights not in ("robust", "all"):
+        raise ValueError(f"weights must be 'robust' or 'all'; got {weights!r}")
+    best = optimum(p, eta, d)
+    if epsilon == 0:
+        return best
+    if weights == "robust":
+        return best + _balance(best, eta, d, epsilon)
+    return _balance_of_angles(best, eta, d, epsilon)
+
+
+def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
+    """Return u(w + high) - u(w + low), up to a positive factor.
+
+    u' at w* + t is proportional to -exp(-(2 w* + t) t / 2d) sinh(eta t): written
+    around w*, it loses no digits where the accuracies themselves agree to all of
+    theirs. By Gauss-Legendre on panels, on each of which the exponential is tame.
+    """
+    points, values = np.polynomial.legendre.leggauss(40)
+    decay = (2 * w + abs(low) + abs(high)) * (high - low) / (2 * d)
+    edges = np.linspace(low, high, 2 + int(decay / 10))
+    middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+    t = middle[:, None] + half[:, None] * points
+    exponent = -(2 * w + t) * t / (2 * d)
+    slope = -np.exp(exponent - exponent.max()) * np.sinh(eta * t)
+    return float((half[:, None] * values * slope).sum())
+
+
+def _balance(best: float, eta: float, d: int, epsilon: float) -> float:
+    """Return lam with u(best + lam - epsilon) = u(best + lam + epsilon).
+
+    It lies between 0 and epsilon, for every epsilon (theorem 4.3).
+    """
+
+    def gap(share: float) -> float:
+        lam = share * epsilon
+        return _difference(lam - epsilon, lam + epsilon, best, eta, d)
+
+    return epsilon * float(brentq(gap, 0.0, 1.0, xtol=1e-16, rtol=1e-14))
+
+
+def _balance_of_angles(best: float, eta: float, d: int, epsilon: float) -> float:
+    root = math.sqrt(d)
+
+    def gap(w: float) -> float:
+        if epsilon >= math.hypot(w, root):  # the ball holds every direction
+            return -math.inf
+        turn = math.asin(epsilon / math.hypot(w, root))
+        angle = math.atan2(w, root)
+        if angle + turn >= math.pi / 2:
+            return -math.inf
+        low, high = (root * math.tan(angle + s * turn) for s in (-1, 1))
+        return _difference(low - best, high - best, best, eta, d)
+
+    # Brackets: double the distance from w* until the two ends disagree in sign.
+    step = max(1e-12, best * epsilon**2 / d)
+    low = high = best
+    while gap(low) < 0 and low > 0:
+        low, step = max(0.0, low - step), 2 * step
+    while gap(high) > 0:
+        high, step = high + step, 2 * step
+    if not gap(low) >= 0 or math.isinf(gap(high)):
+        raise ValueError(
+            "epsilon must be small enough that SAM on all weights has an optimum; "
+            f"got {epsilon}"
+        )
+    return float(brentq(gap, low, high, xtol=1e-15, rtol=1e-14))
+
+
+def sam_shift(p: float, eta: float, d: int, epsilon: float) -> float:
+    """Return the leading term of w_SAM - w*: w* epsilon^2 / (3 d), theorem 4.4.
+
+    The constant is derived from the balance of both ends; the paper prints 2/3 in the
+    place of 1 / (3 d), which is `printed_sam_shift`.
+
+    >>> round(sam_shift(0.95, 0.1, 100, 1.0), 4)
+    0.0491
+    """
+    return optimum(p, eta, d) * epsilon**2 / (3 * d)
+
+
+def printed_sam_shift(p: float, eta: float, d: int, epsilon: float) -> float:
+    """Return theorem 4.4 as printed: w* (2/3) epsilon^2, too large by 2 d.
+
+    >>> round(printed_sam_shift(0.95, 0.1, 100, 1.0) / sam_shift(0.95, 0.1, 100, 1.0))
+    200
+    """
+    return optimum(p, eta, d) * 2 / 3 * epsilon**2
+
+
+def sam_shift_all(p: float, eta: float, d: int, epsilon: float) -> float:
+    """Return the leading term where SAM moves all weights.
+
+    w* epsilon^2 (w*^2 - 2 d) / (3 d^2): positive only if w*^2 > 2 d.
+
+    >>> sam_shift_all(0.95, 0.1, 100, 0.25) > 0 > sam_shift_all(0.95, 0.1, 1000, 0.25)
+    True
+    """
+    best = optimum(p, eta, d)
+    return best * epsilon**2 * (best**2 - 2 * d) / (3 * d**2)
+
+
+def equivalent_adversarial_epsilon(eta: float, d: int, epsilon: float) -> float:
+    """Return the attack that moves w as far as SAM of radius epsilon does: theorem 4.5.
+
+    eta epsilon^2 / (3 d + epsilon^2); the paper has 3/2 in the place of 3 d.
+
+    >>> round(equivalent_adversarial_epsilon(0.1, 100, 1.0), 6)
+    0.000332
+    """
+    return eta * epsilon**2 / (3 * d + epsilon**2)
+
+
+def sam_on_samples(
+    p: float,
+    eta: float,
+    d: int,
+    radii: Sequence[float],
+    *,
+    steps: int = 3_000,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the robust weight over the norm of the weak ones, after actual SAM.
+
+    All d + 1 weights of a linear classifier are trained on the logistic loss of fresh
+    samples, each step along the gradient at the end of SAM's ascent on the same batch.
+    Every radius sees the same samples, so that differences are paired. Averaged over
+    the second half of the steps.
+
+    Args:
+        p: Reliability of the robust feature, between 1/2 and 1.
+        eta: Mean of a weak feature, above 0.
+        d: Number of weak features.
+        radii: Of SAM; 0 is SGD.
+        steps: Of training.
+        batch_size: Samples a step.
+        seed: Of the samples.
+
+    Returns:
+        Ratios, shape (radii,); `optimum` / sqrt(d) is that of the minimum.
+
+    >>> sgd, sam = sam_on_samples(0.95, 0.1, 20, [0.0, 0.5])
+    >>> bool(sam > sgd)
+    True
+    """
+    _check_model(p, eta, d)
+    draws, rho = np.random.default_rng(seed), np.asarray(radii, float)[:, None]
+    weights = np.zeros((len(rho), d + 1))
+    mean = np.zeros_like(weights)
+
+    def gradient(at: np.ndarray, signed: np.ndarray) -> np.ndarray:
+        return np.asarray(-expit(-at @ signed.T) @ signed / batch_size)
+
+    for step in range(steps):
+        # y x, which is all that the loss depends on
+        robust = np.where(draws.random((batch_size, 1)) < p, 1.0, -1.0)
+        weak = eta + draws.normal(size=(batch_size, d))
+        signed = np.concatenate([robust, weak], axis=1)
+        uphill = gradient(weights, signed)
+        size = np.linalg.norm(uphill, axis=1, keepdims=True) + 1e-12
+        rate = min(1.0, 40 / d) / (1 + step / 400) ** 0.7
+        weights = weights - rate * gradient(weights + rho * uphill / size, signed)
+        if step >= steps // 2:
+            mean += weights
+    return np.asarray(mean[:, 0] / np.linalg.norm(mean[:, 1:], axis=1))
