@@ -563,3 +563,71 @@ def test_d12_bounds_and_floors():
     verdict = wang.D12()
     assert verdict.outcome == "reproduced"
     assert "to the power 1.00" in verdict.ours
+
+
+def test_h7_asks_for_three_trends():
+    steep = batches(
+        natural_accuracy=lambda b: 0.98 - b / 1e4,
+        top_eigenvalue=lambda b: float(b),
+        fgsm_accuracy=lambda b: 0.7 - b / 1e3,
+        pgd_margin_accuracy=lambda b: 0.6 - b / 1e3,
+    )
+    assert kamath.H7(steep).outcome == "reproduced"
+    assert kamath.H7(steep.assign(fgsm_accuracy=0.5)).outcome == "partly"
+    assert kamath.H7(batches(fgsm_accuracy=float)).outcome == "not reproduced"
+
+
+def with_momentum(**gains):
+    """Runs without and with momentum, which changes columns by these amounts."""
+    plain = batches(**{name: lambda b: 0.5 for name in gains})
+    moved = plain.assign(momentum=0.9)
+    for name, gain in gains.items():
+        moved[name] += gain
+    return pd.concat([plain, moved])
+
+
+def test_h9_and_h10_ask_every_batch_size():
+    better = with_momentum(
+        natural_accuracy=0.01,
+        top_eigenvalue=-0.1,
+        fgsm_accuracy=0.1,
+        pgd_accuracy=0.1,
+        pgd_margin_accuracy=-0.1,
+    )
+    assert kamath.H9(better).outcome == "reproduced"
+    assert kamath.H10(better).outcome == "reproduced"
+    assert kamath.H10(better).holds_up == "no; margin-loss PGD: up at 0 of 4"
+    sharper = with_momentum(
+        natural_accuracy=0.01,
+        top_eigenvalue=0.1,
+        fgsm_accuracy=0.1,
+        pgd_accuracy=-0.1,
+        pgd_margin_accuracy=0.0,
+    )
+    assert kamath.H9(sharper).outcome == "not reproduced"
+    assert kamath.H10(sharper).outcome == "not reproduced"  # half is not most
+    assert kamath.H9(batches(natural_accuracy=float)).outcome == "not yet run"
+
+
+def test_h12_compares_slopes_setting_by_setting():
+    falling = batches(fgsm_accuracy=lambda b: -b / 1e3, pgd_accuracy=lambda b: -b / 1e4)
+    rising = falling.assign(pgd_accuracy=-falling["pgd_accuracy"])
+    same = [falling.assign(setting=name) for name in "abcd"]
+    mixed = [*same, rising.assign(setting="e")]
+    assert kamath.H12(pd.concat(mixed)).outcome == "reproduced"  # 4 of 5
+    mixed = [*same[:2], rising.assign(setting="e")]
+    assert kamath.H12(pd.concat(mixed)).outcome == "not reproduced"
+
+
+def test_h16_asks_the_margin():
+    falls = batches(
+        fgsm_margin_accuracy=lambda b: 0.7 - b / 1e3,
+        pgd_margin_accuracy=lambda b: 0.6 - b / 1e3,
+    )
+    flat = batches(
+        fgsm_margin_accuracy=lambda b: 0.5, pgd_margin_accuracy=lambda b: 0.5
+    )
+    assert kamath.H16(falls, flat).outcome == "reproduced"
+    assert kamath.H16(falls, falls).outcome == "partly"
+    rises = falls.assign(pgd_margin_accuracy=-falls["pgd_margin_accuracy"])
+    assert kamath.H16(rises, falls).outcome == "not reproduced"

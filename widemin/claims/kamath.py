@@ -180,6 +180,157 @@ def H6(constant: pd.DataFrame) -> Verdict:
     return _trend("H6", constant, "fgsm_accuracy", "pgd_margin_accuracy")
 
 
+def _rank(table: pd.DataFrame, column: str) -> float:
+    """Return how a column's means rank with the batch size."""
+    means = _by_batch(table, column)
+    return spearman(means.index.to_numpy(), means.to_numpy())
+
+
+def H7(benchmark: pd.DataFrame) -> Verdict:
+    """The Benchmark, with momentum and decay, shows the three trends as well."""
+    rows = final(benchmark)
+    if rows.empty:
+        return absent("H7")
+    limits = criteria()["H7"].thresholds
+    natural = _rank(benchmark, "natural_accuracy")
+    curvature = _rank(benchmark, "top_eigenvalue")
+    robust = _rank(benchmark, "fgsm_accuracy")
+    held = [
+        natural <= limits["natural"],
+        curvature >= limits["eigenvalue"],
+        robust <= limits["robust"],
+    ]
+    margin = _rank(benchmark, "pgd_margin_accuracy")
+    return judge(
+        "H7",
+        rows,
+        all(held) or (any(held) and "partly"),
+        paper="the same trends (figures only)",
+        ours=f"Spearman with the batch size {natural:.2f} (natural), {curvature:.2f} "
+        f"(eigenvalue), {robust:.2f} (FGSM)",
+        evidence=f"{sum(held)} of 3 trends meet their thresholds."
+        + _again(rows, "fgsm_accuracy", _ranked_by_size),
+        holds_up=f"{'yes' if margin <= limits['robust'] else 'no'}; margin-loss PGD: "
+        f"Spearman {margin:.2f}",
+    )
+
+
+def _ranked_by_size(means: pd.Series[Any]) -> float:
+    return spearman(means.index.to_numpy(), means.to_numpy())
+
+
+def _with_momentum(table: pd.DataFrame, column: str, sign: int) -> pd.Series[Any]:
+    """Return for each batch size whether a column's mean moves one way with momentum.
+
+    Args:
+        table: Runs at one learning rate, several momenta.
+        column: What is measured.
+        sign: 1 for a rise, -1 for a fall.
+    """
+    means = final(table).groupby(["batch_size", "momentum"])[column].mean().unstack()
+    return (sign * means.diff(axis=1).iloc[:, 1:] > 0).all(axis=1)
+
+
+def H9(momenta: pd.DataFrame) -> Verdict:
+    """Momentum at constant rate: natural accuracy up, top eigenvalue down."""
+    rows = final(momenta)
+    if rows.empty or rows["momentum"].nunique() < 2:
+        return absent("H9")
+    up = _with_momentum(momenta, "natural_accuracy", 1)
+    down = _with_momentum(momenta, "top_eigenvalue", -1)
+    wanted = criteria()["H9"].thresholds["share"]
+    return judge(
+        "H9",
+        rows,
+        bool(up.mean() >= wanted and down.mean() >= wanted),
+        paper="accuracy up, eigenvalue down (figures only)",
+        ours=f"accuracy rises at {up.sum()} of {len(up)} batch sizes, the eigenvalue "
+        f"falls at {down.sum()}",
+        evidence=f"Means over seeds, momenta {_listed(rows['momentum'])}. Momentum m "
+        "also multiplies the effective rate by 1 / (1 - m).",
+        holds_up="not applicable",
+    )
+
+
+def _listed(values: pd.Series[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(values.unique()))
+
+
+def H10(momenta: pd.DataFrame) -> Verdict:
+    """Momentum at constant rate raises adversarial accuracy in most cases."""
+    rows = final(momenta)
+    if rows.empty or rows["momentum"].nunique() < 2:
+        return absent("H10")
+    wanted = criteria()["H10"].thresholds["share"]
+    fgsm = _with_momentum(momenta, "fgsm_accuracy", 1)
+    pgd = _with_momentum(momenta, "pgd_accuracy", 1)
+    margin = _with_momentum(momenta, "pgd_margin_accuracy", 1)
+    cases = pd.concat([fgsm, pgd])
+    return judge(
+        "H10",
+        rows,
+        bool(cases.mean() > wanted),
+        paper="up in most cases (figures only)",
+        ours=f"up at {fgsm.sum()} of {len(fgsm)} batch sizes under FGSM, at "
+        f"{pgd.sum()} "
+        "under PGD",
+        evidence=f"One network, momenta {_listed(rows['momentum'])}.",
+        holds_up=f"{'yes' if margin.mean() > wanted else 'no'}; margin-loss PGD: up at "
+        f"{margin.sum()} of {len(margin)}",
+    )
+
+
+def H12(settings: pd.DataFrame) -> Verdict:
+    """PGD shows the trends of FGSM, setting by setting."""
+    rows = final(settings)
+    if rows.empty:
+        return absent("H12")
+    agree, most = [], 0.0
+    for _, part in rows.groupby("setting", sort=False):
+        slopes = [
+            sum(_slope_interval(part, column)) / 2
+            for column in ("fgsm_accuracy", "pgd_accuracy")
+        ]
+        agree.append(bool(slopes[0] * slopes[1] > 0))
+        most = max(most, float(part.groupby("batch_size")["pgd_accuracy"].mean().max()))
+    share = sum(agree) / len(agree)
+    return judge(
+        "H12",
+        rows,
+        bool(share >= criteria()["H12"].thresholds["share"]),
+        paper="the same trends (figures only)",
+        ours=f"the slope has the same sign in {sum(agree)} of {len(agree)} settings",
+        evidence="Slopes over the doubling of the batch size, every run a point. PGD "
+        "on "
+        f"the cross-entropy leaves at most {percent(most)}.",
+    )
+
+
+def H16(constant: pd.DataFrame, scaled: pd.DataFrame) -> Verdict:
+    """The trends of robustness survive without masking."""
+    rows = final(constant)
+    if rows.empty or final(scaled).empty:
+        return absent("H16")
+    columns = ("fgsm_margin_accuracy", "pgd_margin_accuracy")
+    falls = [_rank(constant, column) for column in columns]
+    ranges = [float(np.ptp(_by_batch(scaled, column))) for column in columns]
+    flat = max(ranges) <= criteria()["H16"].thresholds["range"]
+    held = [all(rank < 0 for rank in falls), flat]
+    masked = max(rows["masked_share"].max(), final(scaled)["masked_share"].max())
+    return judge(
+        "H16",
+        rows,
+        all(held) or (any(held) and "partly"),
+        paper="not tested",
+        ours=f"at constant rate Spearman {falls[0]:.2f} (margin-loss FGSM) and "
+        f"{falls[1]:.2f} (PGD); at constant ratio ranges of {100 * ranges[0]:.1f} and "
+        f"{100 * ranges[1]:.1f} points",
+        evidence=f"At most {percent(masked)} of a network's images have a margin above "
+        "16.64. H8 is not decidable here and not counted.",
+        holds_up="yes" if all(held) else "no",
+    )
+
+
 def H8(other: pd.DataFrame) -> Verdict:
     """The counter-example: robustness and eigenvalue rise together."""
     rows = final(other)
