@@ -9,7 +9,7 @@ its claim and judges the rows it is given; which rows those are, the chapter say
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -245,3 +245,11 @@ def deciding(values: Sequence[float], threshold: float) -> str:
     needed = seeds_to_decide(known, threshold)
     number = "more than 1,000" if needed is None else str(needed)
     return f"{number} seeds, by the spread over the {len(known)} seen"
+
+
+def of_each_seed(
+    rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]
+) -> list[float]:
+    """Return a claim's number for every seed's runs alone, where they give one."""
+    found = [float(number(part)) for _, part in rows.groupby("seed")]
+    return [value for value in found if not math.isnan(value)]

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.claims import Verdict, absent, criteria, final, judge, percent
+from widemin.claims import (
+    Verdict,
+    absent,
+    criteria,
+    deciding,
+    final,
+    judge,
+    of_each_seed,
+    percent,
+)
 from widemin.statistics import spearman
 
 
@@ -65,6 +74,12 @@ def H1(scaled: pd.DataFrame) -> Verdict:
         evidence=f"From {percent(values.min())} to {percent(values.max())}."
         + _again(final(scaled), "natural_accuracy", lambda v: 100 * float(np.ptp(v))),
         holds_up="not applicable",
+        seeds=deciding(
+            of_each_seed(
+                final(scaled), lambda t: np.ptp(_by_batch(t, "natural_accuracy"))
+            ),
+            criteria()["H1"].thresholds["range"],
+        ),
     )
 
 
@@ -83,7 +98,19 @@ def H2(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         ours=f"largest over smallest mean {ours:.1f}",
         evidence=f"At constant learning rate it is {contrast:.1f}."
         + _again(final(scaled), "top_eigenvalue", lambda v: v.max() / v.min()),
+        holds_up="not applicable",
+        seeds=deciding(of_each_seed(final(scaled), _largest_ratio), limits["ratio"]),
     )
+
+
+def _range_of(column: str) -> Callable[[pd.DataFrame], float]:
+    """Return what gives the range of a column's means over the batch sizes."""
+    return lambda rows: float(np.ptp(_by_batch(rows, column)))
+
+
+def _largest_ratio(rows: pd.DataFrame) -> float:
+    values = _by_batch(rows, "top_eigenvalue")
+    return float(values.max() / values.min())
 
 
 def H3(scaled: pd.DataFrame) -> Verdict:
@@ -109,6 +136,10 @@ def H3(scaled: pd.DataFrame) -> Verdict:
         f"{100 * low:+.1f} to {100 * high:+.1f} points."
         + _again(final(scaled), "pgd_accuracy", lambda v: 100 * float(np.ptp(v))),
         holds_up="yes" if spreads["pgd_margin_accuracy"] <= limit else "no",
+        seeds=deciding(
+            of_each_seed(final(scaled), _range_of("pgd_accuracy")),
+            limit,
+        ),
     )
 
 
@@ -162,6 +193,7 @@ def _trend(name: str, table: pd.DataFrame, column: str, stronger: str = "") -> V
         ours=f"Spearman {found:.2f} with the batch size",
         evidence=f"Means by batch size: {listed}.",
         holds_up=holds_up,
+        seeds=deciding(of_each_seed(rows, lambda part: _rank(part, column)), wanted),
     )
 
 
@@ -212,6 +244,10 @@ def H7(benchmark: pd.DataFrame) -> Verdict:
         + _again(rows, "fgsm_accuracy", _ranked_by_size),
         holds_up=f"{'yes' if margin <= limits['robust'] else 'no'}; margin-loss PGD: "
         f"Spearman {margin:.2f}",
+        seeds=deciding(
+            of_each_seed(rows, lambda part: _rank(part, "fgsm_accuracy")),
+            limits["robust"],
+        ),
     )
 
 
@@ -326,7 +362,7 @@ def H16(constant: pd.DataFrame, scaled: pd.DataFrame) -> Verdict:
         f"{falls[1]:.2f} (PGD); at constant ratio ranges of {100 * ranges[0]:.1f} and "
         f"{100 * ranges[1]:.1f} points",
         evidence=f"At most {percent(masked)} of a network's images have a margin above "
-        "16.64. H8 is not decidable here and not counted.",
+        "16.64. The counter-example has a verdict of its own.",
         holds_up="yes" if all(held) else "no",
     )
 

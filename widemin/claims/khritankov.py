@@ -17,6 +17,7 @@ from widemin.claims import (
     deciding,
     final,
     judge,
+    of_each_seed,
     paper_table,
     percent,
     summary,
@@ -40,13 +41,6 @@ def _cells(table: pd.DataFrame) -> pd.DataFrame:
     )
     cells["ratio"] = cells["learning_rate"] / cells["batch_size"]
     return cells
-
-
-def _of_each_seed(
-    rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]
-) -> list[float]:
-    """Return a claim's number for every seed's runs alone."""
-    return [number(part) for _, part in rows.groupby("seed")]
 
 
 def _ratio_rank(limit: float) -> Callable[[pd.DataFrame], float]:
@@ -103,7 +97,7 @@ def W1(grid: pd.DataFrame) -> Verdict:
         ),
         holds_up=_ranked(stronger, level, limits["spearman"]),
         seeds=deciding(
-            _of_each_seed(final(grid), _ratio_rank(limits["clean"])), limits["spearman"]
+            of_each_seed(final(grid), _ratio_rank(limits["clean"])), limits["spearman"]
         ),
     )
 
@@ -167,7 +161,7 @@ def W3(grid: pd.DataFrame) -> Verdict:
     cells = _cells(grid)
     best = cells.loc[cells["fgsm_accuracy"].idxmax()]
     loss, wanted = _clean_loss(final(grid)), criteria()["W3"].thresholds["loss"]
-    by_seed = _of_each_seed(final(grid), _clean_loss)
+    by_seed = of_each_seed(final(grid), _clean_loss)
     printed = paper_table("wide_minima_table2")
     theirs = printed["acc_mean"].max()
     theirs -= printed.loc[printed["adv_acc_mean"].idxmax(), "acc_mean"]

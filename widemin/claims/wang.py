@@ -14,8 +14,10 @@ from widemin.claims import (
     Verdict,
     absent,
     criteria,
+    deciding,
     final,
     judge,
+    of_each_seed,
     paper_table,
     percent,
 )
@@ -42,6 +44,13 @@ def D3(table: pd.DataFrame) -> Verdict:
         evidence=f"Interquartile range of the loss {spread:.3f}, of FOSC {gap:.4f}. "
         f"Pixels that clipping pins at 0 or 1 keep FOSC from 0; counted over the ball "
         f"and the pixel range together the median is {box:.3f}.",
+        seeds=deciding(
+            of_each_seed(
+                steps[steps["step"] == last["step"]],
+                lambda part: part["normalised_fosc_q50"].mean(),
+            ),
+            limits["median"],
+        ),
     )
 
 
@@ -87,6 +96,10 @@ def D7(table: pd.DataFrame) -> Verdict:
         ours=f"{text} points at equal epochs",
         evidence=f"Worst case {100 * worst:+.1f} points.",
         holds_up="yes" if worst > error else "no",
+        seeds=deciding(
+            of_each_seed(rows, lambda part: _difference(part, "pgd_accuracy")[0]), 0.0
+        )
+        + ", PGD",
     )
 
 
@@ -106,6 +119,10 @@ def D9(table: pd.DataFrame) -> Verdict:
         ours=f"{100 * gain:+.2f} points at equal epochs",
         evidence="Paired by seed: same weights at the start, same order of images.",
         holds_up="not applicable",
+        seeds=deciding(
+            of_each_seed(rows, lambda part: _difference(part, "natural_accuracy")[0]),
+            0.0,
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,17 @@ import numpy as np
 import pandas as pd
 
 from widemin import theory
-from widemin.claims import Verdict, absent, criteria, final, judge, paper_table, percent
+from widemin.claims import (
+    Verdict,
+    absent,
+    criteria,
+    deciding,
+    final,
+    judge,
+    of_each_seed,
+    paper_table,
+    percent,
+)
 
 
 def _has(rows: pd.DataFrame, *methods: str) -> bool:
@@ -86,6 +97,17 @@ def S2(table: pd.DataFrame) -> Verdict:
         ours=f"gains from {100 * low:.1f} to {100 * high:.1f} points",
         evidence=f"{raised} of {len(gains)} columns are up (PGD-10).",
         holds_up="yes" if held else "no",
+        seeds=deciding(
+            of_each_seed(
+                final(table),
+                lambda part: (
+                    min(gain for _, _, gain, _ in _gains(part, "pgd_accuracy"))
+                    if _has(part, "standard", "sam")
+                    else math.nan
+                ),
+            ),
+            0.0,
+        ),
     )
 
 
@@ -170,7 +192,17 @@ def S5(table: pd.DataFrame) -> Verdict:
         paper=f"a loss of at least {drop:.1f} points",
         ours=f"a loss of {100 * costs.min():.1f} points (weakest set)",
         evidence=f"Standard training reaches {percent(base)}.",
+        holds_up="not applicable",
+        seeds=deciding(of_each_seed(rows, _least_cost), 0.0),
     )
+
+
+def _least_cost(rows: pd.DataFrame) -> float:
+    """Return the natural accuracy that the gentlest adversarial training loses."""
+    if not _has(rows, "standard", "adversarial"):
+        return math.nan
+    natural = rows.groupby(["method", "attack"])["natural_accuracy"].mean()
+    return float(natural["standard"].iloc[0] - natural["adversarial"].max())
 
 
 def S6(table: pd.DataFrame) -> Verdict:
@@ -179,7 +211,7 @@ def S6(table: pd.DataFrame) -> Verdict:
     if not _has(rows, "sam", "adversarial"):
         return absent("S6")
 
-    def ahead(column: str) -> pd.Series[Any]:
+    def ahead(column: str, rows: pd.DataFrame = rows) -> pd.Series[Any]:
         means = rows.groupby(["method", "rho", "attack", "test"])[column].mean()
         trained = means["adversarial"].groupby("test").min()
         return trained - means["sam"].loc[rows["rho"].max()].groupby("test").max()
@@ -193,6 +225,17 @@ def S6(table: pd.DataFrame) -> Verdict:
         ours=f"ahead in {(lead > 0).sum()} of {len(lead)} columns",
         evidence=f"Leads from {100 * lead.min():.1f} to {100 * lead.max():.1f} points.",
         holds_up="yes" if (stronger > 0).all() else "no",
+        seeds=deciding(
+            of_each_seed(
+                rows,
+                lambda part: (
+                    ahead("pgd_accuracy", part).min()
+                    if _has(part, "sam", "adversarial")
+                    else math.nan
+                ),
+            ),
+            0.0,
+        ),
     )
 
 
