@@ -631,3 +631,8 @@ def test_h16_asks_the_margin():
     assert kamath.H16(falls, falls).outcome == "partly"
     rises = falls.assign(pgd_margin_accuracy=-falls["pgd_margin_accuracy"])
     assert kamath.H16(rises, falls).outcome == "not reproduced"
+
+
+def test_w6_waits_for_the_distance():
+    table = wide(lambda i: i, lambda i: i).drop(columns="distance_q50")
+    assert khritankov.W6(table).outcome == "not yet run"

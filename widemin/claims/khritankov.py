@@ -305,6 +305,8 @@ def measured_widths(grid: pd.DataFrame) -> pd.DataFrame:
     if rows.empty or "width_images" not in rows:
         return rows.iloc[:0]
     rows = rows[rows["width_images"].notna() & ~rows["constant"].astype(bool)]
+    if "distance_q50" not in rows:  # strong_size is 0
+        rows = rows.assign(distance_q50=math.nan)
     return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
 
 
@@ -336,7 +338,7 @@ def _with_interval(rho: float, n: int) -> str:
 def W6(grid: pd.DataFrame) -> Verdict:
     """Wider minima are more robust: the width in weights ranks with accuracy."""
     rows = measured_widths(grid)
-    if len(rows) < 3:
+    if len(rows) < 3 or rows["distance_q50"].isna().all():
         return absent("W6")
     limit, levels = criteria()["W6"].thresholds["spearman"], _levels(rows, "weights")
     plain = [spearman(rows[level], rows["fgsm_accuracy"]) for level in levels]
