@@ -24,7 +24,7 @@ ROWS = [
     {"data", "statistics", "theory", "workers"},
     {"models"},
     {"attacks"},
-    {"training", "evaluation", "hessian", "landscape"},
+    {"training", "evaluation", "hessian", "landscape", "implicit"},
     {"masking", "ensemble"},
     {"recipes", "provenance"},
     {"fitting"},

@@ -445,7 +445,8 @@ def pgd(
             Wang et al. does, instead of from the image.
         until_fooled: Stop each image once it is misclassified.
         record: Receives, for each gradient taken, a dict of the `images` still
-            moving (indices), their `loss`, their `fosc` and their `reach`: the largest
+            moving (indices), where they are (`at`), their `loss`, their `fosc` and
+            their `reach`: the largest
             first-order gain from the centre, epsilon |gradient|_1 for Linf, by which
             FOSC is normalised; for Linf also `fosc_box` and `reach_box`.
 
@@ -485,7 +486,8 @@ def pgd(
             gradient, losses, logits = input_gradient(net, at, y[moving], loss)
             if record is not None:
                 gaps = _gaps(ball, gradient, origin, at)
-                record.append({"images": moving, "loss": losses} | gaps)
+                found = {"images": moving, "at": at, "loss": losses}
+                record.append(found | gaps)
             if keep == "best":
                 better = losses > highest[moving]
                 best[moving[better]] = at[better]

@@ -19,6 +19,7 @@ from widemin.attacks import (
     input_gradient,
     margin,
 )
+from widemin.models import folded
 from widemin.statistics import wilson
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -394,6 +395,7 @@ def autoattack(
     """
     from pyautoattack import AutoAttack
 
+    x = x.contiguous()  # the authors' code views gradients, whose layout is the images'
     natural = correct(model, x, y)
     heard: list[str] = []
 
@@ -407,7 +409,7 @@ def autoattack(
     try:
         with inference(model), torch.random.fork_rng():
             peer = AutoAttack(
-                model,
+                folded(model),
                 norm=norm,
                 eps=ball.epsilon,
                 version="custom",

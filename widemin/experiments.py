@@ -12,7 +12,7 @@ import torch
 
 from widemin.data import check_choice
 from widemin.fitting import spent_seconds
-from widemin.instruments import climb, measure, pictures, scaled
+from widemin.instruments import climb, lines, measure, pictures, scaled
 from widemin.networks import trained
 from widemin.recipes import Recipe
 
@@ -54,7 +54,8 @@ def run(
     Returns:
         A row per epoch (`measured` is "epoch") with train_loss and what the watch saw;
         for adversarial training a row per step of its attack on test images ("step");
-        a row per picture asked for ("picture"); where there is a briefly trained
+        a row per point of a line ("line") and per picture ("picture"), where they are
+        asked for; where there is a briefly trained
         network beside, a row per scale of its logits ("scale"); then a row per test
         set ("final") with every instrument. Accuracies are fractions of `images`.
     """
@@ -71,6 +72,8 @@ def run(
         final = measure(model, recipe, device, brief)
         if recipe.attack:
             rows += [{"measured": "step", **r} for r in climb(model, recipe, device)]
+        if recipe.line_size:
+            rows += [{"measured": "line", **r} for r in lines(model, recipe, device)]
         if recipe.pictures:
             kept = pictures(model, recipe, device)
             rows += [{"measured": "picture", **row} for row in kept]

@@ -199,7 +199,8 @@ def side_by_side(one: Recipe, other: Recipe) -> bool:
     together = dataclasses.replace(
         one, **{name: getattr(other, name) for name in VARIED + MEASURED_BY}
     )
-    plain = one.method == "standard" and one.optimizer == "sgd" and not one.augment
+    plain = one.method == "standard" and one.optimizer == "sgd"
+    plain = plain and not (one.augment or one.label_smoothing)
     return together == other and plain and one.model == "m1"
 
 
@@ -307,16 +308,24 @@ def _step_at(recipe: Recipe, now: _Progress) -> Callable[[float], training.Step]
     from fosc_max to 0 at 5/6 of training (Wang et al. 2019, section 4: 100 of 120
     epochs).
     """
-    if recipe.method == "standard" and ensemble.covers(now.model, now.optimizer):
+    plain = recipe.method == "standard" and not recipe.label_smoothing
+    if plain and ensemble.covers(now.model, now.optimizer):
         return lambda t: ensemble.step
     step = partial(
         training.train_step,
         rho=recipe.rho,
         second_pass_statistics=recipe.second_pass_statistics,
+        label_smoothing=recipe.label_smoothing,
     )
     if not recipe.attack:
         return lambda t: step
     ball, generator = parse_ball(recipe.attack), now.generators["attack"]
+    visited: list[Tensor] = []  # where the attack took gradients, in this step
+    if recipe.gradient_leak:
+        # The released code of Wei et al. clears no gradients between attack and SAM.
+        step = partial(
+            step, leak=lambda model, y: training.weight_gradient(model, visited, y)
+        )
 
     def perturb(t: float, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         grown = ball.scaled(min(1.0, t / recipe.ramp)) if recipe.ramp else ball
@@ -336,6 +345,7 @@ def _step_at(recipe: Recipe, now: _Progress) -> Callable[[float], training.Step]
             record=work,
         )
         now.gradients += sum(len(step["images"]) for step in work)
+        visited[:] = [step["at"] for step in work] if recipe.gradient_leak else []
         return moved
 
     return lambda t: partial(step, perturb=partial(perturb, t))

@@ -1,4 +1,4 @@
-"""What is measured of a trained network: accuracies, curvature, widths, pictures."""
+"""What is measured of a trained network: accuracies, curvature, widths, lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,14 +15,26 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin import attacks, evaluation, hessian, landscape, masking
+from widemin import (
+    attacks,
+    data,
+    evaluation,
+    hessian,
+    implicit,
+    landscape,
+    masking,
+)
 from widemin.attacks import Ball, parse_ball
 from widemin.fitting import images, share
-from widemin.recipes import Recipe, stream
+from widemin.models import Normalise
+from widemin.recipes import OTHER, Recipe, stream
 
 GAPS = (0.1, 1.0)  # heights of the levels above a network's own loss, for widths
 ADAPTIVE_RADIUS = 0.5  # of adaptive sharpness, in units of each weight
 FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
+WEIGHT_LINE, IMAGE_LINE = 1.0, 16 / 255  # how far the loss is followed
+POINTS = 17  # of each line
+IMPLICIT_RHO = 0.2  # of SAM, whose step in the first layer is answered in pixels
 
 
 def measure(
@@ -37,13 +50,16 @@ def measure(
     """
     x, y = images(recipe, "test", recipe.test_size, device)
     common = _logits(model, x, y) | _curvature(model, recipe, device)
-    common |= _widths(model, recipe, device)
+    common |= _widths(model, recipe, device) | _implicit(model, recipe, device)
     rows = []
     for test in recipe.tests:
         ball = parse_ball(test)
         row = {"test": test, "images": len(x)} | common
-        row |= _robustness(model, x, y, ball, recipe)
-        row |= _strong(model, x, y, ball, recipe)
+        right = _survivors(model, x, y, ball, recipe)
+        row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+        row["worst_accuracy"] = share(torch.stack(list(right.values())).all(0))
+        row |= _strong(model, x, y, ball, recipe, right["pgd"])
+        row |= _other_statistics(model, x, y, ball, recipe)
         if brief is not None:
             # All steps: an image that just fools its own network fools few others.
             attack = _pgd(
@@ -196,17 +212,78 @@ def _png(image: Tensor) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def _robustness(
+def _survivors(
     model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
-) -> dict[str, float]:
-    """Return the accuracy under each attack in one set, and under all together."""
+) -> dict[str, Tensor]:
+    """Return which images each attack leaves right, shape (images,), in one set."""
     pgd = partial(_pgd, ball, recipe)
     ways = _one_step(ball)
     ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
-    right = evaluation.survivors(model, x, y, ways)
-    worst = torch.stack(list(right.values())).all(0)
-    columns = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
-    return columns | {"worst_accuracy": share(worst)}
+    return evaluation.survivors(model, x, y, ways)
+
+
+def _other_statistics(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+) -> dict[str, float]:
+    """Return what PGD leaves, classified rightly and with the other CIFAR's statistics.
+
+    The released evaluation of Wei et al. perturbs CIFAR-100 with the network's own
+    statistics and classifies with CIFAR-10's.
+    """
+    if not recipe.other_statistics:
+        return {}
+    own = next(layer for layer in model.modules() if isinstance(layer, Normalise))
+    other = Normalise(data.STATISTICS[OTHER[recipe.dataset]]).to(x)
+    attack = _pgd(ball, recipe, "test", until_fooled=False)
+    moved = torch.cat(
+        [attack(model, a, b) for a, b in zip(x.split(250), y.split(250), strict=True)]
+    )
+    found = {"all_steps_accuracy": share(evaluation.correct(model, moved, y))}
+    kept = own.mean, own.std
+    try:
+        own.mean, own.std = other.mean, other.std
+        found["other_natural_accuracy"] = share(evaluation.correct(model, x, y))
+        found["other_statistics_accuracy"] = share(evaluation.correct(model, moved, y))
+    finally:
+        own.mean, own.std = kept
+    return found
+
+
+def lines(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the mean loss along the steepest lines, in weights and in images.
+
+    In the weights, on training images, along the gradient: the distance is L2 over all
+    weights, as SAM's radius. In the images, test images, along the sign of each one's
+    gradient: the distance is L-infinity, in pixels.
+    """
+    size = min(recipe.line_size, recipe.train_size)
+    x, y = images(recipe, "train", size, device)
+    rows = []
+    with attacks.inference(model):
+        landscape_, start = landscape.weight_landscape(model, x, y)
+        distances = torch.linspace(0, WEIGHT_LINE, POINTS, dtype=torch.float64)
+        values = landscape.along(landscape_, landscape_(start)[1], distances)
+        for distance, value in zip(distances, values, strict=True):
+            rows.append({"of": "weights", "distance": float(distance)})
+            rows[-1]["loss"] = float(value)
+        x, y = images(recipe, "test", recipe.line_size, device)
+        sign = attacks.input_gradient(model, x, y)[0].sign()
+        for distance in torch.linspace(0, IMAGE_LINE, POINTS):
+            with torch.no_grad():
+                logits = model((x + distance * sign).clamp(0, 1))
+            row = {"of": "images", "distance": float(distance)}
+            row["loss"] = float(F.cross_entropy(logits.double(), y))
+            rows.append(row)
+    return rows
+
+
+def _implicit(model: nn.Module, recipe: Recipe, device: str) -> dict[str, float]:
+    """Return what SAM's step in the first layer is worth in pixels."""
+    if not recipe.line_size:
+        return {}
+    size = min(recipe.line_size, recipe.train_size)
+    x, y = images(recipe, "train", size, device)
+    return implicit.at_first_layer(model, x, y, IMPLICIT_RHO)
 
 
 def _widths(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
@@ -261,39 +338,70 @@ def _pgd(
 
 
 def _strong(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe, pgd: Tensor
 ) -> dict[str, Any]:
     """Return what costs most, on the first images alone: nothing where there are none.
 
-    Margin-loss PGD with five random starts; AutoAttack, where it is installed; the
-    smallest radius that fools each image; and how far FGSM on clipped probabilities
-    moves the images at all.
+    As `strong_attacks` says: margin-loss PGD with five random starts, the same in
+    float64, AutoAttack, where it is installed, and the smallest radius that fools each
+    image, with how far FGSM on clipped probabilities moves the images at all. What
+    `pgd` left of all images is given for just those, too.
     """
     if not recipe.strong_size:
         return {}
     x, y = x[: recipe.strong_size], y[: recipe.strong_size]
-    again = _pgd(ball, recipe, "restarts", loss=attacks.margin, restarts=5)
+    wanted = recipe.strong_attacks
+    found: dict[str, Any] = {"strong_images": len(x)}
+    again = _pgd(
+        ball,
+        replace(recipe, pgd_steps=recipe.strong_steps or recipe.pgd_steps),
+        "restarts",
+        loss=attacks.margin,
+        restarts=5,
+    )
+    if "restarts" in wanted:
+        mask = evaluation.survivors(model, x, y, {"": again})[""]
+        found["restarts_accuracy"] = share(mask)
+        found["restarts_pgd_accuracy"] = share(pgd[: len(x)])
+    if "float64" in wanted:
+        with masking.in_float64(model):
+            mask = evaluation.survivors(model, x.double(), y, {"": again})[""]
+        found["restarts_float64_accuracy"] = share(mask)
+    if "distance" in wanted:
+        found |= _distances(model, x, y, ball)
+    if "autoattack" in wanted:
+        found |= _autoattack(model, x, y, ball, recipe, pgd)
+    return found
+
+
+def _distances(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, float]:
+    """Return quartiles of the smallest radius that fools, and how far FGSM moves."""
     norm = "linf" if isinstance(ball, attacks.Linf) else "l2"
     most = 1.0 if norm == "linf" else float(x[0].numel()) ** 0.5  # any image to any
     distance = evaluation.minimal_distance(model, x, y, norm=norm, most=most)
     step = attacks.fgsm(model, x, y, ball, loss=attacks.clipped_cross_entropy) - x
     moved = step.abs().flatten(1).amax(1)
-    right = evaluation.survivors(model, x, y, {"float32": again})
-    with masking.in_float64(model):
-        right |= evaluation.survivors(model, x.double(), y, {"float64": again})
-    found: dict[str, Any] = {
-        "strong_images": len(x),
-        "restarts_accuracy": share(right["float32"]),
-        "restarts_float64_accuracy": share(right["float64"]),
-        "moved_share": share(moved > 0),
-        "moved_mean": float(moved.mean()),
-    }
-    quarters = distance.new_tensor([0.25, 0.5, 0.75])
-    for q, value in zip((25, 50, 75), distance.quantile(quarters), strict=True):
+    quarters = distance.quantile(distance.new_tensor([0.25, 0.5, 0.75]))
+    found = {"moved_share": share(moved > 0), "moved_mean": float(moved.mean())}
+    for q, value in zip((25, 50, 75), quarters, strict=True):
         found[f"distance_q{q}"] = float(value)
+    return found
+
+
+def _autoattack(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe, pgd: Tensor
+) -> dict[str, Any]:
+    """Return what AutoAttack leaves: nothing where it is not installed."""
+    size = recipe.autoattack_size or len(x)
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mask, heard = evaluation.autoattack(model, x, y, ball, seed=recipe.seed)
-        found["autoattack_accuracy"] = share(mask)
-        found["autoattack_warnings"] = len(heard)
-    return found
+        mask, heard = evaluation.autoattack(
+            model, x[:size], y[:size], ball, seed=recipe.seed
+        )
+        return {
+            "autoattack_accuracy": share(mask),
+            "autoattack_pgd_accuracy": share(pgd[:size]),
+            "autoattack_warnings": len(heard),
+            "autoattack_images": len(mask),
+        }
+    return {}

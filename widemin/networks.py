@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -121,8 +122,12 @@ def _stands_in(path: Path, recipe: Recipe) -> bool:
 def _recipe(path: Path) -> Recipe:
     """Return how the network in a file was made."""
     with safe_open(path, "pt") as file:
-        fields = json.loads(file.metadata()["recipe"])
-    return Recipe(**fields | {"tests": tuple(fields["tests"])})
+        fields: dict[str, Any] = json.loads(file.metadata()["recipe"])
+    # JSON has no tuples.
+    for name in ("tests", "strong_attacks"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    return Recipe(**fields)
 
 
 def _path(recipe: Recipe, weights: Path) -> Path:

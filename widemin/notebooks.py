@@ -52,14 +52,14 @@ def find(text: str) -> list[str]:
 
 @cache
 def _cells(chapter: str) -> dict[str, str]:
-    """Return the source of the cells that carry a tag, by tag."""
+    """Return the source of the cells that carry a tag, by tag, in their order."""
     notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
-    return {
-        tag: "".join(cell["source"])
-        for cell in notebook["cells"]
-        for tag in cell["metadata"].get("tags", [])
-        if tag in ("parameters", "recipes")
-    }
+    found: dict[str, str] = {}
+    for cell in notebook["cells"]:
+        for tag in cell["metadata"].get("tags", []):
+            if tag in ("parameters", "recipes"):
+                found[tag] = found.get(tag, "") + "".join(cell["source"]) + "\n"
+    return found
 
 
 def defaults(chapter: str) -> Values:
@@ -170,7 +170,7 @@ def _as(value: Any, example: Any) -> Any:
 
 
 def recipes(chapter: str, values: Values) -> list[Any]:
-    """Return the runs of a chapter, in its order: what its `recipes` cell lists.
+    """Return the runs of a chapter, in its order: what its `recipes` cells list.
 
     Raises:
         ValueError: A value that no run can have.

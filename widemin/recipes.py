@@ -37,10 +37,17 @@ MEASURED_BY = (
     "pgd_steps",
     "hessian_size",
     "strong_size",
+    "strong_steps",
+    "strong_attacks",
+    "autoattack_size",
     "width_size",
+    "line_size",
+    "other_statistics",
     "brief_epochs",
     "pictures",
 )
+OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose statistics
+STRONG_ATTACKS = ("restarts", "float64", "distance", "autoattack")
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Recipe:
     fosc_max: float = 0.0  # where the FOSC threshold starts; 0 is no control
     rho: float = 0.0  # SAM's radius, L2 over all weights
     second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
+    gradient_leak: bool = False  # the attack's weight gradients tilt SAM's ascent
+    label_smoothing: float = 0.0  # share of the label spread over all classes
     seed: int = 0
     watch: str = ""  # FGSM in this set after each epoch
     validation_size: int = 0  # held-out images under the watch, besides test images
@@ -84,7 +93,12 @@ class Recipe:
     pgd_steps: int = 10  # of 2.5 radii over the number of steps
     hessian_size: int = 300  # training images under the eigenvalue
     strong_size: int = 0  # test images under restarts, AutoAttack, minimal distance
+    strong_steps: int = 0  # of PGD with restarts; 0 is pgd_steps
+    strong_attacks: tuple[str, ...] = STRONG_ATTACKS
+    autoattack_size: int = 0  # of the strong ones, under AutoAttack; 0 is all
     width_size: int = 0  # training images under widths and adaptive sharpness
+    line_size: int = 0  # training images under the loss along lines
+    other_statistics: bool = False  # attacked images classified as the other CIFAR's
     brief_epochs: int = 0  # of a network whose logits are scaled, and which attacks
     pictures: int = 0  # test images kept as pictures, attacked in every way
 
@@ -101,8 +115,23 @@ class Recipe:
             _check(name, getattr(self, name), 1)
         for name in ("width", "weight_decay", "fosc_max", "rho", "seed"):
             _check(name, getattr(self, name), 0)
-        for name in ("strong_size", "width_size", "brief_epochs", "pictures"):
+        for name in ("strong_size", "strong_steps", "autoattack_size"):
             _check(name, getattr(self, name), 0)
+        for name in ("brief_epochs", "pictures"):
+            _check(name, getattr(self, name), 0)
+        for attack in self.strong_attacks:
+            check_choice("strong_attacks", attack, STRONG_ATTACKS)
+        _check("label_smoothing", self.label_smoothing, 0, 1)
+        if self.other_statistics and self.dataset not in OTHER:
+            raise ValueError(
+                f"other_statistics must come with one of {', '.join(OTHER)}; got "
+                f"dataset {self.dataset!r}"
+            )
+        if self.gradient_leak and not (self.attack and self.rho):
+            raise ValueError(
+                "gradient_leak must come with an attack and a rho above 0; got "
+                f"attack {self.attack!r} and rho {self.rho}"
+            )
         _check("momentum", self.momentum, 0, 0.999)
         _check("ramp", self.ramp, 0, 1)
         if not 0 < self.learning_rate < math.inf:
@@ -118,12 +147,18 @@ class Recipe:
         _check("train_size", self.train_size, 1, official)
         _check("test_size", self.test_size, 1, test)
         _check("pictures", self.pictures, 0, test)
-        _check("width_size", self.width_size, 0, official)
+        for name in ("width_size", "line_size"):
+            _check(name, getattr(self, name), 0, official)
         held_out = data.HELD_OUT[self.dataset]
         _check("validation_size", self.validation_size, 0, held_out)
         for ball in (self.attack, self.watch, *self.tests):
             if ball:
                 parse_ball(ball)
+
+    def __str__(self) -> str:
+        """Return what it departs from the defaults in."""
+        changes = (f"{name}={value!r}" for name, value in _departures(self).items())
+        return f"Recipe({', '.join(changes)})"
 
     @property
     def method(self) -> str:

@@ -239,8 +239,9 @@ def progress_bar(length: int, label: str) -> Any:
 
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
-    if "tests" in table:
-        table = table.assign(tests=[" ; ".join(tests) for tests in table["tests"]])
+    for name in ("tests", "strong_attacks"):
+        if name in table:
+            table = table.assign(**{name: [" ; ".join(each) for each in table[name]]})
     with paths.atomic(path) as part:
         table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
 

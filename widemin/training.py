@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from widemin.attacks import clean
+from widemin.attacks import clean, inference
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Leak = Callable[[nn.Module, Tensor], list[Tensor]]  # (model, labels) -> gradients
 
 # The factor on the learning rate after the fraction t of training, t in [0, 1).
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -91,13 +92,31 @@ Optimizer = SGD | torch.optim.Optimizer
 Step = Callable[[nn.Module, Optimizer, Tensor, Tensor], Tensor]
 
 
-def backward(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def backward(
+    model: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """Leave the gradient of the mean loss in the parameters; return the loss."""
     for parameter in model.parameters():
         parameter.grad = None
-    loss = F.cross_entropy(model(x), y)
+    loss = F.cross_entropy(model(x), y, label_smoothing=label_smoothing)
     loss.backward()
     return loss.detach()
+
+
+def weight_gradient(
+    model: nn.Module, batches: Iterable[Tensor], y: Tensor
+) -> list[Tensor]:
+    """Return the sum over batches of the mean loss's gradient, one a parameter.
+
+    Args:
+        model: Run in inference mode, as where attacks are made.
+        batches: Images, each of shape (batch, channels, height, width).
+        y: Labels of every one of them, shape (batch,).
+    """
+    parameters = list(model.parameters())
+    with inference(model):
+        loss = torch.stack([F.cross_entropy(model(x), y) for x in batches]).sum()
+    return list(torch.autograd.grad(loss, parameters))
 
 
 @contextmanager
@@ -150,6 +169,8 @@ def train_step(
     perturb: Perturb = clean,
     rho: float = 0.0,
     second_pass_statistics: bool = False,
+    label_smoothing: float = 0.0,
+    leak: Leak | None = None,
 ) -> Tensor:
     """Take one step; return the loss at the unmoved weights, shape ().
 
@@ -165,17 +186,23 @@ def train_step(
         second_pass_statistics: Whether SAM's second pass, at the moved weights, also
             updates the running statistics of batch norm (released code of Wei et
             al.) or leaves them alone (Foret et al.).
+        label_smoothing: Share of each label that is spread over all classes.
+        leak: Returns gradients, one a parameter, that are added to the one along
+            which SAM climbs; None adds nothing.
     """
     x = perturb(model, x, y)
-    loss = backward(model, x, y)
+    loss = backward(model, x, y, label_smoothing)
     if rho > 0:
+        if leak is not None:
+            held = [p.grad for p in model.parameters() if p.grad is not None]
+            torch._foreach_add_(held, leak(model, y))
         # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
         with climbed(model, rho):
             if second_pass_statistics:
-                backward(model, x, y)
+                backward(model, x, y, label_smoothing)
             else:
                 with frozen_statistics(model):
-                    backward(model, x, y)
+                    backward(model, x, y, label_smoothing)
     optimizer.step()
     return loss
 

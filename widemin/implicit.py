@@ -1,0 +1,161 @@
+"""A weight perturbation seen as a perturbation of the images (Wei et al., section 3).
+
+Moving a layer's weights by D changes its output by D x; so does moving its input by
+any u with W u = D x. What remains of that argument at a network's first layer is
+measured here: how much of D x some u explains, how large it is, what it does to the
+loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from widemin.attacks import check_images, inference
+
+Linear = Callable[[Tensor], Tensor]
+
+
+def least_squares(
+    linear: Linear, wanted: Tensor, like: Tensor, iterations: int = 100
+) -> tuple[Tensor, Tensor]:
+    """Return for each image the smallest u with linear(u) nearest to what is wanted.
+
+    By conjugate gradients on the normal equations, all images at once; each stops at
+    its own solution.
+
+    Args:
+        linear: A linear map, images to outputs.
+        wanted: Outputs, shape (batch, ...).
+        like: Anything of the shape (batch, ...) that `linear` takes.
+        iterations: At most.
+
+    Returns:
+        u, shape of `like`, and the share of |wanted|^2 it explains, shape (batch,).
+
+    >>> u, share = least_squares(lambda u: 2 * u, torch.ones(1, 3), torch.zeros(1, 3))
+    >>> u, share
+    (tensor([[0.5000, 0.5000, 0.5000]]), tensor([1.]))
+    """
+
+    def square(v: Tensor) -> Tensor:
+        return v.flatten(1).square().sum(1)
+
+    def times(factor: Tensor, v: Tensor) -> Tensor:
+        return factor.view(-1, *[1] * (v.ndim - 1)) * v
+
+    def ratio(part: Tensor, whole: Tensor) -> Tensor:
+        return torch.where(whole > 0, part / whole.where(whole > 0, 1), 0)
+
+    u = torch.zeros_like(like)
+    transposed: Any = torch.func.vjp(linear, u)[1]
+    left = wanted.clone()
+    (slope,) = transposed(left)
+    direction, steepness = slope, square(slope)
+    enough = steepness * torch.finfo(u.dtype).eps ** 2
+    for _ in range(iterations):
+        image = linear(direction)
+        going = steepness > enough
+        length = ratio(steepness, square(image)) * going
+        u = u + times(length, direction)
+        left = left - times(length, image)
+        (slope,) = transposed(left)
+        before, steepness = steepness, square(slope)
+        direction = slope + times(ratio(steepness, before) * going, direction)
+        if not bool(going.any()):
+            break
+    return u, 1 - ratio(square(left), square(wanted))
+
+
+def at_first_layer(
+    model: nn.Module, x: Tensor, y: Tensor, rho: float
+) -> dict[str, float]:
+    """Return what SAM's perturbation of the first layer is worth in pixels.
+
+    The weights climb by rho along the gradient over all of them; the first layer's part
+    of that is kept and answered by the smallest perturbation of each image that
+    explains most of it.
+
+    Args:
+        model: A sequence of layers; measured in inference mode.
+        x: Images in [0, 1], shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        rho: SAM's radius, L2 over all weights.
+
+    Returns:
+        Medians over images of the share of the layer's change that the perturbation
+        explains (`implicit_share`) and of its L2 norm in pixels (`implicit_l2`); and
+        the rise of the mean loss by moving the layer's weights
+        (`implicit_weights_rise`), by moving the images (`implicit_images_rise`), and
+        by moving each image as far along its own gradient
+        (`implicit_gradient_rise`).
+
+    Raises:
+        ValueError: A model that is no sequence with a convolution or linear layer, or
+            wrong images or labels.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
+    >>> found = at_first_layer(network, x, y, rho=0.1)
+    >>> round(found["implicit_share"], 4)
+    1.0
+    """
+    check_images(x, y)
+    layers: list[Any] = list(model.children())
+    first = next(
+        (i for i, m in enumerate(layers) if isinstance(m, nn.Conv2d | nn.Linear)), -1
+    )
+    if first < 0 or not isinstance(model, nn.Sequential):
+        raise ValueError(
+            "model must be a sequence with a convolution or linear layer; got "
+            f"{type(model).__name__}"
+        )
+    before, layer, after = model[:first], layers[first], model[first + 1 :]
+    weight = layer.weight.detach()
+
+    def linear(weight: Tensor, v: Tensor) -> Tensor:
+        if isinstance(layer, nn.Linear):
+            return F.linear(v, weight)
+        return F.conv2d(v, weight, None, layer.stride, layer.padding)
+
+    def loss(images: Tensor) -> Tensor:
+        return F.cross_entropy(model(images), y, reduction="none")
+
+    with inference(model):
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        base = loss(x)
+        gradients = torch.autograd.grad(base.mean(), parameters)
+        norm = torch.stack([g.norm() for g in gradients]).norm()
+        at = next(i for i, p in enumerate(parameters) if p is layer.weight)
+        moved = rho * gradients[at] / norm
+
+        def from_pixels(u: Tensor) -> Tensor:  # linear: normalisation shifts and scales
+            return linear(weight, before(u) - before(torch.zeros_like(u)))
+
+        with torch.no_grad():
+            inputs = before(x)
+            change = linear(moved, inputs)
+        u, share = least_squares(from_pixels, change, x)
+        sizes = u.flatten(1).norm(dim=1)
+        image = x.detach().requires_grad_()
+        (steepest,) = torch.autograd.grad(loss(image).sum(), image)
+        lengths = steepest.flatten(1).norm(dim=1).clamp_min(1e-30)
+        step = steepest * (sizes / lengths).view(-1, 1, 1, 1)
+        with torch.no_grad():
+            by_weights = F.cross_entropy(
+                after(layer(inputs) + change), y, reduction="none"
+            )
+            rises = {
+                "weights": by_weights - base,
+                "images": loss(x + u) - base,
+                "gradient": loss(x + step) - base,
+            }
+    found = {
+        "implicit_share": float(share.median()),
+        "implicit_l2": float(sizes.median()),
+    }
+    return found | {f"implicit_{k}_rise": float(v.mean()) for k, v in rises.items()}
