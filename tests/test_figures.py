@@ -21,7 +21,7 @@ from tests.test_claims import (
 )
 from widemin import figures
 from widemin.claims import paper_table
-from widemin.figures import kamath, khritankov, wang, wei
+from widemin.figures import features, kamath, khritankov, wang, wei
 
 matplotlib.use("Agg")
 
@@ -221,7 +221,7 @@ def test_flatness_is_ranked_with_both_robustnesses():
     assert by_outcome.loc["accuracy under FGSM"].tolist() == [1, 1]
     assert by_outcome.loc["median radius that fools"].tolist() == [-1, -1]
     _, axes = plt.subplots(1, 2, sharey=True)
-    khritankov.correlations(found, axes)
+    figures.correlations(found, axes)
     assert len(axes[0].get_yticklabels()) == 8
     khritankov.by_flatness(table, axes, "width_weights_1")
     plt.close("all")
@@ -236,13 +236,13 @@ def test_a_level_set_and_widths_over_levels(ax):
     assert list(exact.get_ydata()) == [2, 1]
     assert list(measured.get_ydata()) == [2.1, 1.1]
     khritankov.against_bound(plt.subplots()[1], gaps, gaps + 1, gaps, "1.2")
-    table = khritankov.hours_table({"lab": (24, 0.53)})
+    table = figures.hours_table({"lab": (24, 0.53)})
     assert table.loc["lab"].tolist() == [24, 0.5]
     plt.close(other.figure)
 
 
 def test_three_optima_lie_on_their_curves(ax):
-    wei.three_optima(ax, p=0.95, eta=0.1, d=100, attack=0.05, radius=5.0)
+    features.three_optima(ax, p=0.95, eta=0.1, d=100, attack=0.05, radius=5.0)
     curves, dots = ax.lines[::2], ax.lines[1::2]
     for curve, dot in zip(curves, dots, strict=True):
         assert dot.get_ydata()[0] >= curve.get_ydata().max() - 0.01
@@ -252,14 +252,14 @@ def test_three_optima_lie_on_their_curves(ax):
 
 
 def test_printed_and_derived_constants_are_2d_apart_and_exact_ones_on_the_latter(ax):
-    wei.shift_by_radius(ax, 0.95, 0.1, 100, np.array([0.01, 0.1, 1.0]))
+    features.shift_by_radius(ax, 0.95, 0.1, 100, np.array([0.01, 0.1, 1.0]))
     printed, derived, exact = (np.asarray(line.get_ydata()) for line in ax.lines)
     np.testing.assert_allclose(printed / derived, 200)
     np.testing.assert_allclose(exact, derived, rtol=1e-3)
 
 
 def test_the_direction_of_the_shift_changes_on_the_line(ax):
-    wei.direction_of_shift(ax, 0.95, [0.1, 0.3], [20.0, 1000.0], radius=0.05)
+    features.direction_of_shift(ax, 0.95, [0.1, 0.3], [20.0, 1000.0], radius=0.05)
     more, less = (np.asarray(c.get_offsets()) for c in ax.collections)
     assert more.tolist() == [[20.0, 0.1]]  # w* = 14.7, and 4.9 at a mean of 0.3
     assert len(less) == 3
@@ -276,6 +276,6 @@ def test_the_gap_is_drawn_inside_the_ball(ax):
 
 
 def test_ratios_are_drawn_relative_to_sgd(ax):
-    wei.trained_ratios(ax, [0.0, 0.5], {20: np.array([[2.0, 3.0], [4.0, 5.0]])})
+    features.trained_ratios(ax, [0.0, 0.5], {20: np.array([[2.0, 3.0], [4.0, 5.0]])})
     mean = ax.lines[0].get_ydata()
     np.testing.assert_allclose(mean, [0, 37.5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,9 @@ from widemin.claims import (
     paper_table,
     percent,
 )
+
+# The columns of its tables, in their order.
+PAPER_SETS = ("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")
 
 
 def _has(rows: pd.DataFrame, *methods: str) -> bool:
@@ -73,7 +77,21 @@ def S1(table: pd.DataFrame) -> Verdict:
         ),
         evidence="Points and their standard errors, paired by seed.",
         holds_up="not applicable",
+        seeds=_seeds(table, "natural_accuracy", min, 0.0),
     )
+
+
+def _seeds(
+    table: pd.DataFrame, column: str, number: Callable[[list[float]], float], at: float
+) -> str:
+    """Return how many seeds would decide a number of a column's gains over SGD."""
+
+    def of_part(part: pd.DataFrame) -> float:
+        if not _has(part, "standard", "sam"):
+            return math.nan
+        return number([gain for _, _, gain, _ in _gains(part, column)])
+
+    return deciding(of_each_seed(final(table), of_part), at)
 
 
 def S2(table: pd.DataFrame) -> Verdict:
@@ -97,17 +115,7 @@ def S2(table: pd.DataFrame) -> Verdict:
         ours=f"gains from {100 * low:.1f} to {100 * high:.1f} points",
         evidence=f"{raised} of {len(gains)} columns are up (PGD-10).",
         holds_up="yes" if held else "no",
-        seeds=deciding(
-            of_each_seed(
-                final(table),
-                lambda part: (
-                    min(gain for _, _, gain, _ in _gains(part, "pgd_accuracy"))
-                    if _has(part, "standard", "sam")
-                    else math.nan
-                ),
-            ),
-            0.0,
-        ),
+        seeds=_seeds(table, "pgd_accuracy", min, 0.0),
     )
 
 
@@ -132,7 +140,16 @@ def S3(table: pd.DataFrame) -> Verdict:
         ours=f"{found} of {columns} columns rise with rho",
         evidence="Judged on means over seeds.",
         holds_up="yes" if stronger == columns else "no",
+        seeds=deciding(of_each_seed(final(table), _least_step), 0.0),
     )
+
+
+def _least_step(rows: pd.DataFrame, column: str = "pgd_accuracy") -> float:
+    """Return the least gain from one radius to the next, over the test sets."""
+    rows = rows[rows["method"].isin(["standard", "sam"])]
+    means = rows.groupby(["test", "rho"])[column].mean().unstack()
+    steps = means.diff(axis=1).iloc[:, 1:]
+    return float(steps.min().min()) if steps.size else math.nan
 
 
 def S4(table: pd.DataFrame) -> Verdict:
@@ -157,7 +174,21 @@ def S4(table: pd.DataFrame) -> Verdict:
         ours=", ".join(f"{100 * g:.1f} points at rho {r:g}" for r, g in found.items()),
         evidence="Means of the four columns, and over seeds.",
         holds_up="yes" if stronger[limits["rho"]] >= limits["gain"] else "no",
+        seeds=_seeds(
+            table[table["rho"].isin([0.0, limits["rho"]])],
+            "pgd_accuracy",
+            lambda gains: sum(gains) / len(gains),
+            limits["gain"],
+        ),
     )
+
+
+def _paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the paper's four sets, of seeds with adversarial training."""
+    if rows.empty:
+        return rows
+    trained = rows.loc[rows["method"] == "adversarial", "seed"]
+    return rows[rows["seed"].isin(trained) & rows["test"].isin(PAPER_SETS)]
 
 
 def _rising(costs: pd.Series[Any]) -> bool:
@@ -176,7 +207,7 @@ def _rising(costs: pd.Series[Any]) -> bool:
 
 def S5(table: pd.DataFrame) -> Verdict:
     """Adversarial training lowers natural accuracy."""
-    rows = final(table)
+    rows = _paired(final(table))
     if not _has(rows, "standard", "adversarial"):
         return absent("S5")
     natural = rows.groupby(["method", "attack"])["natural_accuracy"].mean()
@@ -207,7 +238,7 @@ def _least_cost(rows: pd.DataFrame) -> float:
 
 def S6(table: pd.DataFrame) -> Verdict:
     """The weakest adversarial training beats the strongest SAM in every column."""
-    rows = final(table)
+    rows = _paired(final(table))
     if not _has(rows, "sam", "adversarial"):
         return absent("S6")
 
@@ -270,6 +301,101 @@ def S7(table: pd.DataFrame) -> Verdict:
         evidence=evidence,
         holds_up="not applicable",
     )
+
+
+def S9(table: pd.DataFrame) -> Verdict:
+    """SAM's gain is not masking: stronger attacks keep the order and take little."""
+    rows = final(table)
+    if not _has(rows, "standard", "sam") or "restarts_accuracy" not in rows:
+        return absent("S9")
+    rows = rows[rows["method"].isin(["standard", "sam"])]
+    rows = rows[rows["test"].isin(PAPER_SETS) & rows["restarts_accuracy"].notna()]
+    if not _has(rows, "standard", "sam"):
+        return absent("S9")
+    limit = criteria()["S9"].thresholds["drop"]
+    means = rows.groupby(["test", "rho"])["restarts_accuracy"].mean().unstack()
+    kept = (means.diff(axis=1).iloc[:, 1:] > 0).all(axis=1)
+    lost = _lost(rows, "restarts")
+    text = f"at most {100 * lost.max():.1f} points to PGD-50 with 5 restarts"
+    sure = rows.reindex(columns=rows.columns.union(["autoattack_accuracy"]))
+    sure = sure[sure["autoattack_accuracy"].notna()]
+    if len(sure):
+        again = _lost(sure, "autoattack")
+        images = int(sure["autoattack_images"].min())
+        text += f", {100 * again.max():.1f} to AutoAttack ({images} images, "
+        text += f"{sure['seed'].nunique()} seed)"
+        lost = pd.concat([lost, again])
+    small = bool(lost.max() <= limit)
+    median = rows.drop_duplicates("key").groupby("rho")["median_margin"].mean()
+    margins = ", ".join(f"{m:.1f} at {r:g}" for r, m in median.items())
+    return judge(
+        "S9",
+        rows,
+        bool(kept.all() and small) or (bool(kept.all() or small) and "partly"),
+        paper="not tested",
+        ours=f"the order in rho is kept in {kept.sum()} of {len(kept)} columns; a "
+        f"method loses {text}",
+        evidence=f"Losses from PGD-10 on the same images "
+        f"({int(rows['strong_images'].min())} of them), mean over seeds. Median logit "
+        f"margin by rho: {margins}; no margin above 16.64 hides a gradient."
+        if rows["masked_share"].max() == 0
+        else f"Median logit margin by rho: {margins}.",
+        holds_up="yes" if small else "no",
+        seeds=deciding(
+            of_each_seed(rows, lambda part: _least_step(part, "restarts_accuracy")), 0.0
+        ),
+    )
+
+
+def _lost(rows: pd.DataFrame, way: str) -> pd.Series[Any]:
+    """Return what a method loses to an attack beyond PGD-10, by set and radius."""
+    lost = rows[f"{way}_pgd_accuracy"] - rows[f"{way}_accuracy"]
+    return lost.groupby([rows["test"], rows["rho"]]).mean()
+
+
+def S12(table: pd.DataFrame) -> Verdict:
+    """Practical reach: what is left at 8/255."""
+    rows = final(table)
+    if not _has(rows, "standard", "sam"):
+        return absent("S12")
+    rows = rows[rows["test"] == "linf 8/255"]
+    if not _has(rows, "standard", "sam"):
+        return absent("S12")
+    limit = criteria()["S12"].thresholds["accuracy"]
+    worst = rows.groupby(["method", "rho", "attack"])["worst_accuracy"].mean()
+    sam = float(worst["sam"].max())
+    trained = "none was trained here"
+    if "adversarial" in worst:
+        best = worst["adversarial"].idxmax()[1]
+        trained = f"{percent(worst['adversarial'].max())} trained on {best}"
+    return judge(
+        "S12",
+        rows[rows["method"].isin(["standard", "sam"])],
+        sam > limit,
+        paper="not tested beyond 2/255 and 32/255",
+        ours=f"standard {percent(worst['standard'].max())}, SAM at most {percent(sam)}",
+        evidence="Worst case over our attacks per image, mean over seeds; adversarial "
+        f"training: {trained}. SAM would be a substitute at this radius if it kept "
+        f"more than {percent(limit)}.",
+        holds_up=_holds_at_8(rows),
+        seeds=deciding(
+            of_each_seed(
+                rows[rows["method"] == "sam"],
+                lambda part: part.groupby("rho")["worst_accuracy"].mean().max(),
+            ),
+            limit,
+        ),
+    )
+
+
+def _holds_at_8(rows: pd.DataFrame) -> str:
+    """Return what AutoAttack says of SAM, where it was run."""
+    if "autoattack_accuracy" not in rows:
+        return "not tested"
+    found = rows.loc[rows["method"] == "sam", "autoattack_accuracy"].dropna()
+    if found.empty:
+        return "not tested"
+    return f"AutoAttack leaves SAM at most {percent(found.max())}"
 
 
 def S8() -> Verdict:
@@ -363,4 +489,5 @@ def S10(table: pd.DataFrame) -> Verdict:
         evidence=f"{rows['seed'].nunique()} seeds; {images:,} test images alone allow "
         f"a standard error of {100 * chance:.1f} points at 50 %.",
         holds_up="not applicable",
+        seeds="9 seeds, from which a standard deviation is known to a quarter",
     )

@@ -21,6 +21,7 @@ from widemin.figures import (
     BLUE,
     COLOURS,
     FADING,
+    FLATNESS,
     GREEN,
     MORE_WAYS,
     PURPLE,
@@ -30,8 +31,9 @@ from widemin.figures import (
     WAYS,
     as_percent,
     plain_log,
+    rank_flatness,
+    spread,
 )
-from widemin.statistics import over_seeds, rank_correlations
 from widemin.theory import logistic_widths
 
 
@@ -145,21 +147,16 @@ def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     for (size, rate), part in rows.groupby(["batch_size", "learning_rate"], sort=False):
         listed = WAYS | {way: MORE_WAYS[way] for way in MORE_WAYS if way in part}
-        found = {label: _spread(part, way) for way, label in listed.items()}
+        found = {label: spread(part, way) for way, label in listed.items()}
         if "strong_images" in part and part["strong_images"].notna().any():
             images = f" ({part['strong_images'].max():.0f} images)"
             for way, label in STRONG.items():
                 if way in part:
-                    found[label + images] = _spread(part, way)
-            radius = _spread(part, "distance_q50", 1, digits=3)
+                    found[label + images] = spread(part, way)
+            radius = spread(part, "distance_q50", 1, digits=3)
             found["median radius that fools" + images] = radius
         columns[f"B = {size}, LR = {rate:g}"] = found
     return pd.DataFrame(columns)
-
-
-def _spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) -> str:
-    mean, half = over_seeds(list(unit * rows[column].dropna()))
-    return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
 def learning_curves(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
@@ -303,27 +300,16 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     found = []
     for rule, chosen in rules.items():
         for cell, part in chosen.groupby(["batch_size", "learning_rate"], sort=False):
-            means = {"epoch": _spread(part, "epoch", 1)}
-            means["clean (%)"] = _spread(part, "natural_accuracy")
-            means["FGSM (%)"] = _spread(part, "fgsm_accuracy")
-            means["FGSM, clipped (%)"] = _spread(part, "fgsm_clipped_accuracy")
-            means["FGSM, margin (%)"] = _spread(part, "fgsm_margin_accuracy")
+            means = {"epoch": spread(part, "epoch", 1)}
+            means["clean (%)"] = spread(part, "natural_accuracy")
+            means["FGSM (%)"] = spread(part, "fgsm_accuracy")
+            means["FGSM, clipped (%)"] = spread(part, "fgsm_clipped_accuracy")
+            means["FGSM, margin (%)"] = spread(part, "fgsm_margin_accuracy")
             name = f"B = {cell[0]}, LR = {cell[1]:g}"
             found.append({"cell": name, "epoch chosen": rule} | means)
     return pd.DataFrame(found).set_index(["cell", "epoch chosen"])
 
 
-# What may be called flat, so that more is flatter.
-FLATNESS = {
-    "width_weights_0.1": "width in weights, level 0.1",
-    "width_weights_1": "width in weights, level 1",
-    "width_nodes_0.1": "width by nodes, level 0.1",
-    "width_nodes_1": "width by nodes, level 1",
-    "width_inputs_0.1": "width in inputs, level 0.1",
-    "width_inputs_1": "width in inputs, level 1",
-    "small_eigenvalue": "small top eigenvalue",
-    "small_sharpness": "small adaptive sharpness",
-}
 ROBUSTNESS = {
     "fgsm_accuracy": "accuracy under FGSM",
     "distance_q50": "median radius that fools",
@@ -338,40 +324,7 @@ def flatness(grid: pd.DataFrame) -> pd.DataFrame:
     rows = measured_widths(grid)
     if rows.empty:
         return pd.DataFrame()
-    rows = rows.assign(
-        small_eigenvalue=-rows["top_eigenvalue"],
-        small_sharpness=-rows["adaptive_sharpness"],
-    )
-    held = ["median_margin", "final_train_loss"]
-    return rank_correlations(rows, FLATNESS, ROBUSTNESS, held)
-
-
-def correlations(found: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Draw rank correlations with intervals; hollow ones are partial."""
-    for ax, (outcome, part) in zip(
-        axes, found.groupby("outcome", sort=False), strict=False
-    ):
-        places = np.arange(len(part))
-        for kind, shift, face in (("plain", -0.13, BLUE), ("partial", 0.13, "white")):
-            rho = part[kind].to_numpy()
-            away = [rho - part[f"{kind}_low"], part[f"{kind}_high"] - rho]
-            ax.errorbar(
-                rho,
-                places + shift,
-                xerr=np.abs(np.stack(away)),
-                fmt="o",
-                color=BLUE,
-                markerfacecolor=face,
-                label=kind,
-            )
-        ax.axvline(0, color="grey", linewidth=1)
-        ax.set_yticks(places, list(part["measure"]))
-        ax.set(xlim=(-1.05, 1.05), xlabel="Spearman", title=f"with {outcome}")
-        if not ax.yaxis_inverted():
-            ax.invert_yaxis()
-        ax.label_outer()
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=2)
-    return axes
+    return rank_flatness(rows, ROBUSTNESS)
 
 
 def by_flatness(
@@ -389,10 +342,3 @@ def by_flatness(
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
     return axes
-
-
-def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
-    """Return presets with their runs and the hours of one core that these take."""
-    rows = [(name, runs, round(time, 1)) for name, (runs, time) in hours.items()]
-    found = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
-    return found.set_index("preset")

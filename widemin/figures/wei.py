@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from widemin import theory
-from widemin.claims import final
-from widemin.figures import BLACK, BLUE, COLOURS, RED, as_percent, ball_name
+from widemin.claims import final, paper_table
+from widemin.claims.wei import PAPER_SETS
+from widemin.figures import (
+    BLUE,
+    COLOURS,
+    as_percent,
+    ball_name,
+    plain_log,
+    spread,
+)
 
 
 def _strength(row: pd.Series[Any]) -> str:
@@ -51,7 +59,7 @@ def trade_off(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
     rows = rows[rows["test"] == test]
     rows = rows.assign(name=rows.apply(_strength, axis=1))
     names = list(dict.fromkeys(rows["name"]))
-    markers = dict(zip(names, "osD^vPX*", strict=False))
+    markers = dict(zip(names, itertools.cycle("osD^vPX*<>ph")))
     augmented = rows["augment"] == "crop+flip"
     for (name, other), part in rows.groupby(["name", augmented], sort=False):
         colour = COLOURS[part["method"].iloc[0]]
@@ -84,88 +92,235 @@ def eigenvalue_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def three_optima(
-    ax: Axes, p: float, eta: float, d: int, attack: float, radius: float
-) -> Axes:
-    """Draw the feature model's accuracy over the robust weight, by three trainings."""
-    best = {
-        "standard": theory.optimum(p, eta, d),
-        "adversarial": theory.adversarial_optimum(p, eta, d, attack),
-        "sam": theory.sam_optimum(p, eta, d, radius),
-    }
-    w = np.linspace(0, 1.3 * max(best.values()), 241)
-    ends = [theory.accuracy(w + sign * radius, p, eta, d) for sign in (-1, 1)]
-    curves = {
-        "standard": theory.accuracy(w, p, eta, d),
-        "adversarial": theory.accuracy(w, p, eta - attack, d),
-        "sam": np.minimum(*ends),
-    }
-    names = {"standard": "standard", "adversarial": "attacked inputs"}
-    names["sam"] = "worst weights within SAM's radius"
-    for method, curve in curves.items():
-        colour = COLOURS[method]
-        ax.plot(w, as_percent(curve), color=colour, label=names[method])
-        top = float(np.interp(best[method], w, curve))
-        ax.plot(best[method], 100 * top, "o", color=colour)
-    ax.set(xlabel="weight on the robust feature", ylabel="accuracy (%)")
-    ax.legend(fontsize="small")
-    return ax
+_LINES = ("-", "--", ":", "-.")
 
 
-def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
-    """Draw how far SAM moves the robust weight: exactly, as printed, as derived."""
-    best = theory.optimum(p, eta, d)
-    exact = [theory.sam_optimum(p, eta, d, radius) - best for radius in radii]
-    printed = [theory.printed_sam_shift(p, eta, d, radius) for radius in radii]
-    derived = [theory.sam_shift(p, eta, d, radius) for radius in radii]
-    ax.plot(radii, printed, color=RED, label="as printed, 2/3")
-    ax.plot(radii, derived, color=BLUE, label="as derived, 1/(3d)")
-    ax.plot(radii, exact, "o", color=BLACK, label="exact")
-    ax.set(xscale="log", yscale="log", xlabel="SAM's radius")
-    ax.set(ylabel="shift of the robust weight", ylim=(1e-6, None))
-    ax.legend(fontsize="small", loc="lower right")
-    return ax
+def _named(table: pd.DataFrame, measured: str = "final") -> pd.DataFrame:
+    """Return rows with the name of their method, in the order of its strength."""
+    rows = final(table) if measured == "final" else table
+    rows = rows[rows["measured"] == measured]
+    return rows.assign(name=rows.apply(_strength, axis=1) if len(rows) else "")
 
 
-def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
-    """Draw which way SAM on all weights moves the robust one, over the model's sizes.
+def _looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return each name's colour, by method, and line, by strength within it."""
+    looks: dict[str, dict[str, Any]] = {}
+    for method, part in rows.groupby("method", sort=False):
+        for name, line in zip(part["name"].unique(), itertools.cycle(_LINES)):
+            looks[name] = {"color": COLOURS[str(method)], "linestyle": line}
+    return looks
 
-    The line is where w*^2 = 2 d; marks are exact solutions.
+
+def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ours and the paper's CIFAR-10 table, a row a method, in percent.
+
+    A cell reads "ours ± 95 % over seeds | the paper's"; cost is ours alone.
     """
-    line = np.geomspace(min(etas), max(etas), 61)
-    odds = np.log(p / (1 - p))
-    ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
-    for sign, colour, label in ((1, BLUE, "more"), (-1, RED, "less")):
-        found = [
-            (d, eta)
-            for d in ds
-            for eta in etas
-            if sign * _shift(p, eta, int(d), radius) > 0
-        ]
-        x, y = zip(*found, strict=True) if found else ((), ())
-        marker = "^" if sign > 0 else "v"
-        ax.scatter(x, y, color=colour, marker=marker, label=f"{label} robust weight")
-    ax.set(xscale="log", yscale="log", xlabel="weak features d", ylabel="their mean η")
-    ax.set(xlim=(min(ds) / 2, 2 * max(ds)))
+    printed = paper_table("sam_table2_cifar10").fillna("")
+    kinds = {"ST": "standard", "SAM": "SAM", "AT-Linf": "AT L∞", "AT-L2": "AT L2"}
+    names = [
+        f"{kinds[row.method]} {row.strength}".strip() for row in printed.itertuples()
+    ]
+    theirs = printed.set_index(pd.Index(names))
+    columns = dict.fromkeys(PAPER_SETS, "pgd_accuracy")
+    found = []
+    for name, rows in _named(table).groupby("name", sort=False):
+        one = rows.drop_duplicates("key")
+        row = {"method": name}
+        row["natural"] = _beside(spread(one, "natural_accuracy"), theirs, name, 1)
+        for place, (test, column) in enumerate(columns.items(), start=2):
+            ours = spread(rows[rows["test"] == test], column)
+            row[ball_name(test)] = _beside(ours, theirs, name, place)
+        row["gradients an image"] = f"{one['gradients'].mean():.0f}"
+        row["core seconds"] = f"{one['train_seconds'].mean():.0f}"
+        found.append(row | {"seeds": one["seed"].nunique()})
+    return pd.DataFrame(found).set_index("method") if found else pd.DataFrame()
+
+
+def _beside(ours: str, theirs: pd.DataFrame, name: str, place: int) -> str:
+    if name not in theirs.index:
+        return ours
+    columns = ["natural", "linf_1_255", "linf_2_255", "l2_16_255", "l2_32_255"]
+    return f"{ours} | {theirs.loc[name, columns[place - 1]]:g}"
+
+
+def robust_by_cost(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
+    """Draw worst-case accuracy over the gradients that training took, a point a run."""
+    rows = _named(table)
+    rows = rows[rows["test"] == test]
+    for name, part in rows.groupby("name", sort=False):
+        colour = COLOURS[part["method"].iloc[0]]
+        worst = as_percent(part["worst_accuracy"])
+        ax.plot(part["gradients"], worst, "o", color=colour)
+        ax.annotate(
+            str(name).removeprefix("AT "),
+            (part["gradients"].mean(), worst.mean()),
+            xytext=(6, 0),
+            textcoords="offset points",
+            fontsize="x-small",
+        )
+    ax.set(xscale="log", xlabel="gradients an image in training")
+    ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
+    return ax
+
+
+def sweep_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw worst-case accuracy over the L-infinity radius, a line a method."""
+    rows = _named(table)
+    rows = rows[rows["test"].str.startswith("linf") & rows["test"].str.endswith("/255")]
+    radii = rows["test"].str.extract(r"linf (\d+)/255")[0].astype(float)
+    rows = rows.assign(radius=radii)
+    for name, look in _looks(rows).items():
+        part = rows[rows["name"] == name]
+        means = part.groupby("radius")["worst_accuracy"].mean()
+        means.loc[0.0] = part["natural_accuracy"].mean()
+        means = means.sort_index()
+        ax.plot(means.index, as_percent(means), marker="o", label=name, **look)
+    ax.set(xlabel="L∞ radius (1/255)", ylabel="worst-case accuracy (%)", ylim=(0, None))
     ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
-def _shift(p: float, eta: float, d: int, radius: float) -> float:
-    best = theory.optimum(p, eta, d)
-    return theory.sam_optimum(p, eta, d, radius, "all") - best
+def drops(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw what stronger attacks take beyond PGD-10 on the same images, per set."""
+    rows = _named(table)
+    ways = {"restarts": ("o", "PGD-50, margin, 5 restarts")}
+    ways["autoattack"] = ("s", "AutoAttack")
+    rows = rows.reindex(columns=rows.columns.union(_both(*ways)))
+    rows = rows[rows["restarts_accuracy"].notna()]
+    names = list(rows["name"].unique())
+    for ax, test in zip(axes, PAPER_SETS, strict=True):
+        part = rows[rows["test"] == test]
+        for way, (marker, label) in ways.items():
+            lost = part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"]
+            places = [names.index(name) for name in part["name"]]
+            face = BLUE if way == "restarts" else "none"
+            ax.scatter(places, 100 * lost, marker=marker, color=BLUE, facecolor=face)
+            ax.scatter([], [], marker=marker, color=BLUE, facecolor=face, label=label)
+        ax.axhline(0, color="grey", linewidth=1)
+        ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+        ax.set(title=ball_name(test))
+        ax.label_outer()
+    axes[0].legend(fontsize="small", loc="upper left")
+    axes[0].figure.supylabel("points lost beyond PGD-10", fontsize="medium")
+    return axes
 
 
-def trained_ratios(
-    ax: Axes, radii: Sequence[float], ratios: dict[int, np.ndarray]
+def _both(*ways: str) -> list[str]:
+    return [f"{way}{kind}_accuracy" for way in ways for kind in ("", "_pgd")]
+
+
+def by_control(
+    table: pd.DataFrame, groups: dict[str, list[str]], ax: Axes, test: str
 ) -> Axes:
-    """Draw the robust over the weak weights after SAM, relative to SGD, by radius."""
-    for (d, found), colour in zip(sorted(ratios.items()), [BLUE, RED], strict=False):
-        change = 100 * (found / found[:, :1] - 1)
-        ax.plot(radii, change.mean(0), color=colour, label=f"d = {d}")
-        for seed in change:
-            ax.plot(radii, seed, "o", color=colour, markersize=4)
-    ax.axhline(0, color="grey", linewidth=1)
-    ax.set(xlabel="SAM's radius", ylabel="change of robust / weak (%)")
-    ax.legend()
+    """Draw natural and worst-case accuracy of named groups of runs, a mark a run.
+
+    Args:
+        table: Their rows.
+        groups: Name to the keys of its runs.
+        ax: Where to draw.
+        test: The set in which networks are attacked.
+    """
+    rows = final(table)
+    rows = rows[rows["test"] == test]
+    for place, keys in enumerate(groups.values()):
+        part = rows[rows["key"].isin(keys)]
+        marks = {"natural_accuracy": "none", "worst_accuracy": BLUE}
+        for column, face in marks.items():
+            at = np.full(len(part), place)
+            ax.scatter(as_percent(part[column]), at, color=BLUE, facecolor=face)
+    ax.scatter([], [], color=BLUE, facecolor="none", label="natural")
+    ax.scatter([], [], color=BLUE, label=f"worst case, {ball_name(test)}")
+    ax.set_yticks(range(len(groups)), list(groups))
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    ax.set(xlabel="accuracy (%)", xlim=(0, None))
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
     return ax
+
+
+def by_epoch(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+    """Draw what is watched after each epoch, a line a run."""
+    rows = _named(table, "epoch")
+    rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
+    for name, look in _looks(rows).items():
+        for _, run in rows[rows["name"] == name].groupby("key"):
+            ax.plot(run["epoch"], as_percent(run[column]), **look)
+        ax.plot([], [], label=name, **look)
+    ax.set(xlabel="epoch", ylabel=label)
+    if ax.lines:
+        ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy under FGSM by how the epoch is chosen, a row a method, percent.
+
+    The last; the best on held-out images; the best on the test images themselves,
+    which flatters.
+    """
+    rows = _named(table, "epoch")
+    rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
+    if rows.empty:
+        return pd.DataFrame()
+    rules = {"last": "epoch", "best on held-out images": "validation_fgsm_accuracy"}
+    rules["best on test images"] = "fgsm_accuracy"
+    found: dict[str, dict[str, str]] = {}
+    for rule, column in rules.items():
+        chosen = rows.loc[rows.groupby("key")[column].idxmax()]
+        for name, part in chosen.groupby("name", sort=False):
+            row = found.setdefault(str(name), {"method": str(name)})
+            row[f"{rule}: epoch"] = spread(part, "epoch", 1)
+            row[f"{rule}: FGSM (%)"] = spread(part, "fgsm_accuracy")
+    return pd.DataFrame(found.values()).set_index("method")
+
+
+def by_flatness(
+    table: pd.DataFrame, axes: Sequence[Axes], columns: dict[str, str], test: str
+) -> Sequence[Axes]:
+    """Draw worst-case accuracy over measures of flatness, a point a network."""
+    rows = _named(table)
+    rows = rows[(rows["test"] == test) & rows["width_images"].notna()]
+    for ax, (column, label) in zip(axes, columns.items(), strict=True):
+        for method, part in rows.groupby("method", sort=False):
+            worst = as_percent(part["worst_accuracy"])
+            ax.scatter(part[column], worst, color=COLOURS[str(method)], label=method)
+        ax.set(xscale="log", xlabel=label)
+        plain_log(ax.xaxis)
+    axes[0].set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
+    axes[-1].legend(fontsize="small")
+    return axes
+
+
+def along_lines(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw the loss along the steepest line in weights and in images, by method."""
+    rows = _named(table, "line")
+    looks = _looks(rows)
+    kinds = {"weights": (1, "distance in weights (L2)")}
+    kinds["images"] = (255, "distance in images (L∞, 1/255)")
+    for ax, (of, (unit, label)) in zip(axes, kinds.items(), strict=True):
+        for name, part in rows[rows["of"] == of].groupby("name", sort=False):
+            means = part.groupby("distance")["loss"].mean()
+            ax.plot(unit * means.index, means, label=name, **looks[str(name)])
+        ax.set(xlabel=label, yscale="log")
+    axes[0].set(ylabel="cross-entropy")
+    axes[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return axes
+
+
+def in_pixels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what SAM's step in the first layer is worth in pixels, a row a method."""
+    rows = _named(table).drop_duplicates("key")
+    rows = rows.reindex(columns=rows.columns.union(["implicit_share"]))
+    found = []
+    for name, part in rows[rows["implicit_share"].notna()].groupby("name", sort=False):
+        row = {"trained by": name}
+        row["explained (%)"] = spread(part, "implicit_share")
+        row["L2 size (1/255)"] = spread(part, "implicit_l2", 255, 0)
+        row["loss: moved weights"] = spread(part, "implicit_weights_rise", 1, 3)
+        row["loss: moved images"] = spread(part, "implicit_images_rise", 1, 3)
+        row["loss: as far along the gradient"] = spread(
+            part, "implicit_gradient_rise", 1, 2
+        )
+        found.append(row)
+    return pd.DataFrame(found).set_index("trained by") if found else pd.DataFrame()
