@@ -2,8 +2,10 @@
 
 import struct
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 
 from widemin import data
 from widemin.data import DataError, augment, load
@@ -113,6 +115,46 @@ def test_idx_files_are_read_in_the_official_layout(tmp_path, monkeypatch):
     assert train.y[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     assert len(validation) == 5_000
     assert validation.x[0, 0, 0, 0].item() == pytest.approx(55_000 % 256 / 255)
+
+
+def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):
+    """A made-up archive with the official layout: fine labels, planes of colour."""
+    import hashlib
+    import pickle
+
+    folder = tmp_path / "data" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    sums = {}
+    for name, count in (("train", 50_000), ("test", 10_000)):
+        red = (np.arange(count) % 256).astype(np.uint8)
+        planes = [red, np.full(count, 51, np.uint8), np.zeros(count, np.uint8)]
+        pixels = np.repeat(np.stack(planes, 1), 1024, axis=1)
+        content = pickle.dumps(
+            {
+                "data": pixels,
+                "fine_labels": (np.arange(count) % 100).tolist(),
+                "coarse_labels": [0] * count,
+            }
+        )
+        (folder / name).write_bytes(content)
+        sums[name] = hashlib.md5(content).hexdigest()
+    meta = pickle.dumps({"fine_label_names": [str(i) for i in range(100)]})
+    (folder / "meta").write_bytes(meta)
+    sums["meta"] = hashlib.md5(meta).hexdigest()
+    official = torchvision.datasets.CIFAR100
+    monkeypatch.setattr(official, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(official, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(official, "meta", {**official.meta, "md5": sums["meta"]})
+    data._torchvision.cache_clear()
+    train, test = load("cifar100", size=300), load("cifar100", "test")
+    held_out = load("cifar100", "validation")
+    data._torchvision.cache_clear()
+    assert train.x.shape == (300, 3, 32, 32)
+    assert train.x[255].amax((1, 2)).tolist() == pytest.approx([1.0, 0.2, 0.0])
+    assert train.y[98:102].tolist() == [98, 99, 0, 1]
+    assert len(test) == 10_000 and len(held_out) == 10_000
+    assert int(held_out.y[0]) == 40_000 % 100
+    assert held_out.x[0, 0, 0, 0].item() == pytest.approx(40_000 % 256 / 255)
 
 
 def test_real_mnist_has_the_papers_sizes(mnist_here, monkeypatch):

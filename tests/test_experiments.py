@@ -38,6 +38,8 @@ def without_seconds(rows):
         {"rho": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
         {"attack": "linf 0.1", "attack_steps": 3, "ramp": 0.5},
         {"attack": "l2 0.5", "attack_steps": 3, "fosc_max": 0.5},
+        {"attack": "linf 0.1", "rho": 0.1, "gradient_leak": True},
+        {"label_smoothing": 0.1},
         {"optimizer": "adam", "learning_rate": 0.01, "augment": "crop+flip"},
     ],
 )
@@ -269,3 +271,87 @@ def test_real_mnist_is_learnt(tmp_path, mnist_here, monkeypatch):
     [row] = final(rows_of(recipe, tmp_path))
     assert row["natural_accuracy"] > 0.95
     assert row["pgd_margin_accuracy"] < 0.02
+
+
+def test_a_leak_and_smoothed_labels_change_the_weights(tmp_path):
+    attacked = dataclasses.replace(SMALL, attack="linf 0.1", rho=0.1)
+    pairs = [
+        (attacked, dataclasses.replace(attacked, gradient_leak=True)),
+        (SMALL, dataclasses.replace(SMALL, label_smoothing=0.1)),
+    ]
+    for one, two in pairs:
+        [first], [second] = (final(rows_of(r, tmp_path)) for r in (one, two))
+        assert first["final_train_loss"] != second["final_train_loss"]
+        assert first["gradients"] == second["gradients"]
+
+
+def test_lines_start_at_the_loss_and_climb(tmp_path):
+    rows = rows_of(dataclasses.replace(SMALL, line_size=40, epochs=3), tmp_path)
+    points = [row for row in rows if row["measured"] == "line"]
+    for of in ("weights", "images"):
+        line = [row for row in points if row["of"] == of]
+        assert len(line) == instruments.POINTS and line[0]["distance"] == 0
+        losses = [row["loss"] for row in line]
+        assert losses[1] > losses[0]
+    [last] = final(rows)
+    at_zero = next(row["loss"] for row in points if row["of"] == "weights")
+    assert at_zero == pytest.approx(last["final_train_loss"], rel=1e-6)
+    assert 0 < last["implicit_share"] <= 1 + 1e-6
+
+
+def test_strong_attacks_are_run_as_asked(tmp_path):
+    asked = dataclasses.replace(SMALL, strong_size=20, strong_attacks=("restarts",))
+    [few] = final(rows_of(asked, tmp_path))
+    assert few["strong_images"] == 20
+    assert few["restarts_accuracy"] <= few["restarts_pgd_accuracy"] + 1e-9
+    assert not {"autoattack_accuracy", "distance_q50"} & set(few)
+    more = dataclasses.replace(asked, strong_steps=25)
+    [found] = final(rows_of(more, tmp_path))
+    assert found["restarts_accuracy"] <= few["restarts_accuracy"]
+    assert more.key != asked.key and more.training_key == asked.training_key
+
+
+def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
+    """On made-up CIFAR: with its own statistics on both sides nothing is lost."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(40, 3, 32, 32, generator=generator)
+    y = torch.arange(40) % 10
+    recipe = Recipe(dataset="cifar10", model="linear", other_statistics=True)
+    model = models.build(
+        "linear",
+        generator,
+        shape=(3, 32, 32),
+        statistics=data.STATISTICS["cifar10"],
+    )
+    ball = attacks.Linf(0.01)
+    before = model(x)
+    found = instruments._other_statistics(model, x, y, ball, recipe)
+    assert torch.equal(model(x), before)
+    assert set(found) == {
+        "all_steps_accuracy",
+        "other_natural_accuracy",
+        "other_statistics_accuracy",
+    }
+    same = {**data.STATISTICS, "cifar100": data.STATISTICS["cifar10"]}
+    monkeypatch.setattr(data, "STATISTICS", same)
+    again = instruments._other_statistics(model, x, y, ball, recipe)
+    assert again["other_statistics_accuracy"] == again["all_steps_accuracy"]
+    assert again["all_steps_accuracy"] == found["all_steps_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gradient_leak": True}, "gradient_leak must come with an attack"),
+        ({"other_statistics": True}, "must come with one of cifar10, cifar100"),
+        ({"strong_attacks": ("restart",)}, "did you mean 'restarts'"),
+        ({"label_smoothing": 1.5}, "label_smoothing must be at least 0 and at most 1"),
+    ],
+)
+def test_new_fields_are_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)
+
+
+def test_a_recipe_says_what_it_departs_in():
+    assert str(Recipe(rho=0.1)) == "Recipe(rho=0.1)"

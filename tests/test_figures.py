@@ -11,6 +11,7 @@ import pytest
 
 from tests.test_claims import (
     ascent,
+    attacked,
     batches,
     curves,
     decisive,
@@ -128,6 +129,105 @@ def test_eigenvalues_are_one_point_a_network(ax):
     wei.eigenvalue_by_method(table, ax)
     assert len(points(ax)) == 9
     assert ax.get_yscale() == "log"
+
+
+def table_of_sam():
+    """Networks of the paper's table with everything that is measured of them."""
+    table = attacked({0.1: 0.05, 0.4: 0.1})
+    names = table["method"] + table["rho"].astype(str) + table["attack"].astype(str)
+    table = table.assign(key=names + table["seed"].astype(str), watch="linf 2/255")
+    table = table.assign(width_images=100.0, width_nodes_1=2.0, top_eigenvalue=10.0)
+    implicit = {f"implicit_{k}_rise": 0.1 for k in ("weights", "images", "gradient")}
+    return table.assign(implicit_share=0.9, implicit_l2=1.0, **implicit)
+
+
+def test_the_table_stands_beside_the_papers():
+    found = wei.beside_the_paper(table_of_sam())
+    assert found.loc["SAM 0.1", "L∞ 1/255"].endswith("| 45.1")
+    assert found.loc["standard", "natural"].endswith("| 94.6")
+    assert found.loc["AT L∞ 8/255", "L2 32/255"].endswith("| 80.8")
+    assert found.loc["AT L∞ 8/255", "gradients an image"] == "165"
+    assert wei.beside_the_paper(table_of_sam().iloc[:0]).empty
+
+
+def test_losses_to_stronger_attacks_are_points():
+    figure, axes = plt.subplots(2, 2)
+    wei.drops(table_of_sam(), axes.flat)
+    found = points(axes[0, 0])
+    assert set(found[:, 1].round(6)) == {1.0, 2.0}
+    assert len(found) == 5 * 3 + 5  # NaN where AutoAttack was not run
+    plt.close(figure)
+
+
+def test_a_sweep_starts_at_natural_accuracy(ax):
+    wei.sweep_by_method(table_of_sam(), ax)
+    assert len(ax.lines) == 5
+    for line in ax.lines:
+        assert line.get_xdata()[0] == 0 and list(line.get_xdata()) == [0, 1, 2, 8]
+
+
+def test_controls_have_a_row_each(ax):
+    table = table_of_sam()
+    groups = {"SGD": [k for k in table["key"] if k.startswith("standard")], "none": []}
+    wei.by_control(table, groups, ax, "linf 2/255")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["SGD", "none"]
+    assert len(points(ax)) == 6
+
+
+def test_epochs_are_chosen_by_three_rules(ax):
+    rows = [
+        {"key": "k", "measured": "epoch", "method": "sam", "rho": 0.1, "attack": ""}
+        | {"watch": "linf 2/255", "epoch": e, "natural_accuracy": 0.5}
+        | {"fgsm_accuracy": f, "validation_fgsm_accuracy": v}
+        for e, f, v in ((1, 0.2, 0.5), (2, 0.6, 0.1), (3, 0.4, 0.3))
+    ]
+    found = wei.best_and_last(pd.DataFrame(rows)).loc["SAM 0.1"]
+    assert found["last: FGSM (%)"] == "40.0"
+    assert found["best on held-out images: FGSM (%)"] == "20.0"
+    assert found["best on test images: FGSM (%)"] == "60.0"
+    wei.by_epoch(pd.DataFrame(rows), ax, "fgsm_accuracy", "FGSM (%)")
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [20, 60, 40])
+
+
+def test_flatness_by_method_leaves_unmeasured_networks_out():
+    table = table_of_sam()
+    table.loc[table["seed"] == 1, "width_images"] = np.nan
+    figure, axes = plt.subplots(1, 2)
+    columns = {"width_nodes_1": "width", "top_eigenvalue": "eigenvalue"}
+    wei.by_flatness(table, axes, columns, "linf 2/255")
+    assert len(points(axes[0])) == 5 * 2
+    plt.close(figure)
+
+
+def test_lines_are_in_the_units_of_the_attack():
+    rows = [
+        {"key": "k", "measured": "line", "method": "sam", "rho": 0.1, "attack": ""}
+        | {"of": of, "distance": d, "loss": 1 + d}
+        for of in ("weights", "images")
+        for d in (0.0, 2 / 255)
+    ]
+    figure, axes = plt.subplots(1, 2)
+    wei.along_lines(pd.DataFrame(rows), axes)
+    assert axes[1].lines[0].get_xdata().tolist() == pytest.approx([0, 2])
+    plt.close(figure)
+
+
+def test_sams_step_in_pixels_is_a_row_a_method():
+    found = wei.in_pixels(table_of_sam())
+    assert list(found.index) == [
+        "standard",
+        "SAM 0.1",
+        "SAM 0.4",
+        "AT L∞ 2/255",
+        "AT L∞ 8/255",
+    ]
+    assert found.loc["standard", "L2 size (1/255)"].startswith("255")
+    assert wei.in_pixels(table_of_sam().drop(columns="implicit_share")).empty
+
+
+def test_cost_is_drawn_on_a_logarithmic_axis(ax):
+    wei.robust_by_cost(table_of_sam(), ax, "linf 2/255")
+    assert ax.get_xscale() == "log" and len(ax.texts) == 5
 
 
 def test_ascent_draws_median_and_quartiles(ax):

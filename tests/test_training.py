@@ -186,3 +186,41 @@ def test_fit_sees_every_image_once_an_epoch_and_reports_the_mean_loss(generator)
     rows = sorted(map(tuple, torch.cat(seen).flatten(1).tolist()))
     assert rows == sorted(map(tuple, x.flatten(1).tolist()))
     assert loss == pytest.approx(F.cross_entropy(model(x), y).item(), rel=1e-5)
+
+
+def test_smoothed_labels_are_a_mixture_of_losses(net, grey):
+    """(1 - s) times the cross-entropy plus s times its mean over all classes."""
+    x, y = grey
+    loss = training.backward(net, x, y, label_smoothing=0.2)
+    found = torch.cat([p.grad.flatten() for p in net.parameters()])
+    log_p = net(x).log_softmax(1)
+    own = -log_p.gather(1, y[:, None]).mean()
+    wanted = 0.8 * own - 0.2 * log_p.mean()
+    torch.testing.assert_close(loss, wanted.detach())
+    expected = torch.autograd.grad(wanted, list(net.parameters()))
+    torch.testing.assert_close(found, torch.cat([g.flatten() for g in expected]))
+
+
+def test_a_leak_tilts_sams_ascent_by_what_the_attack_left(net, grey):
+    """With a leak of -gradient nothing is left to climb: SAM becomes SGD."""
+    x, y = grey
+    twin, plain = copy_of(net), copy_of(net)
+
+    def cancel(model, labels):
+        return [-g for g in training.weight_gradient(model, [x], labels)]
+
+    net.eval(), plain.eval(), twin.eval()
+    train_step(net, SGD(net.parameters(), 0.1), x, y, rho=0.5, leak=cancel)
+    train_step(plain, SGD(plain.parameters(), 0.1), x, y)
+    train_step(twin, SGD(twin.parameters(), 0.1), x, y, rho=0.5)
+    assert torch.allclose(weights(net), weights(plain), atol=1e-6)
+    assert not torch.allclose(weights(twin), weights(plain), atol=1e-4)
+
+
+def test_the_leak_is_the_sum_over_the_attacks_batches(net, grey):
+    x, y = grey
+    net.eval()
+    once = training.weight_gradient(net, [x], y)
+    twice = training.weight_gradient(net, [x, x], y)
+    for one, two in zip(once, twice, strict=True):
+        torch.testing.assert_close(2 * one, two)

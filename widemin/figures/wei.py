@@ -193,7 +193,8 @@ def drops(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         part = rows[rows["test"] == test]
         for way, (marker, label) in ways.items():
             lost = part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"]
-            places = [names.index(name) for name in part["name"]]
+            lost = lost.dropna()
+            places = [names.index(name) for name in part.loc[lost.index, "name"]]
             face = BLUE if way == "restarts" else "none"
             ax.scatter(places, 100 * lost, marker=marker, color=BLUE, facecolor=face)
             ax.scatter([], [], marker=marker, color=BLUE, facecolor=face, label=label)
