@@ -79,7 +79,7 @@ def test_epochs_are_chosen_on_images_that_training_never_sees():
     x, _ = fitting._held_out(greedy, "cpu")
     torch.testing.assert_close(x, data.load("digits", "test").x[-20:])
     model = fitting.build(watching)
-    row = fitting._watcher(watching, "cpu")(model)
+    row = fitting._watcher(watching, "cpu")(model, 1)
     right = evaluation.correct(model, *fitting._held_out(watching, "cpu"))
     assert row["validation_natural_accuracy"] == right.double().mean()
     assert row["validation_fgsm_accuracy"] <= row["validation_natural_accuracy"]

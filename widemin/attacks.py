@@ -421,6 +421,7 @@ def pgd(
     loss: Loss = cross_entropy,
     restarts: int = 1,
     keep: str = "last",
+    steps_each: Tensor | None = None,
     fosc_below: float | None = None,
     fosc_from_start: bool = False,
     until_fooled: bool = False,
@@ -439,14 +440,16 @@ def pgd(
         loss: The loss to climb.
         restarts: Random starts; of each image the one with the highest loss is kept.
         keep: "last" iterate of an ascent, or the "best", with the highest loss.
+        steps_each: Steps of each image, at most `steps`; shape (batch,), whole
+            numbers. Without restarts alone.
         fosc_below: Stop each image once its FOSC is this small (Wang et al. 2019,
             algorithm 1), after at least one step.
         fosc_from_start: Measure FOSC from the random start, as the released code of
             Wang et al. does, instead of from the image.
         until_fooled: Stop each image once it is misclassified.
         record: Receives, for each gradient taken, a dict of the `images` still
-            moving (indices), where they are (`at`), their `loss`, their `fosc` and
-            their `reach`: the largest
+            moving (indices), where they are (`at`), their `loss`, whether they are
+            `fooled`, their `fosc` and their `reach`: the largest
             first-order gain from the centre, epsilon |gradient|_1 for Linf, by which
             FOSC is normalised; for Linf also `fosc_box` and `reach_box`.
 
@@ -472,6 +475,11 @@ def pgd(
         raise ValueError(f"step_size must be above 0; got {step_size}")
     if restarts > 1 and generator is None:
         raise ValueError(f"restarts need a generator; got {restarts} and none")
+    if steps_each is not None and (restarts > 1 or steps_each.shape != (len(x),)):
+        raise ValueError(
+            f"steps_each must have shape ({len(x)},) and come without restarts; got "
+            f"{tuple(steps_each.shape)} and {restarts} restarts"
+        )
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best'; got {keep!r}")
 
@@ -486,7 +494,8 @@ def pgd(
             gradient, losses, logits = input_gradient(net, at, y[moving], loss)
             if record is not None:
                 gaps = _gaps(ball, gradient, origin, at)
-                found = {"images": moving, "at": at, "loss": losses}
+                wrong = logits.argmax(1) != y[moving]
+                found = {"images": moving, "at": at, "loss": losses, "fooled": wrong}
                 record.append(found | gaps)
             if keep == "best":
                 better = losses > highest[moving]
@@ -498,6 +507,8 @@ def pgd(
             if fosc_below is not None and step > 0:
                 centre = start[moving] if fosc_from_start else origin
                 go &= fosc(ball, gradient, at - centre) > fosc_below
+            if steps_each is not None:
+                go &= step < steps_each.to(x.device)[moving]
             if until_fooled:
                 go &= logits.argmax(1) == y[moving]
             if not bool(go.all()):

@@ -12,9 +12,10 @@ import torch
 
 from widemin.data import check_choice
 from widemin.fitting import spent_seconds
-from widemin.instruments import climb, lines, measure, pictures, scaled
-from widemin.networks import trained
+from widemin.instruments import lines, measure, pictures, scaled
+from widemin.networks import shared, trained
 from widemin.recipes import Recipe
+from widemin.strength import by_fosc, by_strength, climb
 
 
 def pick_device(name: str) -> str:
@@ -69,7 +70,18 @@ def run(
         if recipe.brief_epochs:
             brief, _, _ = trained(recipe.brief, device, weights)
             rows += [{"measured": "scale", **r} for r in scaled(brief, recipe, device)]
-        final = measure(model, recipe, device, brief)
+        surrogates = {}
+        if recipe.surrogate_epochs:
+            surrogates = {
+                kind: shared(other, device, weights)
+                for kind, other in recipe.surrogates.items()
+            }
+        final = measure(model, recipe, device, brief, surrogates)
+        if recipe.attack and recipe.fosc_bins:
+            bins = by_fosc(model, recipe, device)
+            rows += [{"measured": "bin", **row} for row in bins]
+            tried = by_strength(model, recipe, device)
+            rows += [{"measured": "strength", **row} for row in tried]
         if recipe.attack:
             rows += [{"measured": "step", **r} for r in climb(model, recipe, device)]
         if recipe.line_size:

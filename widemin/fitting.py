@@ -30,6 +30,7 @@ from widemin import (
     workers,
 )
 from widemin.attacks import NonFiniteError, parse_ball
+from widemin.inner import attack_at, ball_at, step_at
 from widemin.recipes import AUGMENTATIONS, MEASURED_BY, Recipe, stream
 
 Curve = list[dict[str, Any]]  # a row per epoch
@@ -151,6 +152,9 @@ def train(
             now.load(checkpoint, device)
         started, kept = spent_seconds(device), time.monotonic()
 
+        def count(gradients: int) -> None:
+            now.gradients += gradients
+
         def pause() -> None:
             nonlocal started, kept
             asked = workers.stopping.is_set()
@@ -169,8 +173,9 @@ def train(
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
             generator=streams["batches"],
-            step_at=_step_at(recipe, now),
+            step_at=step_at(recipe, model, optimizer, streams["attack"], count),
             schedule=recipe.schedule,
+            rate_decay=recipe.rate_decay,
             augment=_augment(recipe, streams["augment"]),
             position=now.position,
             pause=pause,
@@ -182,7 +187,7 @@ def train(
                 if not math.isfinite(loss):
                     raise NonFiniteError("training loss is not finite")
                 row = {"epoch": epoch, "train_loss": loss}
-                now.curve.append(row | watched(model))
+                now.curve.append(row | watched(model, epoch))
                 started = spent_seconds(device)
         except NonFiniteError:
             diverged = True
@@ -248,7 +253,8 @@ def train_together(
         for network, curve, loss in zip(networks, curves, found, strict=True):
             if len(curve) < epoch - 1 or not math.isfinite(loss):
                 continue  # diverged, now or before
-            curve.append({"epoch": epoch, "train_loss": loss} | watched(network))
+            row = {"epoch": epoch, "train_loss": loss}
+            curve.append(row | watched(network, epoch))
         asked = workers.stopping.is_set()
         if asked or time.monotonic() - last > CHECKPOINT_SECONDS:
             state = {
@@ -301,66 +307,29 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
     )
 
 
-def _step_at(recipe: Recipe, now: _Progress) -> Callable[[float], training.Step]:
-    """Return the step to take after a fraction t of training; count attacks' work.
-
-    Dynamic training stops an image once its FOSC is at most c_t, which falls linearly
-    from fosc_max to 0 at 5/6 of training (Wang et al. 2019, section 4: 100 of 120
-    epochs).
-    """
-    plain = recipe.method == "standard" and not recipe.label_smoothing
-    if plain and ensemble.covers(now.model, now.optimizer):
-        return lambda t: ensemble.step
-    step = partial(
-        training.train_step,
-        rho=recipe.rho,
-        second_pass_statistics=recipe.second_pass_statistics,
-        label_smoothing=recipe.label_smoothing,
-    )
-    if not recipe.attack:
-        return lambda t: step
-    ball, generator = parse_ball(recipe.attack), now.generators["attack"]
-    visited: list[Tensor] = []  # where the attack took gradients, in this step
-    if recipe.gradient_leak:
-        # The released code of Wei et al. clears no gradients between attack and SAM.
-        step = partial(
-            step, leak=lambda model, y: training.weight_gradient(model, visited, y)
-        )
-
-    def perturb(t: float, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        grown = ball.scaled(min(1.0, t / recipe.ramp)) if recipe.ramp else ball
-        if grown.epsilon == 0:
-            return x
-        work: list[dict[str, Tensor]] = []
-        threshold = recipe.fosc_max * max(0.0, 1 - t * 6 / 5)
-        moved = attacks.pgd(
-            model,
-            x,
-            y,
-            grown,
-            steps=recipe.attack_steps,
-            step_size=grown.epsilon / 4,
-            generator=generator,
-            fosc_below=threshold if recipe.fosc_max else None,
-            record=work,
-        )
-        now.gradients += sum(len(step["images"]) for step in work)
-        visited[:] = [step["at"] for step in work] if recipe.gradient_leak else []
-        return moved
-
-    return lambda t: partial(step, perturb=partial(perturb, t))
+Watch = Callable[[nn.Module, int], dict[str, float | int]]  # (model, epoch) -> row
 
 
-def _watcher(
-    recipe: Recipe, device: str
-) -> Callable[[nn.Module], dict[str, float | int]]:
+def _watcher(recipe: Recipe, device: str) -> Watch:
     """Return what looks at a network after each epoch, on test and held-out images.
 
     Of the test set these are the first 1,000, however many are measured in the end:
     the curve stays with the weights. Held-out images are for choosing an epoch.
     """
-    if not recipe.watch:
-        return lambda model: {}
+    looks = [_watch_fgsm(recipe, device)] if recipe.watch else []
+    looks += [_watch_fosc(recipe, device)] if recipe.watch_fosc else []
+
+    def watched(model: nn.Module, epoch: int) -> dict[str, float | int]:
+        row: dict[str, float | int] = {}
+        for look in looks:
+            row |= look(model, epoch)
+        return row
+
+    return watched
+
+
+def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
+    """Return what takes accuracies with and without FGSM, and margins."""
     size = min(1_000, data.SIZES[recipe.dataset][1])
     x, y = images(recipe, "test", size, device)
     fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
@@ -372,7 +341,7 @@ def _watcher(
     }
     held_out = _held_out(recipe, device) if recipe.validation_size else None
 
-    def watched(model: nn.Module) -> dict[str, float | int]:
+    def watched(model: nn.Module, _: int) -> dict[str, float | int]:
         right = evaluation.survivors(model, x, y, ways)
         margin = evaluation.margins(model, x, y)
         row = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
@@ -383,6 +352,35 @@ def _watcher(
             right = evaluation.survivors(model, *held_out, chosen)
             for name, mask in right.items():
                 row[f"validation_{name}_accuracy"] = share(mask)
+        return row
+
+    return watched
+
+
+def _watch_fosc(recipe: Recipe, device: str) -> Watch:
+    """Return what takes FOSC and accuracy where the attack of training stops.
+
+    FOSC by its definition, from the image, whatever stops the attack.
+    """
+    size = min(500, data.SIZES[recipe.dataset][1])
+    x, y = images(recipe, "test", size, device)
+    held_out = _held_out(recipe, device) if recipe.validation_size else None
+    tenths = torch.linspace(0, 1, 11, device=x.device)
+
+    def watched(model: nn.Module, epoch: int) -> dict[str, float | int]:
+        t = epoch / recipe.epochs
+        attack = attack_at(recipe, t, stream(recipe.seed, f"watch {epoch}"))
+        with attacks.inference(model):
+            moved = attack(model, x, y)
+            gradient, _, logits = attacks.input_gradient(model, moved, y)
+        found = attacks.fosc(ball_at(recipe, t), gradient, moved - x)
+        row = {"fosc_mean": float(found.mean()), "fosc_variance": float(found.var())}
+        for tenth, value in enumerate(found.quantile(tenths)):
+            row[f"fosc_d{tenth}"] = float(value)
+        row["attack_accuracy"] = share(logits.argmax(1) == y)
+        if held_out:
+            right = evaluation.survivors(model, *held_out, {"": attack})[""]
+            row["validation_attack_accuracy"] = share(right)
         return row
 
     return watched

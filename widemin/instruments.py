@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,7 +39,11 @@ IMPLICIT_RHO = 0.2  # of SAM, whose step in the first layer is answered in pixel
 
 
 def measure(
-    model: nn.Module, recipe: Recipe, device: str, brief: nn.Module | None = None
+    model: nn.Module,
+    recipe: Recipe,
+    device: str,
+    brief: nn.Module | None = None,
+    surrogates: Mapping[str, nn.Module] | None = None,
 ) -> list[dict[str, Any]]:
     """Return a row per test set, with every instrument's number.
 
@@ -47,6 +52,7 @@ def measure(
         recipe: How to measure.
         device: cpu or cuda.
         brief: A briefly trained network, whose adversarial images are tried as well.
+        surrogates: Networks by kind, on which Wang et al.'s attacks are made as well.
     """
     x, y = images(recipe, "test", recipe.test_size, device)
     common = _logits(model, x, y) | _curvature(model, recipe, device)
@@ -67,46 +73,10 @@ def measure(
             )
             moved = evaluation.transfer(brief, model, x, y, attack)
             row["transfer_accuracy"] = share(moved)
+        if recipe.white_box:
+            row |= _wang(model, x, y, ball, recipe, surrogates or {})
         rows.append(row)
     return rows
-
-
-def climb(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
-    """Return quartiles of loss and FOSC along the training attack, on test images."""
-    x, y = images(recipe, "test", recipe.test_size, device)
-    ball = parse_ball(recipe.attack)
-    rows: list[dict[str, Any]] = []
-    work: list[dict[str, Tensor]] = []
-    attacks.pgd(
-        model,
-        x,
-        y,
-        ball,
-        steps=recipe.attack_steps + 1,  # the last gradient is taken after the last step
-        step_size=ball.epsilon / 4,
-        generator=stream(recipe.seed, "ascent"),
-        record=work,
-    )
-    quarters = torch.tensor([0.25, 0.5, 0.75], device=x.device)
-    for step, found in enumerate(work):
-        row: dict[str, Any] = {"step": step, "images": len(x)}
-        names = ["loss", "fosc", "normalised_fosc"]
-        found["normalised_fosc"] = _ratio(found["fosc"], found["reach"])
-        if "fosc_box" in found:
-            names.append("normalised_fosc_box")
-            found["normalised_fosc_box"] = _ratio(found["fosc_box"], found["reach_box"])
-        for name in names:
-            for q, value in zip(
-                (25, 50, 75), found[name].quantile(quarters), strict=True
-            ):
-                row[f"{name}_q{q}"] = float(value)
-        rows.append(row)
-    return rows
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole, 0 where the whole is 0."""
-    return part / whole.where(whole > 0, torch.ones_like(whole))
 
 
 def _logits(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -220,6 +190,47 @@ def _survivors(
     ways = _one_step(ball)
     ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
     return evaluation.survivors(model, x, y, ways)
+
+
+def _wang(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    recipe: Recipe,
+    surrogates: Mapping[str, nn.Module],
+) -> dict[str, float]:
+    """Return accuracy under the attacks of Wang et al.'s tables 1 and 2.
+
+    FGSM; PGD-10 and PGD-20 from a random start, in steps of a quarter of the radius;
+    C&W: 30 steps on the margin, of a tenth of the radius, as the released code takes
+    them but with a proper mask. Then the same made on each surrogate.
+    """
+    pgd = partial(attacks.pgd, ball=ball)
+
+    def ways() -> dict[str, evaluation.Attack]:
+        draws = stream(recipe.seed, "white box")
+        quarter = partial(pgd, step_size=ball.epsilon / 4, generator=draws)
+        return {
+            "fgsm": partial(attacks.fgsm, ball=ball),
+            "pgd10": partial(quarter, steps=10),
+            "pgd20": partial(quarter, steps=20),
+            "cw": partial(
+                pgd,
+                steps=30,
+                step_size=ball.epsilon / 10,
+                generator=draws,
+                loss=attacks.margin,
+            ),
+        }
+
+    right = evaluation.survivors(model, x, y, ways())
+    found = {f"wang_{name}_accuracy": share(mask) for name, mask in right.items()}
+    for kind, source in surrogates.items():
+        for name, attack in ways().items():
+            mask = evaluation.transfer(source, model, x, y, attack)
+            found[f"{kind}_{name}_accuracy"] = share(mask)
+    return found
 
 
 def _other_statistics(

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from widemin import paths
+from widemin import paths, workers
 from widemin.data import check_choice
 from widemin.fitting import Trained, build, side_by_side, train, train_together
 from widemin.recipes import Recipe
@@ -57,6 +57,33 @@ def trained(
     _keep(found, recipe, path)
     checkpoint.unlink(missing_ok=True)
     return found
+
+
+def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
+    """Return a network that several runs ask for: one of them trains it.
+
+    Args:
+        recipe: Whose network.
+        device: cpu or cuda.
+        weights: Folder of trained networks.
+
+    Raises:
+        Stopped: Asked to stop, while training or while another process trains.
+    """
+    from filelock import FileLock, Timeout
+
+    weights.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_path(recipe, weights).with_suffix(".lock"))
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            if workers.stopping.is_set():
+                raise workers.Stopped from None
+    try:
+        return trained(recipe, device, weights)[0]
+    finally:
+        lock.release()
 
 
 def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None:

@@ -29,6 +29,9 @@ TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
 OPTIMIZERS = ("sgd", "adam")
+# All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
+# the first or in the last third of training; for each image a number of its own.
+STEP_SCHEDULES = ("", "rising", "weak-first", "weak-last", "random")
 AUGMENTATIONS = {"": None, "flip": 0, "crop+flip": 4}  # largest shift, in pixels
 # Fields that say how a network is measured; the rest decide its weights.
 MEASURED_BY = (
@@ -44,6 +47,9 @@ MEASURED_BY = (
     "line_size",
     "other_statistics",
     "brief_epochs",
+    "fosc_bins",
+    "white_box",
+    "surrogate_epochs",
     "pictures",
 )
 OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose statistics
@@ -77,15 +83,21 @@ class Recipe:
     attack: str = (
         ""  # trained on PGD in this set, e.g. "linf 8/255"; "" on clean images
     )
-    attack_steps: int = 10  # of a quarter of the radius
+    attack_steps: int = 10  # of `attack_step` radii
     ramp: float = 0.0  # fraction of training during which the radius grows
     fosc_max: float = 0.0  # where the FOSC threshold starts; 0 is no control
+    fosc_from_start: bool = False  # FOSC from the random start, not from the image
+    attack_step: float = 0.25  # size of a step of the attack, in radii
+    step_schedule: str = ""  # how the attack's strength changes: one of STEP_SCHEDULES
+    loss_weighted: bool = False  # each image's loss counts as often as it is large
+    rate_decay: float = 0.0  # of the learning rate with every step, as Keras has it
     rho: float = 0.0  # SAM's radius, L2 over all weights
     second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
     gradient_leak: bool = False  # the attack's weight gradients tilt SAM's ascent
     label_smoothing: float = 0.0  # share of the label spread over all classes
     seed: int = 0
     watch: str = ""  # FGSM in this set after each epoch
+    watch_fosc: bool = False  # FOSC after each epoch, where its attack stops
     validation_size: int = 0  # held-out images under the watch, besides test images
     # How it is measured, once trained
     tests: tuple[str, ...] = ("linf 0.1",)
@@ -100,6 +112,9 @@ class Recipe:
     line_size: int = 0  # training images under the loss along lines
     other_statistics: bool = False  # attacked images classified as the other CIFAR's
     brief_epochs: int = 0  # of a network whose logits are scaled, and which attacks
+    fosc_bins: int = 0  # of images by FOSC; with them, a sweep of the attack's strength
+    white_box: bool = False  # Wang et al.'s own attacks, of a quarter of the radius
+    surrogate_epochs: int = 0  # of two networks whose adversarial images are tried
     pictures: int = 0  # test images kept as pictures, attacked in every way
 
     def __post_init__(self) -> None:
@@ -109,6 +124,7 @@ class Recipe:
         check_choice("augment", self.augment, AUGMENTATIONS)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, training.SCHEDULES)
+        check_choice("step_schedule", self.step_schedule, STEP_SCHEDULES)
         for name in ("train_size", "batch_size", "epochs", "attack_steps", "test_size"):
             _check(name, getattr(self, name), 1)
         for name in ("pgd_steps", "hessian_size"):
@@ -117,6 +133,11 @@ class Recipe:
             _check(name, getattr(self, name), 0)
         for name in ("strong_size", "strong_steps", "autoattack_size"):
             _check(name, getattr(self, name), 0)
+        for name in ("rate_decay", "fosc_bins", "surrogate_epochs"):
+            _check(name, getattr(self, name), 0)
+        _check("attack_step", self.attack_step, 1e-3, 2)
+        if self.watch_fosc and not self.attack:
+            raise ValueError("watch_fosc must come with an attack; got none")
         for name in ("brief_epochs", "pictures"):
             _check(name, getattr(self, name), 0)
         for attack in self.strong_attacks:
@@ -178,6 +199,29 @@ class Recipe:
             watch="",
             validation_size=0,
         )
+
+    @property
+    def surrogates(self) -> dict[str, Recipe]:
+        """The networks of another seed whose adversarial images are tried, by kind.
+
+        The same for every defence: trained naturally, and on all steps of the attack.
+        """
+        robust = dataclasses.replace(
+            self,
+            seed=1_000,
+            epochs=self.surrogate_epochs,
+            fosc_max=0.0,
+            fosc_from_start=False,
+            attack_step=0.25,
+            step_schedule="",
+            loss_weighted=False,
+            rate_decay=0.0,
+            watch="",
+            watch_fosc=False,
+            validation_size=0,
+        )
+        natural = dataclasses.replace(robust, attack="", ramp=0.0)
+        return {"natural": natural, "robust": robust}
 
     @property
     def work(self) -> float:

@@ -93,12 +93,24 @@ Step = Callable[[nn.Module, Optimizer, Tensor, Tensor], Tensor]
 
 
 def backward(
-    model: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    label_smoothing: float = 0.0,
+    weighted: bool = False,
 ) -> Tensor:
-    """Leave the gradient of the mean loss in the parameters; return the loss."""
+    """Leave the gradient of the mean loss in the parameters; return the loss.
+
+    Weighted, each image's loss counts as often as it is large: its own value, held
+    fixed, multiplies it.
+    """
     for parameter in model.parameters():
         parameter.grad = None
-    loss = F.cross_entropy(model(x), y, label_smoothing=label_smoothing)
+    kind = "none" if weighted else "mean"
+    loss = F.cross_entropy(model(x), y, label_smoothing=label_smoothing, reduction=kind)
+    if weighted:
+        (loss.detach() * loss).mean().backward()
+        return loss.detach().mean()
     loss.backward()
     return loss.detach()
 
@@ -170,6 +182,7 @@ def train_step(
     rho: float = 0.0,
     second_pass_statistics: bool = False,
     label_smoothing: float = 0.0,
+    weighted: bool = False,
     leak: Leak | None = None,
 ) -> Tensor:
     """Take one step; return the loss at the unmoved weights, shape ().
@@ -187,11 +200,13 @@ def train_step(
             updates the running statistics of batch norm (released code of Wei et
             al.) or leaves them alone (Foret et al.).
         label_smoothing: Share of each label that is spread over all classes.
+        weighted: Whether each image's loss is multiplied by its own value, held fixed
+            (released code of Wang et al.).
         leak: Returns gradients, one a parameter, that are added to the one along
             which SAM climbs; None adds nothing.
     """
     x = perturb(model, x, y)
-    loss = backward(model, x, y, label_smoothing)
+    loss = backward(model, x, y, label_smoothing, weighted)
     if rho > 0:
         if leak is not None:
             held = [p.grad for p in model.parameters() if p.grad is not None]
@@ -199,10 +214,10 @@ def train_step(
         # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
         with climbed(model, rho):
             if second_pass_statistics:
-                backward(model, x, y, label_smoothing)
+                backward(model, x, y, label_smoothing, weighted)
             else:
                 with frozen_statistics(model):
-                    backward(model, x, y, label_smoothing)
+                    backward(model, x, y, label_smoothing, weighted)
     optimizer.step()
     return loss
 
@@ -235,6 +250,7 @@ def fit(
     generator: torch.Generator,
     step_at: Callable[[float], Step] = lambda t: train_step,
     schedule: str = "constant",
+    rate_decay: float = 0.0,
     augment: Callable[[Tensor], Tensor] = lambda x: x,
     position: Position | None = None,
     pause: Callable[[], None] = lambda: None,
@@ -252,6 +268,8 @@ def fit(
         step_at: Given the fraction of training done, in [0, 1), returns the step to
             take: `train_step`, or a partial of it that perturbs images or climbs.
         schedule: One of SCHEDULES.
+        rate_decay: The rate is also divided by 1 + rate_decay times the number of
+            steps taken, as Keras' argument `decay` does.
         augment: Makes the images of a step, before they are perturbed.
         position: Where to start, and kept up to date after each step; with weights,
             optimiser and generators as they were then, training goes on exactly.
@@ -269,7 +287,9 @@ def fit(
         for index in parts[position.batch :]:
             done = (position.epoch * len(parts) + position.batch) / updates
             for group, rate in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = rate * SCHEDULES[schedule](done)
+                taken = position.epoch * len(parts) + position.batch
+                slower = 1 + rate_decay * taken
+                group["lr"] = rate * SCHEDULES[schedule](done) / slower
             loss = step_at(done)(model, optimizer, augment(x[index]), y[index])
             position.total = position.total + loss * len(index)
             position.batch += 1

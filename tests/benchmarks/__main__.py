@@ -12,11 +12,13 @@ they must be for those rows in which images are fooled or stop.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import foolbox
@@ -249,6 +251,59 @@ def _sam():
     )
 
 
+def _epoch() -> Duel:
+    """A part of an epoch on CIFAR-10, crops and flips, against a DataLoader's loop."""
+    from torchvision import datasets, transforms
+
+    images, batch = 256, 128
+    folder = Path(os.environ["WIDEMIN_DATA"])
+    x, y = (part := data.load("cifar10", "train", size=images)).x, part.y
+    statistics = data.STATISTICS["cifar10"]
+    model, _, _ = _network("preactresnet18", (3, 32, 32), 1, None)
+    model.insert(0, models.Normalise(statistics))
+    plain, _ = _plain(model, x[:1])
+    ours = training.SGD(model.parameters(), 0.01, 0.9, 5e-4)
+    theirs = torch.optim.SGD(plain.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    draws = torch.Generator().manual_seed(0)
+    crops = [transforms.RandomCrop(32, 4, padding_mode="reflect")]
+    usual = [*crops, transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    dataset = datasets.CIFAR10(str(folder), transform=transforms.Compose(usual))
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.Subset(dataset, range(images)), batch, shuffle=True
+    )
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    def epoch() -> object:
+        return list(
+            training.fit(
+                model.train(),
+                ours,
+                x,
+                y,
+                epochs=1,
+                batch_size=batch,
+                generator=draws,
+                augment=partial(data.augment, generator=draws),
+            )
+        )
+
+    def loop() -> None:
+        plain.train()
+        for images, labels in loader:
+            theirs.zero_grad()
+            nn.functional.cross_entropy(plain(images), labels).backward()
+            theirs.step()
+
+    return Duel(
+        f"{images} images of an epoch, PreActResNet-18, batch {batch}",
+        "a plain loop with a DataLoader",
+        epoch,
+        loop,
+        1.1,
+        note=lambda: _convolutions(epoch),
+    )
+
+
 def _sgd() -> Duel:
     """A plain step on M1 at batch size 16 against torch.optim.SGD."""
     model, x, y = _network("m1", (1, 28, 28), 16, None)
@@ -355,6 +410,10 @@ def main(words: list[str]) -> None:
         duels += [make(*trained) for make in makers]
     else:
         print("Without MNIST in WIDEMIN_DATA the grids and three rows are left out.")
+    if (Path(os.environ.get("WIDEMIN_DATA", "")) / "cifar-10-batches-py").is_dir():
+        duels.append(_epoch())
+    else:
+        print("Without CIFAR-10 in WIDEMIN_DATA the epoch is left out.")
     jobs: dict[str, Callable[[], Iterable[dict[str, object]]]] = {
         "runs": lambda: [grid.overhead()],
         "rows": lambda: [grid.loading()],
