@@ -472,3 +472,20 @@ def test_attacks_agree_with_foolbox(smooth, grey):
     theirs = attack.run(peer, x, y, epsilon=0.4)
     ours = pgd(smooth, x, y, L2(0.4), steps=7, step_size=0.1)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_each_image_takes_its_own_number_of_steps(smooth, grey):
+    x, y = grey
+    each = torch.arange(len(x)) % 3 + 1
+    draws = torch.Generator()
+    options = dict(steps=3, step_size=0.01, generator=draws)
+    found = pgd(smooth, x, y, Linf(0.1), **options, steps_each=each)
+    for steps in (1, 2, 3):
+        draws.manual_seed(torch.Generator().initial_seed())
+        alone = pgd(smooth, x, y, Linf(0.1), **options | {"steps": steps})
+        draws.manual_seed(torch.Generator().initial_seed())
+        found = pgd(smooth, x, y, Linf(0.1), **options, steps_each=each)
+        chosen = each == steps
+        assert torch.allclose(found[chosen], alone[chosen], atol=1e-6)
+    with pytest.raises(ValueError, match="steps_each must have shape"):
+        pgd(smooth, x, y, Linf(0.1), **options, steps_each=each[:2])

@@ -47,6 +47,12 @@ def row(**change):
         "rho": 0.0,
         "attack": "",
         "attack_steps": 10,
+        "attack_step": 0.25,
+        "step_schedule": "",
+        "fosc_max": 0.0,
+        "fosc_from_start": False,
+        "loss_weighted": False,
+        "rate_decay": 0.0,
         "seed": 0,
         "test": "linf 0.3",
         "images": 1_000,
@@ -305,25 +311,142 @@ def test_adversarial_training_is_compared_over_its_own_seeds_and_sets():
 
 
 def defences(gain, **change):
+    """Standard, curriculum between, dynamic above by gain, under every attack."""
     rows = []
+    kinds = ("wang", "natural", "robust")
+    columns = [f"{kind}_{way}_accuracy" for kind in kinds for way in wang.ATTACKS]
+    columns += ["worst_accuracy", "restarts_accuracy"]
+    columns += ["fgsm_accuracy", "pgd_accuracy", "pgd_margin_accuracy"]
     for seed in range(3):
-        base = {"seed": seed, "epochs": 50, "attack": "linf 0.3"}
-        rows.append(row(**base, method="adversarial", natural_accuracy=0.97))
-        columns = ("fgsm_accuracy", "pgd_accuracy", "pgd_margin_accuracy")
-        better = {c: row()[c] + gain + 0.001 * seed for c in columns}
-        rows.append(row(**base, method="dynamic", **better))
+        base = {"seed": seed, "epochs": 50, "attack": "linf 0.3", "strong_images": 400}
+        level = dict.fromkeys(columns, 0.9)
+        better = dict.fromkeys(columns, 0.9 + gain + 0.001 * seed)
+        between = dict.fromkeys(columns, 0.9 + gain / 2)
+        if seed == 0:
+            for found, value in ((level, 0.8), (better, 0.8 + gain)):
+                found |= {"autoattack_accuracy": value, "autoattack_images": 100}
+        standard = row(**base, **level, method="adversarial")
+        rows.append(standard | {"natural_accuracy": 0.97})
+        rising = row(**base, **between, method="adversarial", step_schedule="rising")
+        rows.append(rising)
+        rows.append(row(**base, **better, method="dynamic", fosc_max=0.5))
     return pd.DataFrame(rows).assign(**change)
 
 
 def test_the_claims_on_dynamic_training():
-    assert wang.D7(defences(0.02)).outcome == "reproduced"
-    assert wang.D7(defences(0.02)).paper == "PGD-20 +0.65 points"
-    assert wang.D7(defences(-0.02)).outcome == "not reproduced"
+    for name in ("D7", "D8", "D10", "D14"):
+        assert getattr(wang, name)(defences(0.02)).outcome == "reproduced", name
+        worse = getattr(wang, name)(defences(-0.02))
+        assert worse.outcome == "not reproduced", name
+        short = getattr(wang, name)(defences(0.02, epochs=8))
+        assert short.outcome == "not decidable at this scale"
+        assert "it takes 50 epochs" in short.evidence
+    assert wang.D7(defences(0.02)).paper == "+0.63, +0.42, +0.65, +0.44 points on MNIST"
     assert wang.D9(defences(0.02)).outcome == "reproduced"
     assert wang.D9(defences(0.02)).paper == "+0.35 points"
-    short = wang.D7(defences(0.02, epochs=8))
-    assert short.outcome == "not decidable at this scale"
-    assert "it takes 50 epochs; there are 8" in short.evidence
+
+
+def test_switches_do_not_pass_for_the_algorithm():
+    """Dynamic training with a switch turned is not judged as dynamic training."""
+    table = defences(0.02)
+    turned = table[table["method"] == "dynamic"].assign(
+        loss_weighted=True, wang_pgd20_accuracy=0.1
+    )
+    both = pd.concat([table, turned], ignore_index=True)
+    assert wang.D7(both).ours == wang.D7(table).ours
+
+
+def test_longer_dynamic_training_is_compared_at_its_cost():
+    table = defences(-0.02).assign(gradients=550.0)
+    dynamic = table["method"] == "dynamic"
+    table.loc[dynamic, "gradients"] = 350.0
+    longer = table[dynamic].assign(epochs=75, gradients=528.0, wang_pgd20_accuracy=0.95)
+    both = pd.concat([table, longer], ignore_index=True)
+    verdict = wang.D7(both)
+    assert verdict.outcome == "not reproduced"
+    assert "At 0.96 of its gradients, over 75 epochs: PGD-20 +5.0" in verdict.evidence
+
+
+def bins(accuracy, loss):
+    """Ten bins of growing FOSC with accuracies and losses of their own."""
+    return pd.DataFrame(
+        [
+            row(measured="bin", method="adversarial", attack="linf 0.3", pool=pool)
+            | {"by": by, "bin": i, "value": 0.1 * i}
+            | {"accuracy": accuracy(i), "loss": loss(i)}
+            for pool in ("all", "last")
+            for by in ("fosc", "normalised_fosc")
+            for i in range(10)
+        ]
+    )
+
+
+def test_d2_ranks_bins():
+    as_claimed = bins(lambda i: 0.05 * i, lambda i: 3 - 0.2 * i)
+    assert wang.D2(as_claimed).outcome == "reproduced"
+    reverse = wang.D2(bins(lambda i: 1 - 0.05 * i, lambda i: 0.2 * i))
+    assert reverse.outcome == "not reproduced"
+    assert "-1.00 with accuracy, +1.00 with loss" in reverse.ours
+
+
+def sweeps(field, robust):
+    rows = []
+    for seed, (value, accuracy) in itertools.product(range(2), robust.items()):
+        base = row(seed=seed, epochs=50, method="adversarial", attack="linf 0.3")
+        base |= {field: value, "wang_pgd20_accuracy": accuracy + 0.001 * seed}
+        rows.append(base)
+        rows.append(base | {"measured": "step", "step": 10, "fosc_q50": 1 - accuracy})
+    return pd.DataFrame(rows)
+
+
+def test_d4_d5_and_d6_compare_strengths_of_training():
+    sizes = {1.0: 0.85, 0.5: 0.9, 0.25: 0.91, 1 / 6: 0.88, 1 / 8: 0.87}
+    assert wang.D4(sweeps("attack_step", sizes)).outcome == "reproduced"
+    other = sizes | {1.0: 0.95}
+    assert wang.D4(sweeps("attack_step", other)).outcome == "partly"
+    numbers = {10: 0.9, 20: 0.91, 30: 0.91, 40: 0.9}
+    assert wang.D5(sweeps("attack_steps", numbers)).outcome == "reproduced"
+    far = numbers | {40: 0.8}
+    assert wang.D5(sweeps("attack_steps", far)).outcome == "not reproduced"
+    schedules = {"": 0.9, "weak-first": 0.9, "weak-last": 0.7}
+    assert wang.D6(sweeps("step_schedule", schedules)).outcome == "reproduced"
+    hurt = schedules | {"weak-first": 0.7}
+    assert wang.D6(sweeps("step_schedule", hurt)).outcome == "partly"
+
+
+def stages(between):
+    """FOSC after six epochs, constant for standard training."""
+    rows = []
+    for e in range(1, 7):
+        base = row(measured="epoch", epoch=e, epochs=6, attack="linf 0.3")
+        rows.append(
+            base | {"method": "adversarial", "fosc_mean": 0.1, "fosc_variance": 0.01}
+        )
+        rows.append(
+            base
+            | {"method": "dynamic", "fosc_mean": between * e, "fosc_variance": 0.01}
+        )
+    return pd.DataFrame(rows)
+
+
+def test_d11_compares_variances():
+    table = stages(0.1)
+    assert wang.D11(table).outcome == "reproduced"
+    assert wang.D11(stages(0.0)).outcome == "not reproduced"
+    dynamic = table[table["method"] == "dynamic"]
+    expected = np.var([0.2, 0.4, 0.6]) / 0.01
+    assert wang.separation(dynamic) == pytest.approx(expected)
+
+
+def test_d13_asks_controls_of_like_cost():
+    table = defences(0.02)
+    random = table[table["step_schedule"] == "rising"].assign(step_schedule="random")
+    both = pd.concat([table, random], ignore_index=True)
+    assert wang.D13(both).outcome == "reproduced"
+    strong = random.assign(wang_pgd20_accuracy=0.99)
+    both = pd.concat([table, strong], ignore_index=True)
+    assert wang.D13(both).outcome == "not reproduced"
+    assert wang.D13(table).outcome == "not yet run"
 
 
 def ascent(median, spread):

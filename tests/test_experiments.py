@@ -353,5 +353,109 @@ def test_new_fields_are_checked(change, message):
         Recipe(**change)
 
 
+def test_schedules_spend_what_they_say(tmp_path):
+    """Gradients an image: one for training, and as many as the attack has steps."""
+    attacked = dataclasses.replace(SMALL, attack="linf 0.1", attack_steps=6, epochs=6)
+    expected = {"": 7 * 6, "rising": 6 + 21, "weak-first": 2 * 2 + 4 * 7}
+    expected["weak-last"] = expected["weak-first"]
+    for schedule, gradients in expected.items():
+        recipe = dataclasses.replace(attacked, step_schedule=schedule)
+        [last] = final(rows_of(recipe, tmp_path))
+        assert last["gradients"] == gradients, schedule
+    [last] = final(
+        rows_of(dataclasses.replace(attacked, step_schedule="random"), tmp_path)
+    )
+    # One to six steps, and the gradient at which an image that stops is seen to stop.
+    assert 6 * (1 + 3.5) < last["gradients"] < 6 * (1 + 4.5 + 0.5)
+
+
+def test_without_a_threshold_that_is_reached_dynamic_is_standard_bit_for_bit(tmp_path):
+    """c_t = 0 and no image at 0: the weights are those of plain PGD training."""
+    plain = dataclasses.replace(SMALL, attack="linf 0.1", attack_steps=3, epochs=2)
+    dynamic = dataclasses.replace(plain, fosc_max=1e-12)
+    one, two = (trained(r, "cpu", tmp_path)[0] for r in (plain, dynamic))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_huge_threshold_leaves_one_step_of_ascent(tmp_path):
+    """Two gradients of the attack, the second to see that it may stop, and training's.
+
+    The threshold falls to 0 at 5/6 of training, so that one epoch of six is full.
+    """
+    recipe = dataclasses.replace(
+        SMALL, attack="linf 0.1", attack_steps=4, fosc_max=1e6, epochs=6
+    )
+    _, _, facts = trained(recipe, "cpu", tmp_path)
+    assert facts["gradients"] == 5 * (1 + 2) + 1 * (1 + 4)
+
+
+def test_the_released_codes_switches_change_the_weights(tmp_path):
+    dynamic = dataclasses.replace(
+        SMALL, attack="linf 0.1", attack_steps=3, epochs=3, fosc_max=0.05
+    )
+    losses = {
+        str(change): final(rows_of(dataclasses.replace(dynamic, **change), tmp_path))[
+            0
+        ]["final_train_loss"]
+        for change in (
+            {},
+            {"fosc_from_start": True},
+            {"loss_weighted": True},
+            {"rate_decay": 0.1},
+            {"attack_step": 0.5},
+        )
+    }
+    assert len(set(losses.values())) == 5, losses
+
+
+def test_fosc_is_watched_where_training_stops_its_attack(tmp_path):
+    recipe = dataclasses.replace(
+        SMALL, attack="linf 0.1", epochs=2, watch_fosc=True, validation_size=30
+    )
+    epochs = [r for r in rows_of(recipe, tmp_path) if r["measured"] == "epoch"]
+    for row in epochs:
+        deciles = [row[f"fosc_d{i}"] for i in range(11)]
+        assert deciles == sorted(deciles) and deciles[0] >= -1e-6
+        assert deciles[0] <= row["fosc_mean"] <= deciles[-1]
+        assert 0 <= row["validation_attack_accuracy"] <= 1
+    plain = dataclasses.replace(recipe, watch_fosc=False, validation_size=0)
+    one, two = (trained(r, "cpu", tmp_path)[0] for r in (recipe, plain))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)  # looking does not move the weights
+
+
+def test_bins_share_the_images_and_surrogates_are_trained_once(tmp_path):
+    recipe = dataclasses.replace(
+        SMALL,
+        attack="linf 0.1",
+        fosc_bins=4,
+        white_box=True,
+        surrogate_epochs=1,
+    )
+    rows = rows_of(recipe, tmp_path)
+    bins = [r for r in rows if r["measured"] == "bin"]
+    assert len(bins) == 2 * 2 * 4
+    last = [r for r in bins if r["pool"] == "last" and r["by"] == "fosc"]
+    assert sum(r["images"] for r in last) == 40
+    values = [r["value"] for r in last]
+    assert values == sorted(values)
+    [found] = final(rows)
+    climbed = [r for r in rows if r["measured"] == "step"]
+    right = sum(r["accuracy"] * r["images"] for r in last) / 40
+    strengths = [r for r in rows if r["measured"] == "strength"]
+    same = [r for r in strengths if (r["steps_taken"], r["step_radii"]) == (10, 0.25)]
+    assert same[0]["accuracy"] == pytest.approx(right)
+    assert same[0]["loss_q50"] == pytest.approx(climbed[-1]["loss_q50"])
+    for kind in ("natural", "robust"):
+        for way in ("fgsm", "pgd10", "pgd20", "cw"):
+            assert 0 <= found[f"{kind}_{way}_accuracy"] <= found["natural_accuracy"]
+            assert found[f"wang_{way}_accuracy"] <= found["natural_accuracy"]
+    names = {r.training_key for r in recipe.surrogates.values()}
+    assert names <= {path.stem for path in tmp_path.glob("*.safetensors")}
+    dynamic = dataclasses.replace(recipe, fosc_max=0.5, loss_weighted=True)
+    assert {r.training_key for r in dynamic.surrogates.values()} == names
+
+
 def test_a_recipe_says_what_it_departs_in():
     assert str(Recipe(rho=0.1)) == "Recipe(rho=0.1)"

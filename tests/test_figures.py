@@ -13,6 +13,7 @@ from tests.test_claims import (
     ascent,
     attacked,
     batches,
+    bins,
     curves,
     decisive,
     defences,
@@ -240,12 +241,98 @@ def test_ascent_draws_median_and_quartiles(ax):
 
 
 def test_white_box_and_cost(ax):
-    wang.white_box(defences(0.02), ax)
-    assert len(points(ax)) == 2 * 3 * 5
-    figure, other = plt.subplots()
-    wang.robust_by_cost(defences(0.02), other)
-    assert len(points(other)) == 6
+    table = defences(0.02)
+    wang.white_box(table, ax)
+    assert len(points(ax)) == 9 * 8  # three defences, three seeds; NaN included
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == [
+        "standard, 50 epochs",
+        "curriculum, 50 epochs",
+        "dynamic, 50 epochs",
+    ]
+    _, other = plt.subplots()
+    wang.robust_by_cost(table, other)
+    assert len(points(other)) == 9
+    plt.close(other.figure)
+
+
+def test_defences_stand_beside_the_papers():
+    found = wang.table_of_defences(defences(0.02))
+    assert found.loc["dynamic, 50 epochs", "PGD-20"].endswith("| 91.27")
+    assert found.loc["standard, 50 epochs", "none"] == "97.0 ± 0.0 | 97.61"
+    assert found.loc["standard, 50 epochs", "AutoAttack"] == "80.0"
+    other = wang.black_box(defences(0.02))
+    assert other.loc["dynamic, 50 epochs", "cw, the paper"] == "98.36"
+    assert wang.black_box(defences(0.02).iloc[:0]).empty
+
+
+def test_bins_of_fosc_have_two_pools():
+    figure, axes = plt.subplots(1, 3)
+    wang.by_bin(bins(lambda i: 0.1 * i, lambda i: 1.0 * i), axes)
+    line = axes[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), 10 * np.arange(10))
+    assert len(axes[0].lines) == 2
     plt.close(figure)
+
+
+def strengths():
+    """Networks of standard training under attacks of other strengths."""
+    rows = []
+    tried = [(10, 1.0), (10, 0.25), (20, 0.25)]
+    for steps, size in tried:
+        row = {"measured": "strength", "method": "adversarial", "step_schedule": ""}
+        row |= {"steps_taken": steps, "step_radii": size, "accuracy": 0.5}
+        for kind in ("loss", "normalised_fosc_box"):
+            row |= {f"{kind}_q{q}": q / 100 for q in (25, 50, 75)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_strength_is_drawn_over_size_and_number():
+    figure, axes = plt.subplots(2, 3)
+    wang.by_strength(strengths(), axes)
+    assert axes[0, 0].lines[0].get_xdata().tolist() == [0.25, 1.0]
+    assert axes[1, 0].lines[0].get_xdata().tolist() == [10, 20]
+    assert axes[1, 0].lines[0].get_ydata().tolist() == [50, 50]
+    wang.by_strength(strengths().iloc[:0], axes)
+    plt.close(figure)
+
+
+def watched():
+    """FOSC after three epochs of two defences; accuracies of the attack."""
+    rows = []
+    for method, level in (("adversarial", 0.1), ("dynamic", 0.3)):
+        for e, right, held in ((1, 0.9, 0.9), (2, 0.5, 0.7), (3, 0.6, 0.6)):
+            row = {"measured": "epoch", "method": method, "key": method, "epochs": 3}
+            row |= {"step_schedule": "", "epoch": e, "ramp": 0.5}
+            row |= {"attack_accuracy": right, "validation_attack_accuracy": held}
+            rows.append(row | {f"fosc_d{i}": level * i for i in range(11)})
+    return pd.DataFrame(rows)
+
+
+def test_fosc_is_drawn_by_epoch_and_by_stage(ax):
+    wang.fosc_by_epoch(watched(), ax)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), 1.5)
+    figure, axes = plt.subplots(1, 3)
+    wang.fosc_by_stage(watched(), axes)
+    assert len(axes[2].lines) == 3 and not axes[1].lines
+    np.testing.assert_allclose(axes[2].lines[0].get_ydata(), 10 * np.arange(11))
+    plt.close(figure)
+
+
+def test_epochs_before_the_full_radius_do_not_compete():
+    found = wang.best_and_last(watched()).loc["dynamic, 3 epochs"]
+    assert found["last: accuracy (%)"] == "60.0"
+    assert found["best on held-out images: accuracy (%)"] == "50.0"
+    assert found["best on test images: accuracy (%)"] == "60.0"
+
+
+def test_switches_say_what_they_cost(ax):
+    table = defences(0.02).assign(key=list("abcdefghi"), gradients=77.0)
+    groups = {"standard": ["a", "d"], "none": []}
+    wang.switched(table, groups, ax, "worst_accuracy")
+    assert len(points(ax)) == 2
+    assert [text.get_text() for text in ax.texts] == ["  77 gradients"]
 
 
 def test_undertrained_points_are_hollow(ax):

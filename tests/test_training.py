@@ -224,3 +224,39 @@ def test_the_leak_is_the_sum_over_the_attacks_batches(net, grey):
     twice = training.weight_gradient(net, [x, x], y)
     for one, two in zip(once, twice, strict=True):
         torch.testing.assert_close(2 * one, two)
+
+
+def test_a_weighted_loss_counts_as_often_as_it_is_large(net, grey):
+    x, y = grey
+    loss = training.backward(net, x, y, weighted=True)
+    found = torch.cat([p.grad.flatten() for p in net.parameters()])
+    each = F.cross_entropy(net(x), y, reduction="none")
+    torch.testing.assert_close(loss, each.detach().mean())
+    wanted = (each.square() / 2).mean()  # its gradient is l dl
+    expected = torch.autograd.grad(wanted, list(net.parameters()))
+    torch.testing.assert_close(found, torch.cat([g.flatten() for g in expected]))
+
+
+def test_the_rate_decays_with_every_step_as_keras_has_it():
+    """SGD on a constant gradient: the sum of 1 / (1 + decay k)."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    seen = []
+
+    def step(model, optimizer, x, y):
+        seen.append(optimizer.param_groups[0]["lr"])
+        return torch.zeros(())
+
+    x, y = torch.zeros(6, 1, 1, 1), torch.zeros(6, dtype=torch.int64)
+    training_of = fit(
+        model,
+        SGD(model.parameters(), 1.0),
+        x,
+        y,
+        epochs=2,
+        batch_size=2,
+        generator=torch.Generator(),
+        step_at=lambda t: step,
+        rate_decay=0.5,
+    )
+    list(training_of)
+    assert seen == pytest.approx([1 / (1 + 0.5 * k) for k in range(6)])

@@ -28,7 +28,8 @@ OUTCOMES = (
 )
 # Rows that agree in these differ in their seed alone.
 _CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
-_CELL += ["augment", "epochs", "method", "rho", "attack"]
+_CELL += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
+_CELL += ["attack_step", "step_schedule"]
 _PLURAL = {
     "seed": "seeds",
     "batch_size": "batch sizes",
@@ -165,7 +166,8 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
         elif name == "networks":
             found = table["key"].nunique()
         elif name == "seed":  # of the cell that has the fewest
-            found = int(table.groupby(_CELL)["seed"].nunique().min())
+            cell = [name for name in _CELL if name in table]
+            found = int(table.groupby(cell)["seed"].nunique().min())
         else:
             found = table.loc[table[name].astype(str) != "", name].nunique()
         if found < int(wanted):

@@ -9,13 +9,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from widemin import theory
-from widemin.claims import final
-from widemin.figures import BLUE, COLOURS, GREEN, RED, as_percent, ball_name
+from widemin.claims import final, paper_table
+from widemin.claims.wang import ATTACKS, named
+from widemin.figures import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    GREEN,
+    PURPLE,
+    RED,
+    SKY,
+    as_percent,
+    ball_name,
+    spread,
+)
 
 
 def ascent(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw median and quartiles of a number along the steps of an attack."""
     steps = table[table["measured"] == "step"]
+    steps = steps[steps["step_schedule"] == ""]
     for method, part in steps.groupby("method"):
         mean = part.groupby("step").mean(numeric_only=True)
         colour = COLOURS[str(method)]
@@ -33,42 +46,261 @@ def ascent(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
     return ax
 
 
-def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw accuracy under each attack, a colour per training method."""
+DEFENCES = {
+    "unsecured": (BLACK, "o"),
+    "standard": (RED, "s"),
+    "curriculum": (PURPLE, "^"),
+    "dynamic": (GREEN, "D"),
+}
+# Columns of the white-box table, as a reader should see them.
+WHITE_BOX = {
+    "natural_accuracy": "none",
+    "wang_fgsm_accuracy": "FGSM",
+    "wang_pgd10_accuracy": "PGD-10",
+    "wang_pgd20_accuracy": "PGD-20",
+    "wang_cw_accuracy": "C&W",
+    "pgd_margin_accuracy": "PGD-20, margin",
+    "restarts_accuracy": "PGD-50, margin, 5 restarts",
+    "autoattack_accuracy": "AutoAttack",
+}
+
+
+def _defences(table: pd.DataFrame) -> pd.DataFrame:
+    """Return final rows with defence and label, e.g. "dynamic, 8 epochs"."""
     rows = final(table)
-    columns = ["natural_accuracy", "fgsm_accuracy", "pgd_accuracy"]
-    columns += ["pgd_margin_accuracy", "worst_accuracy"]
-    defences = rows.groupby(["method", "epochs"], sort=False)
-    shift = np.linspace(-0.24, 0.24, max(2, defences.ngroups))
-    for index, ((method, epochs), part) in enumerate(defences):
-        for position, column in enumerate(columns):
+    if rows.empty:
+        return rows.assign(defence="", label="")
+    rows = named(rows)
+    label = rows["defence"] + ", " + rows["epochs"].astype(int).astype(str) + " epochs"
+    return rows.reindex(columns=rows.columns.union(WHITE_BOX)).assign(label=label)
+
+
+def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw accuracy under each attack, a colour and a mark per defence."""
+    rows = _defences(table)
+    labels = list(rows["label"].unique())
+    shifts = np.linspace(-0.3, 0.3, max(2, len(labels)))
+    for label, shift in zip(labels, shifts, strict=False):
+        part = rows[rows["label"] == label]
+        colour, marker = DEFENCES[part["defence"].iloc[0]]
+        shortest = rows.loc[rows["defence"] == part["defence"].iloc[0], "epochs"].min()
+        face = colour if part["epochs"].iloc[0] == shortest else "none"
+        for position, column in enumerate(WHITE_BOX):
             ax.scatter(
-                np.full(len(part), position + shift[index]),
+                np.full(len(part), position + shift),
                 as_percent(part[column]),
-                color=COLOURS[method],
-                marker="osD^v"[index % 5],
-                label=f"{method}, {epochs} epochs" if position == 0 else None,
+                color=colour,
+                facecolor=face,
+                marker=marker,
+                label=label if position == 0 else None,
             )
-    names = ["none", "FGSM", "PGD", "PGD,\nmargin", "worst\ncase"]
-    ax.set_xticks(range(len(columns)), names)
+    ax.set_xticks(
+        range(len(WHITE_BOX)), list(WHITE_BOX.values()), rotation=40, ha="right"
+    )
     ax.set(ylabel="accuracy (%)", ylim=(-3, 103))
-    ax.legend()
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return ax
+
+
+def table_of_defences(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ours and the paper's white-box table for MNIST, a row a defence, percent.
+
+    A cell reads "ours ± 95 % over seeds | the paper's".
+    """
+    printed = paper_table("dynamic_table1")
+    theirs = printed[printed["dataset"] == "mnist"].set_index("defense")
+    places = {"natural_accuracy": "clean", "wang_cw_accuracy": "cw_inf"}
+    places |= {f"wang_{name}_accuracy": name for name in ("fgsm", "pgd10", "pgd20")}
+    rows, found = _defences(table), []
+    for label, part in rows.groupby("label", sort=False):
+        row = {"defence": label}
+        for column, name in WHITE_BOX.items():
+            ours = "" if part[column].isna().all() else spread(part, column)
+            if column in places:
+                ours += f" | {theirs.loc[part['defence'].iloc[0], places[column]]:g}"
+            row[name] = ours
+        row["gradients an image"] = f"{part['gradients'].mean():.0f}"
+        row["core seconds"] = f"{part['train_seconds'].mean():.0f}"
+        found.append(row | {"seeds": part["seed"].nunique()})
+    return pd.DataFrame(found).set_index("defence") if found else pd.DataFrame()
+
+
+def black_box(table: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy under transferred attacks and the paper's, a row a defence."""
+    printed = paper_table("dynamic_table2")
+    theirs = printed[printed["dataset"] == "mnist"].set_index("defense")
+    rows, found = _defences(table), []
+    for label, part in rows.groupby("label", sort=False):
+        defence = part["defence"].iloc[0]
+        if defence not in theirs.index or "natural_fgsm_accuracy" not in part:
+            continue
+        row = {"defence": label}
+        for way in ATTACKS:
+            for kind in ("natural", "robust"):
+                column = f"{kind}_{way}_accuracy"
+                row[f"{way} from a {kind} network"] = spread(part, column)
+            name = "cw_inf" if way == "cw" else way
+            row[f"{way}, the paper"] = f"{theirs.loc[defence, name]:g}"
+        found.append(row)
+    return pd.DataFrame(found).set_index("defence") if found else pd.DataFrame()
 
 
 def robust_by_cost(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
-    rows = final(table)
-    defences = rows.groupby(["method", "epochs"], sort=False)
-    for index, ((method, epochs), part) in enumerate(defences):
+    rows = _defences(table)
+    for label, part in rows.groupby("label", sort=False):
         x, y = part["gradients"], as_percent(part["worst_accuracy"])
-        marker = "osD^v"[index % 5]
-        name = f"{method}, {epochs} epochs"
-        ax.scatter(x, y, color=COLOURS[method], marker=marker, label=name)
+        colour, marker = DEFENCES[part["defence"].iloc[0]]
+        shortest = rows.loc[rows["defence"] == part["defence"].iloc[0], "epochs"].min()
+        face = colour if part["epochs"].iloc[0] == shortest else "none"
+        ax.scatter(x, y, color=colour, facecolor=face, marker=marker, label=label)
     ax.set(xlabel="gradients taken per training image")
     ax.set(ylabel="worst-case accuracy (%)")
-    ax.legend()
     return ax
+
+
+def by_bin(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw accuracy and loss over FOSC, bins of as many images each, mean of seeds."""
+    rows = table[table["measured"] == "bin"]
+    rows = named(rows)[lambda r: r["defence"] == "standard"] if len(rows) else rows
+    pools = {"all": (BLUE, "every step"), "last": (RED, "the last step")}
+    for ax, (by, column) in zip(
+        axes,
+        [("fosc", "accuracy"), ("fosc", "loss"), ("normalised_fosc", "accuracy")],
+        strict=True,
+    ):
+        for pool, (colour, label) in pools.items():
+            if rows.empty:
+                continue
+            part = rows[(rows["pool"] == pool) & (rows["by"] == by)]
+            means = part.groupby("bin")[["value", "accuracy", "loss"]].mean()
+            values = means[column]
+            values = as_percent(values) if column == "accuracy" else values
+            ax.plot(means["value"], values, "o-", color=colour, label=label)
+        ax.set(xlabel="FOSC" if by == "fosc" else "FOSC / largest possible gain")
+        ax.set(ylabel="accuracy (%)" if column == "accuracy" else "cross-entropy")
+    axes[0].legend(fontsize="small")
+    return axes
+
+
+def by_strength(
+    table: pd.DataFrame, axes: Sequence[Sequence[Axes]]
+) -> Sequence[Sequence[Axes]]:
+    """Draw accuracy, FOSC and loss over size and number of an attack's steps."""
+    rows = table[table["measured"] == "strength"]
+    rows = named(rows)[lambda r: r["defence"] == "standard"] if len(rows) else rows
+    if rows.empty:
+        return axes
+    kinds = ["accuracy", "normalised_fosc_box", "loss"]
+    labels = ["accuracy (%)", "FOSC in the box / largest gain", "cross-entropy"]
+    sizes = rows[rows["steps_taken"] == 10], "step_radii", "size of a step (radii)"
+    numbers = rows[rows["step_radii"] == 0.25], "steps_taken", "number of steps"
+    for row, (part, over, label) in zip(axes, (sizes, numbers), strict=True):
+        means = part.groupby(over).mean(numeric_only=True)
+        for ax, kind, name in zip(row, kinds, labels, strict=True):
+            middle = "accuracy" if kind == "accuracy" else f"{kind}_q50"
+            values = means[middle]
+            values = as_percent(values) if kind == "accuracy" else values
+            ax.plot(means.index, values, "o-", color=BLUE)
+            if kind != "accuracy":
+                low, high = means[f"{kind}_q25"], means[f"{kind}_q75"]
+                ax.fill_between(means.index, low, high, color=BLUE, alpha=0.2, lw=0)
+            ax.set(xlabel=label, ylabel=name)
+    return axes
+
+
+def fosc_by_epoch(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw FOSC where training's attack stops: median and the middle 60 % of images."""
+    rows = table[table["measured"] == "epoch"]
+    rows = rows.reindex(columns=rows.columns.union([f"fosc_d{i}" for i in range(11)]))
+    rows = rows[rows["fosc_d5"].notna()]
+    rows = named(rows) if len(rows) else rows.assign(defence="")
+    shortest = rows.groupby("defence")["epochs"].transform("min")
+    rows = rows[rows["epochs"] == shortest]
+    for defence, part in rows.groupby("defence", sort=False):
+        colour, _ = DEFENCES[str(defence)]
+        means = part.groupby("epoch").mean(numeric_only=True)
+        low, high = means["fosc_d2"], means["fosc_d8"]
+        ax.plot(means.index, means["fosc_d5"], color=colour, label=defence)
+        ax.fill_between(means.index, low, high, color=colour, alpha=0.2, lw=0)
+    ax.set(xlabel="epoch", ylabel="FOSC where training's attack stops")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def fosc_by_stage(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Draw the distribution of FOSC over test images at three stages, by defence."""
+    rows = table[table["measured"] == "epoch"]
+    deciles = [f"fosc_d{i}" for i in range(11)]
+    rows = rows.reindex(columns=rows.columns.union(deciles))
+    rows = rows[rows["fosc_d5"].notna()]
+    rows = named(rows) if len(rows) else rows.assign(defence="")
+    for ax, defence in zip(axes, ("standard", "curriculum", "dynamic"), strict=True):
+        part = rows[rows["defence"] == defence]
+        part = part[part["epochs"] == part["epochs"].min()]
+        stages = part["epochs"].min() * np.array([1 / 3, 2 / 3, 1])
+        for stage, colour in zip(np.ceil(stages), (SKY, BLUE, BLACK), strict=True):
+            if part.empty:
+                continue
+            means = part.loc[part["epoch"] == stage, deciles].mean()
+            shares = np.linspace(0, 100, 11)
+            ax.plot(means, shares, color=colour, label=f"epoch {stage:.0f}")
+        ax.set(title=defence, xlabel="FOSC")
+        ax.label_outer()
+    axes[0].set(ylabel="images with at most this FOSC (%)")
+    axes[-1].legend(fontsize="small")
+    return axes
+
+
+def switched(
+    table: pd.DataFrame, groups: dict[str, list[str]], ax: Axes, column: str
+) -> Axes:
+    """Draw worst-case accuracy of named groups of runs, and what training took.
+
+    Args:
+        table: Their rows.
+        groups: Name to the keys of its runs.
+        ax: Where to draw.
+        column: The accuracy drawn.
+    """
+    rows = final(table)
+    for place, keys in enumerate(groups.values()):
+        part = rows[rows["key"].isin(keys)]
+        ax.scatter(as_percent(part[column]), np.full(len(part), place), color=BLUE)
+        for _, run in part.head(1).iterrows():
+            text = f"  {run['gradients']:.0f} gradients"
+            at = (100 * part[column].max(), place)
+            ax.annotate(text, at, fontsize="x-small", va="center")
+    ax.set_yticks(range(len(groups)), list(groups))
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    ax.set(xlabel="worst-case accuracy (%)")
+    ax.margins(x=0.25)
+    return ax
+
+
+def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy under training's own attack by how the epoch is chosen, percent.
+
+    The last; the best on held-out images; the best on the test images, which flatters.
+    """
+    rows = table[table["measured"] == "epoch"]
+    if rows.empty or "validation_attack_accuracy" not in rows:
+        return pd.DataFrame()
+    rows = named(rows[rows["attack_accuracy"].notna()])
+    rules = {"last": "epoch", "best on held-out images": "validation_attack_accuracy"}
+    rules["best on test images"] = "attack_accuracy"
+    found: dict[tuple[str, int], dict[str, object]] = {}
+    # Before the radius is grown the attack is weaker: those epochs do not compete.
+    rows = rows[rows["epoch"] >= rows["ramp"] * rows["epochs"]]
+    for rule, column in rules.items():
+        chosen = rows.loc[rows.groupby("key")[column].idxmax()]
+        for name, part in chosen.groupby(["defence", "epochs"], sort=False):
+            label = f"{name[0]}, {name[1]} epochs"
+            row = found.setdefault(name, {"defence": label})
+            row[f"{rule}: epoch"] = spread(part, "epoch", 1)
+            row[f"{rule}: accuracy (%)"] = spread(part, "attack_accuracy")
+    return pd.DataFrame(found.values()).set_index("defence")
 
 
 def gap_in_ball(
