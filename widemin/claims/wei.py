@@ -234,7 +234,7 @@ def S5(table: pd.DataFrame) -> Verdict:
 
 
 def _costs(table: pd.DataFrame) -> str:
-    """Return what every adversarial training loses against the same seeds' plain one."""
+    """Return what every adversarial training loses against plain training, by seed."""
     rows = final(table).drop_duplicates("key")
     base = rows[rows["method"] == "standard"].set_index("seed")["natural_accuracy"]
     lost = []
