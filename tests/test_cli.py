@@ -142,7 +142,7 @@ def test_status_counts(call, tmp_path):
     assert found.exit_code == 0
     lines = found.output.splitlines()
     assert len(lines) == 5
-    row = ["01_width_of_minima", "smoke", "13", *["0"] * 6, "s", "?"]
+    row = ["01_width_of_minima", "smoke", "13", *["0"] * 6, "s", "?", "0.0"]
     assert lines[1].split() == row
 
 

@@ -303,6 +303,7 @@ def status(chosen: str | None, folder: Path | None) -> None:
     Planned runs, done ones (here or published), those running now, those that failed
     when last tried, diverged, or are stale: of an older revision, to be computed again.
     Work spent is in core time; what is left is an estimate for this machine's cores.
+    GPU h is a guess of the hours one H200 would take, by the operations of training.
 
     \b
     Example:
@@ -313,7 +314,7 @@ def status(chosen: str | None, folder: Path | None) -> None:
     folder = folder or paths.results()
     names = [chosen] if chosen else notebooks.presets()
     counts = ("planned", "done", "running", "failed", "diverged", "stale")
-    heads = [*counts, "spent", "left"]
+    heads = [*counts, "spent", "left", "GPU h"]
     click.echo(f"{'chapter':34} {'preset':7}" + "".join(f"{h:>9}" for h in heads))
     for preset in names:
         for chapter in notebooks.chapters():
@@ -322,6 +323,9 @@ def status(chosen: str | None, folder: Path | None) -> None:
             row = [str(getattr(state, name)) for name in counts]
             left = _about(state.left).removeprefix(", about ") or "?"
             row += [_span(state.spent), left if state.done < state.planned else "-"]
+            row += [
+                f"{progress.gpu_hours(state.missing):.1f}" if state.missing else "-"
+            ]
             click.echo(f"{chapter:34} {preset:7}" + "".join(f"{v:>9}" for v in row))
 
 

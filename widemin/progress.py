@@ -7,9 +7,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from widemin import data
+from widemin.fitting import build
+from widemin.recipes import Recipe
 from widemin.results import Keyed, Rows, computed, failed, published
 
 
@@ -27,6 +31,7 @@ class State:
         spent: Seconds of work in what is done.
         left: Seconds of work left, by what runs of the same networks took; None
             where none is known.
+        missing: The recipes that have no rows.
     """
 
     planned: int
@@ -37,6 +42,7 @@ class State:
     stale: int
     spent: float
     left: float | None
+    missing: tuple[Any, ...] = ()
 
 
 def state(recipes: Sequence[Keyed], folder: Path) -> State:
@@ -55,6 +61,7 @@ def state(recipes: Sequence[Keyed], folder: Path) -> State:
         diverged=len(lost),
         stale=_stale(left, folder),
         spent=sum(_seconds(row) for row in runs),
+        missing=tuple(left),
         left=_seconds_of(left, [rows[-1] for rows in (everything | found).values()]),
     )
 
@@ -67,6 +74,43 @@ def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
     """
     found = state(recipes, folder)
     return math.nan if found.left is None else (found.spent + found.left) / 3600
+
+
+# What a GPU is taken to do until one has been measured: an H200 at a twentieth of its
+# 495 TFLOP/s in TF32, and no pass through a network in less than half a millisecond.
+GPU_RATE, GPU_PASS = 0.05 * 495e12, 0.5e-3
+
+
+def gpu_hours(recipes: Sequence[Recipe]) -> float:
+    """Return a guess of the hours of one GPU that training takes, before any has run.
+
+    By the operations of a gradient, counted by torch, and the rate assumed above;
+    networks trained side by side take less.
+
+    >>> small = Recipe(model="mlp", train_size=1_000, epochs=36, batch_size=50)
+    >>> round(3600 * gpu_hours([small]), 2)  # 720 passes of half a millisecond
+    0.36
+    """
+    seconds = 0.0
+    for recipe in recipes:
+        one = _operations(recipe.dataset, recipe.model, recipe.width)
+        seconds += max(
+            recipe.work * one / GPU_RATE, recipe.work / recipe.batch_size * GPU_PASS
+        )
+    return seconds / 3600
+
+
+@cache
+def _operations(dataset: str, model: str, width: int) -> float:
+    """Return the floating-point operations of one image's gradient."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = build(Recipe(dataset=dataset, model=model, width=width)).to("meta")
+    shape, _ = data.SHAPES[dataset]
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(2, *shape, device="meta")).sum().backward()
+    return counter.get_total_flops() / 2
 
 
 def _seconds(row: dict[str, Any]) -> float:
