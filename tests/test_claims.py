@@ -806,3 +806,60 @@ def test_h16_asks_the_margin():
 def test_w6_waits_for_the_distance():
     table = wide(lambda i: i, lambda i: i).drop(columns="distance_q50")
     assert khritankov.W6(table).outcome == "not yet run"
+
+
+def momenta(change, seeds=3):
+    """Accuracies that move by change from momentum 0 to 0.9, at each batch size."""
+    rows = []
+    for b, m, seed in itertools.product((16, 64, 128, 512), (0.0, 0.9), range(seeds)):
+        values = {c: 0.5 + (change if m else 0) for c in kamath.CHANGED}
+        rows.append(row(batch_size=b, momentum=m, seed=seed, **values))
+    return pd.DataFrame(rows)
+
+
+def test_h11_compares_the_changes():
+    assert kamath.H11(momenta(0.01), momenta(0.05)).outcome == "reproduced"
+    found = kamath.H11(momenta(-0.04), momenta(0.05))
+    assert found.outcome == "not reproduced"
+    assert "4.0 points on average, at constant rate by 5.0" in found.ours
+    few = kamath.H11(momenta(0.01, seeds=2), momenta(0.05))
+    assert few.outcome == "not decidable at this scale"
+
+
+def sizes(natural, curvature, seeds=3, **change):
+    """Natural accuracy and eigenvalue by batch size, with a little spread."""
+    return pd.DataFrame(
+        [
+            row(batch_size=b, seed=s, natural_accuracy=natural(b) + 0.001 * s)
+            | {"top_eigenvalue": curvature(b) * 1.02**s, "final_train_loss": 0.1}
+            | change
+            for b in (16, 64, 128, 512)
+            for s in range(seeds)
+        ]
+    )
+
+
+def test_h13_asks_for_identity():
+    one = sizes(lambda b: 0.9, lambda b: 10)
+    assert kamath.H13(one, one.copy()).outcome == "reproduced"
+    moved = one.assign(natural_accuracy=one["natural_accuracy"] + 1e-9)
+    assert kamath.H13(one, moved).outcome == "not reproduced"
+
+
+def test_h14_asks_for_agreement_within_errors():
+    with_momentum = sizes(lambda b: 0.9, lambda b: 10.0, momentum=0.9)
+    same = sizes(lambda b: 0.9005, lambda b: 10.1, learning_rate=1.0)
+    assert kamath.H14(with_momentum, same).outcome == "reproduced"
+    other = sizes(lambda b: 0.95, lambda b: 20.0, learning_rate=1.0)
+    found = kamath.H14(with_momentum, other)
+    assert found.outcome == "not reproduced" and "0 of 8 means" in found.ours
+
+
+def test_h15_asks_what_is_left_of_the_trends():
+    falling = sizes(lambda b: 0.98 - b / 5000, lambda b: float(b))
+    level = sizes(lambda b: 0.98 - b / 50000, lambda b: float(b) ** 0.3)
+    found = kamath.H15(level, falling)
+    assert found.outcome == "reproduced" and found.ours.startswith("10.0 % of")
+    half = sizes(lambda b: 0.98 - b / 50000, lambda b: float(b))
+    assert kamath.H15(half, falling).outcome == "partly"
+    assert kamath.H15(falling, falling).outcome == "not reproduced"

@@ -345,6 +345,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
         ({"gradient_leak": True}, "gradient_leak must come with an attack"),
         ({"other_statistics": True}, "must come with one of cifar10, cifar100"),
         ({"strong_attacks": ("restart",)}, "did you mean 'restarts'"),
+        ({"optimizer": "algorithm1", "rho": 0.1}, "must come without attack and rho"),
         ({"label_smoothing": 1.5}, "label_smoothing must be at least 0 and at most 1"),
     ],
 )
@@ -455,6 +456,22 @@ def test_bins_share_the_images_and_surrogates_are_trained_once(tmp_path):
     assert names <= {path.stem for path in tmp_path.glob("*.safetensors")}
     dynamic = dataclasses.replace(recipe, fosc_max=0.5, loss_weighted=True)
     assert {r.training_key for r in dynamic.surrogates.values()} == names
+
+
+def test_the_spectrum_agrees_with_itself_and_with_the_row(tmp_path):
+    """On as many images as the table's eigenvalue, Lanczos gives the table's."""
+    pytest.importorskip("pyhessian")
+    rows = rows_of(dataclasses.replace(SMALL, spectrum_size=60, epochs=2), tmp_path)
+    found = [row for row in rows if row["measured"] == "spectrum"]
+    values = {row["way"]: row["value"] for row in found if row["of"] == "eigenvalue"}
+    [last] = final(rows)
+    assert values["Lanczos, 40 images"] == pytest.approx(last["top_eigenvalue"])
+    top = values["Lanczos, 60 images"]
+    assert values["PyHessian, 60 images"] == pytest.approx(top, rel=0.02)
+    assert values["smallest, 60 images"] < top
+    density = [(r["place"], r["value"]) for r in found if r["of"] == "density"]
+    place, value = np.array(density).T
+    assert np.trapezoid(value, place) == pytest.approx(1, abs=0.05)
 
 
 def test_a_recipe_says_what_it_departs_in():

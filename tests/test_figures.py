@@ -466,3 +466,35 @@ def test_ratios_are_drawn_relative_to_sgd(ax):
     features.trained_ratios(ax, [0.0, 0.5], {20: np.array([[2.0, 3.0], [4.0, 5.0]])})
     mean = ax.lines[0].get_ydata()
     np.testing.assert_allclose(mean, [0, 37.5])
+
+
+def test_eigenvalues_and_densities_of_a_network(ax):
+    rows = [
+        {"measured": "spectrum", "key": "k", "batch_size": 16, "learning_rate": 0.1}
+        | change
+        for change in (
+            {"of": "eigenvalue", "way": "Lanczos", "value": 12.3456, "products": 9}
+            | {"residual": 0.01},
+            {"of": "density", "place": 0.0, "value": 1.0},
+            {"of": "density", "place": 9.0, "value": 0.1},
+        )
+    ]
+    table = pd.DataFrame(rows)
+    found = kamath.eigenvalues(table)
+    assert found.loc[("B = 16, LR = 0.1", "Lanczos"), "eigenvalue"] == "12.35"
+    kamath.densities(table, ax)
+    assert ax.lines[0].get_xdata().tolist() == [0.0, 9.0]
+    assert kamath.eigenvalues(table.iloc[:0]).empty
+
+
+def test_explanations_leave_undertrained_networks_out():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(
+        generator.uniform(size=(20, 4)),
+        columns=["final_train_loss", "median_margin", "learning_rate", "robust"],
+    )
+    table = table.assign(top_eigenvalue=-table["robust"], train_accuracy=1.0)
+    table.loc[0, ["train_accuracy", "robust"]] = 0.5, -100
+    found = kamath.explanations(table, {"robust": "robust"})
+    assert found.loc[0, "networks"] == 19
+    assert found.loc[0, "plain"] == pytest.approx(1)

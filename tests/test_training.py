@@ -260,3 +260,26 @@ def test_the_rate_decays_with_every_step_as_keras_has_it():
     )
     list(training_of)
     assert seen == pytest.approx([1 / (1 + 0.5 * k) for k in range(6)])
+
+
+def test_algorithm_1_is_a_step_an_image_from_zero_velocity(net, grey):
+    """With one image a batch it is plain SGD: momentum never comes to act."""
+    x, y = grey[0][:3], grey[1][:3]
+    net.eval()
+    plain, twin = copy_of(net), copy_of(net)
+    ours = SGD(net.parameters(), 0.1, 0.9)
+    theirs = SGD(plain.parameters(), 0.1, 0.0)
+    for image, label in zip(x.split(1), y.split(1), strict=True):
+        training.algorithm_1(net, ours, image, label)
+        train_step(plain, theirs, image, label)
+    assert torch.equal(weights(net), weights(plain))
+    # Two batches of the same images: the second starts at rest.
+    usual = SGD(twin.parameters(), 0.1, 0.9)
+    other = copy_of(twin)
+    printed = SGD(other.parameters(), 0.1, 0.9)
+    for _ in range(2):
+        usual.velocities = []
+        for image, label in zip(x.split(1), y.split(1), strict=True):
+            train_step(twin, usual, image, label)
+        training.algorithm_1(other, printed, x, y)
+    assert torch.equal(weights(twin), weights(other))

@@ -12,7 +12,7 @@ import torch
 
 from widemin.data import check_choice
 from widemin.fitting import spent_seconds
-from widemin.instruments import lines, measure, pictures, scaled
+from widemin.instruments import lines, measure, pictures, scaled, spectrum
 from widemin.networks import shared, trained
 from widemin.recipes import Recipe
 from widemin.strength import by_fosc, by_strength, climb
@@ -55,7 +55,8 @@ def run(
     Returns:
         A row per epoch (`measured` is "epoch") with train_loss and what the watch saw;
         for adversarial training a row per step of its attack on test images ("step");
-        a row per point of a line ("line") and per picture ("picture"), where they are
+        a row per eigenvalue and point of the density ("spectrum"), per point of a line
+        ("line") and per picture ("picture"), where they are
         asked for; where there is a briefly trained
         network beside, a row per scale of its logits ("scale"); then a row per test
         set ("final") with every instrument. Accuracies are fractions of `images`.
@@ -86,6 +87,9 @@ def run(
             rows += [{"measured": "step", **r} for r in climb(model, recipe, device)]
         if recipe.line_size:
             rows += [{"measured": "line", **r} for r in lines(model, recipe, device)]
+        if recipe.spectrum_size:
+            kept = spectrum(model, recipe, device)
+            rows += [{"measured": "spectrum", **row} for row in kept]
         if recipe.pictures:
             kept = pictures(model, recipe, device)
             rows += [{"measured": "picture", **row} for row in kept]

@@ -89,6 +89,8 @@ def step_at(
         generator: Draws what the attack needs.
         count: Told how many gradients of images an attack took.
     """
+    if recipe.optimizer == "algorithm1":
+        return lambda t: training.algorithm_1
     bare = not (recipe.label_smoothing or recipe.loss_weighted)
     if recipe.method == "standard" and bare and ensemble.covers(model, optimizer):
         return lambda t: ensemble.step

@@ -120,6 +120,45 @@ def _curvature(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
     }
 
 
+def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the Hessian's density on a grid, and what else is asked of it, in rows.
+
+    A row a point of the grid ("density"); then one ("eigenvalue") for each way of
+    finding the largest one: Lanczos on as many images as every network of the table,
+    and on `spectrum_size` of them; PyHessian's power iteration on the latter; and the
+    smallest one.
+    """
+    x, y = images(recipe, "train", recipe.spectrum_size, device)
+    few = min(recipe.hessian_size, recipe.train_size)
+
+    def draws() -> torch.Generator:
+        return stream(recipe.seed, "probes")
+
+    top = hessian.top_eigenvalues(model, x, y, generator=draws())
+    low = hessian.bottom_eigenvalues(model, x, y, generator=draws())
+    ways = {
+        f"Lanczos, {few} images": hessian.top_eigenvalues(
+            model, x[:few], y[:few], generator=draws()
+        ),
+        f"Lanczos, {len(x)} images": top,
+        f"PyHessian, {len(x)} images": hessian.top_eigenvalues(
+            model, x, y, generator=draws(), method="pyhessian"
+        ),
+        f"smallest, {len(x)} images": low,
+    }
+    rows: list[dict[str, Any]] = []
+    for way, found in ways.items():
+        row: dict[str, Any] = {"of": "eigenvalue", "way": way}
+        row |= {"value": float(found.values[0]), "products": found.products}
+        rows.append(row | {"residual": float(found.residuals[0])})
+    ends = float(low.values[0]), float(top.values[0])
+    grid = torch.linspace(1.1 * ends[0], 1.1 * ends[1], 101, dtype=torch.float64)
+    values = hessian.density(model, x, y, grid, generator=draws(), probes=2, steps=60)
+    for place, value in zip(grid.tolist(), values.tolist(), strict=True):
+        rows.append({"of": "density", "place": place, "value": value})
+    return rows
+
+
 def _one_step(ball: Ball) -> dict[str, evaluation.Attack]:
     """Return FGSM computed in five ways."""
     fgsm = partial(attacks.fgsm, ball=ball)

@@ -28,7 +28,7 @@ from widemin.data import check_choice
 TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "algorithm1")  # the last as Kamath et al. print it
 # All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
 # the first or in the last third of training; for each image a number of its own.
 STEP_SCHEDULES = ("", "rising", "weak-first", "weak-last", "random")
@@ -39,6 +39,7 @@ MEASURED_BY = (
     "test_size",
     "pgd_steps",
     "hessian_size",
+    "spectrum_size",
     "strong_size",
     "strong_steps",
     "strong_attacks",
@@ -104,6 +105,7 @@ class Recipe:
     test_size: int = 300
     pgd_steps: int = 10  # of 2.5 radii over the number of steps
     hessian_size: int = 300  # training images under the eigenvalue
+    spectrum_size: int = 0  # training images under both ends and density of the Hessian
     strong_size: int = 0  # test images under restarts, AutoAttack, minimal distance
     strong_steps: int = 0  # of PGD with restarts; 0 is pgd_steps
     strong_attacks: tuple[str, ...] = STRONG_ATTACKS
@@ -136,6 +138,11 @@ class Recipe:
         for name in ("rate_decay", "fosc_bins", "surrogate_epochs"):
             _check(name, getattr(self, name), 0)
         _check("attack_step", self.attack_step, 1e-3, 2)
+        if self.optimizer == "algorithm1" and (self.attack or self.rho):
+            raise ValueError(
+                "optimizer 'algorithm1' must come without attack and rho; got "
+                f"attack {self.attack!r} and rho {self.rho}"
+            )
         if self.watch_fosc and not self.attack:
             raise ValueError("watch_fosc must come with an attack; got none")
         for name in ("brief_epochs", "pictures"):
@@ -168,7 +175,7 @@ class Recipe:
         _check("train_size", self.train_size, 1, official)
         _check("test_size", self.test_size, 1, test)
         _check("pictures", self.pictures, 0, test)
-        for name in ("width_size", "line_size"):
+        for name in ("width_size", "line_size", "spectrum_size"):
             _check(name, getattr(self, name), 0, official)
         held_out = data.HELD_OUT[self.dataset]
         _check("validation_size", self.validation_size, 0, held_out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -220,6 +221,20 @@ def train_step(
                     backward(model, x, y, label_smoothing, weighted)
     optimizer.step()
     return loss
+
+
+def algorithm_1(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Take a step an image, from zero velocity; return the mean loss, shape ().
+
+    Algorithm 1 of Kamath et al. as it is printed: the velocity starts anew with every
+    batch, and the weights move after each of its images. The optimiser is an `SGD`.
+    """
+    optimizer.velocities = []
+    losses = [
+        train_step(model, optimizer, image, label)
+        for image, label in zip(x.split(1), y.split(1), strict=True)
+    ]
+    return torch.stack(losses).mean()
 
 
 @dataclass

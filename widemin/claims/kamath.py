@@ -402,3 +402,166 @@ def H8(other: pd.DataFrame) -> Verdict:
         holds_up=f"{'yes' if margin >= wanted else 'no'}; margin-loss PGD: Spearman "
         f"{margin:.2f}",
     )
+
+
+CHANGED = ("natural_accuracy", "fgsm_accuracy", "pgd_accuracy")
+
+
+def _changes(table: pd.DataFrame) -> float:
+    """Return the mean size of accuracy's change from momentum 0 to others, a fraction.
+
+    Over batch sizes, momenta and three accuracies, of means over seeds.
+    """
+    means = final(table).groupby(["batch_size", "momentum"])[list(CHANGED)].mean()
+    found = [
+        abs(part - part.xs(0.0, level="momentum").iloc[0]).drop(0.0, level="momentum")
+        for _, part in means.groupby("batch_size")
+        if 0.0 in part.index.get_level_values("momentum")
+    ]
+    joined = pd.concat(found) if found else pd.DataFrame()
+    return float(joined.to_numpy().mean()) if joined.size else float("nan")
+
+
+def H11(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
+    """Momentum matters little at constant LR/BS.
+
+    Args:
+        scaled: Runs at constant ratio, several momenta.
+        constant: Runs at constant rate, several momenta.
+    """
+    rows = final(scaled)
+    if rows.empty or rows["momentum"].nunique() < 2 or final(constant).empty:
+        return absent("H11")
+    little, much = _changes(scaled), _changes(constant)
+    wanted = criteria()["H11"].thresholds["share"]
+    return judge(
+        "H11",
+        rows,
+        little < wanted * much,
+        paper="little at constant ratio (figures only)",
+        ours=f"accuracies change by {100 * little:.1f} points on average, at constant "
+        f"rate by {100 * much:.1f}",
+        evidence=f"Natural, FGSM and PGD accuracy, momenta "
+        f"{_listed(rows['momentum'])} against 0.",
+        holds_up="not applicable",
+        seeds=deciding(
+            [
+                _changes(part) - wanted * _changes(other)
+                for (_, part), (_, other) in zip(
+                    rows.groupby("seed"), final(constant).groupby("seed"), strict=False
+                )
+            ],
+            0.0,
+        ),
+    )
+
+
+def H13(constant: pd.DataFrame, scaled: pd.DataFrame) -> Verdict:
+    """(check) Both settings agree at batch size 64."""
+    if final(constant).empty or final(scaled).empty:
+        return absent("H13")
+    one, two = (
+        rows[rows["batch_size"] == 64].sort_values(["seed", "test"])
+        for rows in map(final, (constant, scaled))
+    )
+    if one.empty or len(one) != len(two):
+        return absent("H13")
+    numbers = [*CHANGED, "top_eigenvalue", "final_train_loss"]
+    off = abs(one[numbers].to_numpy(float) - two[numbers].to_numpy(float)).max()
+    return judge(
+        "H13",
+        one,
+        bool(off == 0),
+        paper="follows from 0.00015625 x 64 = 0.01",
+        ours=f"the largest difference is {off:g}",
+        evidence=f"{one['seed'].nunique()} seeds; the two settings are the same recipe "
+        "there, so this checks our own book-keeping.",
+        holds_up="not applicable",
+        seeds="nothing: it is an identity",
+    )
+
+
+def H14(momentum: pd.DataFrame, rate: pd.DataFrame) -> Verdict:
+    """(control) Momentum acts through LR / (1 - m).
+
+    Args:
+        momentum: Runs with one momentum at constant rate.
+        rate: Runs without, at the rate divided by 1 - m.
+    """
+    one, two = final(momentum), final(rate)
+    if one.empty or two.empty:
+        return absent("H14")
+    limits, near, worst = criteria()["H14"].thresholds, [], 0.0
+    for column in ("natural_accuracy", "top_eigenvalue"):
+        for size, part in one.groupby("batch_size"):
+            a, b = part[column], two.loc[two["batch_size"] == size, column]
+            if column == "top_eigenvalue":
+                a, b = np.log(a), np.log(b)
+            error = float(np.hypot(a.sem(), b.sem()))
+            gap = abs(float(a.mean() - b.mean()))
+            near.append(gap <= limits["errors"] * error)
+            if column == "natural_accuracy":
+                worst = max(worst, gap)
+    share = float(np.mean(near))
+    m = float(one["momentum"].iloc[0])
+    return judge(
+        "H14",
+        two,
+        share >= limits["share"],
+        paper="not tested",
+        ours=f"{sum(near)} of {len(near)} means agree within two standard errors",
+        evidence=f"Natural accuracy and the logarithm of the top eigenvalue at each "
+        f"batch size, momentum {m:g} against the rate divided by {1 - m:g}; natural "
+        f"accuracies differ by at most {100 * worst:.2f} points.",
+        holds_up="not applicable",
+        seeds="more seeds make the test stricter: it asks for no difference",
+    )
+
+
+def H15(equal: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
+    """(control) A large batch is under-trained, not sharper.
+
+    Args:
+        equal: Runs whose sum of learning rates is that of batch size 64.
+        constant: Runs of equal epochs.
+    """
+    if final(equal).empty or final(constant).empty:
+        return absent("H15")
+    sizes = final(equal)["batch_size"].unique()
+    constant = constant[constant["batch_size"].isin(sizes)]
+    if len(sizes) < 2:
+        return absent("H15")
+    wanted = criteria()["H15"].thresholds["share"]
+
+    def left(one: pd.DataFrame, two: pd.DataFrame) -> list[float]:
+        """Return what is left of either trend."""
+        natural = [float(np.ptp(_by_batch(t, "natural_accuracy"))) for t in (one, two)]
+        curved = [
+            float(np.ptp(np.log(_by_batch(t, "top_eigenvalue")))) for t in (one, two)
+        ]
+        return [natural[0] / natural[1], curved[0] / curved[1]]
+
+    shares = left(equal, constant)
+    return judge(
+        "H15",
+        final(equal),
+        all(share <= wanted for share in shares)
+        or (any(share <= wanted for share in shares) and "partly"),
+        paper="not tested",
+        ours=f"{percent(shares[0])} of the range of natural accuracy and "
+        f"{percent(shares[1])} of that of the eigenvalue's logarithm are left",
+        evidence="With as many epochs as give every batch size the sum of learning "
+        "rates of batch size 64; against equal epochs.",
+        holds_up="not applicable",
+        seeds=deciding(
+            [
+                max(left(part, other))
+                for (_, part), (_, other) in zip(
+                    final(equal).groupby("seed"),
+                    final(constant).groupby("seed"),
+                    strict=False,
+                )
+            ],
+            wanted,
+        ),
+    )

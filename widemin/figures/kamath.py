@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 
 from widemin.claims import final
-from widemin.figures import COLOURS, ORANGE, PURPLE, SKY, YELLOW, plain_log
+from widemin.figures import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    YELLOW,
+    plain_log,
+)
+from widemin.statistics import rank_correlations
 
 
 def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
@@ -37,3 +50,62 @@ def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axe
     if scale == 1:
         ax.set(yscale="log")
     return ax
+
+
+def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what each way of finding an eigenvalue gives, a row a network and way."""
+    rows = table[table["measured"] == "spectrum"]
+    rows = rows[rows["of"] == "eigenvalue"] if len(rows) else rows
+    found = [
+        {
+            "network": _network(row),
+            "way": row["way"],
+            "eigenvalue": f"{row['value']:.4g}",
+            "residual": f"{row['residual']:.2g}",
+            "products": f"{row['products']:.0f}",
+        }
+        for _, row in rows.iterrows()
+    ]
+    columns = ["network", "way", "eigenvalue", "residual", "products"]
+    return pd.DataFrame(found, columns=columns).set_index(["network", "way"])
+
+
+def _network(row: pd.Series[Any]) -> str:
+    return f"B = {row['batch_size']}, LR = {row['learning_rate']:g}"
+
+
+def densities(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the Hessian's spectral density, a line a network."""
+    rows = table[table["measured"] == "spectrum"]
+    rows = rows[rows["of"] == "density"] if len(rows) else rows
+    for (_, part), colour in zip(
+        rows.groupby("key", sort=False), (RED, BLUE, GREEN, PURPLE), strict=False
+    ):
+        ax.plot(
+            part["place"],
+            part["value"].clip(lower=1e-9),
+            color=colour,
+            label=_network(part.iloc[0]),
+        )
+    ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-6, None))
+    ax.set_xscale("symlog", linthresh=1)
+    if ax.lines:
+        ax.legend(fontsize="small")
+    return ax
+
+
+def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
+    """Return how a small top eigenvalue ranks with robustness, alone and given others.
+
+    Held fixed: training loss, median margin (the scale of the logits) and learning
+    rate. Runs that are undertrained are left out.
+
+    Args:
+        table: A row a network.
+        outcomes: Columns of robustness to their names.
+    """
+    rows = table.assign(small_eigenvalue=-table["top_eigenvalue"])
+    rows = rows[rows["train_accuracy"] >= 0.95]
+    held = ["final_train_loss", "median_margin", "learning_rate"]
+    named = {"small_eigenvalue": "small top eigenvalue"}
+    return rank_correlations(rows, named, outcomes, held)
