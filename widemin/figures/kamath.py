@@ -18,6 +18,7 @@ from widemin.figures import (
     SKY,
     YELLOW,
     plain_log,
+    spread,
 )
 from widemin.statistics import rank_correlations
 
@@ -50,6 +51,29 @@ def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axe
     if scale == 1:
         ax.set(yscale="log")
     return ax
+
+
+# What the controls are about.
+EXPLAINED = {
+    "natural_accuracy": "natural accuracy (%)",
+    "top_eigenvalue": "top Hessian eigenvalue",
+    "pgd_margin_accuracy": "accuracy, margin-loss PGD (%)",
+}
+
+
+def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
+    """Return what Algorithm 1 as printed gives beside the usual one, batch size 64."""
+    found = []
+    for name, table in (("as printed", printed), ("as usual", usual)):
+        rows = final(table)
+        rows = rows[rows["batch_size"] == 64] if len(rows) else rows
+        lost = table["diverged"].eq(True).sum() if len(table) else 0
+        row = {"algorithm": name, "runs": len(rows), "diverged": int(lost)}
+        for column, label in EXPLAINED.items():
+            unit = 100 if column.endswith("accuracy") else 1
+            row[label] = spread(rows, column, unit) if len(rows) else ""
+        found.append(row)
+    return pd.DataFrame(found).set_index("algorithm")
 
 
 def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
