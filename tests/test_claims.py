@@ -367,6 +367,42 @@ def test_longer_dynamic_training_is_compared_at_its_cost():
     assert "At 0.96 of its gradients, over 75 epochs: PGD-20 +5.0" in verdict.evidence
 
 
+def test_costs_are_those_of_the_shortest_runs():
+    table = defences(0.02).assign(gradients=88.0)
+    longer = table[table["method"] == "dynamic"].assign(epochs=75, gradients=200.0)
+    found = wang.costs(pd.concat([table, longer]))
+    assert found == {"standard": 88.0, "dynamic": 88.0, "curriculum": 88.0}
+    assert np.isnan(wang.costs(table.iloc[:0])["dynamic"])
+
+
+def test_a_bargain_is_gain_and_cost():
+    found = wei.bargain(attacked({0.1: 0.05}, at_8=0.03), "linf 8/255")
+    assert found["adversarial"] == pytest.approx(37)
+    assert found["sam"] == pytest.approx(0)
+    assert found["sam_cost"] == 2 and found["adversarial_cost"] == 11
+    plain = attacked({0.1: 0.05})
+    plain = plain[plain["method"] == "standard"]
+    assert np.isnan(wei.bargain(plain, "linf 8/255")["sam"])
+
+
+def test_a_chosen_epoch_takes_sams_lead_apart():
+    """SGD falls from 0.6 to 0.2 at the last epoch, SAM stays at 0.5."""
+    rows = [
+        row(measured="epoch", key=f"{rho}", method=method, rho=rho, epoch=e)
+        | {"watch": "linf 2/255", "fgsm_accuracy": f, "validation_fgsm_accuracy": f}
+        for method, rho, curve in (
+            ("standard", 0.0, (0.3, 0.6, 0.2)),
+            ("sam", 0.1, (0.4, 0.5, 0.5)),
+        )
+        for e, f in enumerate(curve, 1)
+    ]
+    found = wei.gains_by_rule(pd.DataFrame(rows), 0.1)
+    assert found["last"] == pytest.approx(30)
+    assert found["best on held-out images"] == pytest.approx(-10)
+    assert found["standard"] == pytest.approx(40)
+    assert np.isnan(wei.gains_by_rule(pd.DataFrame(rows).iloc[:0], 0.1)["last"])
+
+
 def bins(accuracy, loss):
     """Ten bins of growing FOSC with accuracies and losses of their own."""
     return pd.DataFrame(

@@ -409,6 +409,18 @@ def D11(table: pd.DataFrame) -> Verdict:
     )
 
 
+def costs(table: pd.DataFrame) -> dict[str, float]:
+    """Return the gradients an image that the shortest run of each defence took."""
+    rows = final(table)
+    found = dict.fromkeys(["standard", "dynamic", "curriculum"], math.nan)
+    if rows.empty:
+        return found
+    means = named(_plain(rows)).groupby(["defence", "epochs"])["gradients"].mean()
+    for defence in set(found) & set(means.index.get_level_values("defence")):
+        found[defence] = float(means[defence].iloc[0])
+    return found
+
+
 def separation(rows: pd.DataFrame) -> float:
     """Return variance of FOSC between three stages of training over that within."""
     epochs = int(rows["epochs"].max())

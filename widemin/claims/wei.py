@@ -414,6 +414,75 @@ def _holds_at_8(rows: pd.DataFrame) -> str:
     return f"AutoAttack leaves SAM at most {percent(found.max())}"
 
 
+def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
+    """Return what the most robust SAM and adversarial training gain, and cost.
+
+    Args:
+        table: Rows of a chapter.
+        test: The set in which worst-case accuracy is compared.
+
+    Returns:
+        For "sam" and "adversarial" the gain over standard training in points, and under
+        "sam_cost" and "adversarial_cost" the ratio of gradients; NaN without rows.
+    """
+    rows = final(table)
+    rows = rows[rows["test"] == test] if len(rows) else rows
+    found = dict.fromkeys(
+        ["sam", "sam_cost", "adversarial", "adversarial_cost"], math.nan
+    )
+    if not _has(rows, "standard"):
+        return found
+    columns = ["worst_accuracy", "gradients"]
+    means = rows.groupby(["method", "rho", "attack"])[columns].mean()
+    base = means.loc["standard"].iloc[0]
+    for method in {"sam", "adversarial"} & set(rows["method"]):
+        part = means.loc[method]
+        best = part.loc[part["worst_accuracy"].idxmax()]
+        gain = 100 * (best["worst_accuracy"] - base["worst_accuracy"])
+        found[method] = float(gain)
+        found[f"{method}_cost"] = float(best["gradients"] / base["gradients"])
+    return found
+
+
+# How an epoch is chosen, and by which column of the curve; the last one flatters.
+RULES = {
+    "last": "epoch",
+    "best on held-out images": "validation_fgsm_accuracy",
+    "best on test images": "fgsm_accuracy",
+}
+
+
+def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the epochs that three rules choose, with the `rule`."""
+    rows = table[table["measured"] == "epoch"] if len(table) else table
+    rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
+    if rows.empty:
+        return rows.assign(rule="")
+    found = [
+        rows.loc[rows.groupby("key", sort=False)[column].idxmax()].assign(rule=rule)
+        for rule, column in RULES.items()
+    ]
+    return pd.concat(found)
+
+
+def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
+    """Return SAM's gain over standard training under FGSM, in points, by rule.
+
+    And, under "standard", what standard training gains by the epoch that held-out
+    images choose over its last one.
+    """
+    rows = chosen_epochs(table)
+    rows = rows[rows["attack"] == ""] if len(rows) else rows
+    means = rows.groupby(["rule", "rho"])["fgsm_accuracy"].mean() if len(rows) else {}
+
+    def of(rule: str, radius: float) -> float:
+        return float(means.get((rule, radius), math.nan))
+
+    found = {rule: 100 * (of(rule, rho) - of(rule, 0.0)) for rule in RULES}
+    kept = of("best on held-out images", 0.0) - of("last", 0.0)
+    return found | {"standard": 100 * kept}
+
+
 def S8() -> Verdict:
     """Theorems 4.1 to 4.5 against the exact solution of their own model."""
     p, eta, d, radius = 0.95, 0.1, 100, 1.0

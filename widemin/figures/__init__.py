@@ -180,4 +180,4 @@ def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
     """Return presets with their runs and the hours of one core that these take."""
     rows = [(name, runs, round(time, 1)) for name, (runs, time) in hours.items()]
     found = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
-    return found.set_index("preset")
+    return found.set_index("preset").rename_axis(None)

@@ -73,7 +73,7 @@ def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
             unit = 100 if column.endswith("accuracy") else 1
             row[label] = spread(rows, column, unit) if len(rows) else ""
         found.append(row)
-    return pd.DataFrame(found).set_index("algorithm")
+    return pd.DataFrame(found).set_index("algorithm").rename_axis(None)
 
 
 def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +91,9 @@ def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
         for _, row in rows.iterrows()
     ]
     columns = ["network", "way", "eigenvalue", "residual", "products"]
-    return pd.DataFrame(found, columns=columns).set_index(["network", "way"])
+    index = ["network", "way"]
+    named = pd.DataFrame(found, columns=columns).set_index(index)
+    return named.rename_axis([None, None])
 
 
 def _network(row: pd.Series[Any]) -> str:
