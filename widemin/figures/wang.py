@@ -102,11 +102,19 @@ def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def table_of_defences(table: pd.DataFrame) -> pd.DataFrame:
+def table_of_defences(
+    table: pd.DataFrame, in_depth: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
     Ours with the half-width of the 95 % interval over seeds. Cost is ours alone.
+
+    Args:
+        table: The runs of every seed.
+        in_depth: Runs of like training with more attacks, which fill columns that the
+            others lack.
     """
+    more = _defences(table if in_depth is None else in_depth)
     printed = paper_table("dynamic_table1")
     theirs = printed[printed["dataset"] == "mnist"].set_index("defense")
     places = {"natural_accuracy": "clean", "wang_cw_accuracy": "cw_inf"}
@@ -115,9 +123,11 @@ def table_of_defences(table: pd.DataFrame) -> pd.DataFrame:
     rows, found = _defences(table), {}
     for label, part in rows.groupby("label", sort=False):
         defence = part["defence"].iloc[0]
+        again = more[more["label"] == label]
+        filled = [part if part[column].notna().any() else again for column in WHITE_BOX]
         ours = [
-            "" if part[column].isna().all() else spread(part, column)
-            for column in WHITE_BOX
+            spread(rows, column) if rows[column].notna().any() else ""
+            for rows, column in zip(filled, WHITE_BOX, strict=True)
         ]
         ours += [f"{part[c].mean():.0f}" for c in ("gradients", "train_seconds")]
         found[str(label), "ours"] = [*ours, str(part["seed"].nunique())]
