@@ -403,6 +403,14 @@ def test_a_chosen_epoch_takes_sams_lead_apart():
     assert np.isnan(wei.gains_by_rule(pd.DataFrame(rows).iloc[:0], 0.1)["last"])
 
 
+def test_without_the_papers_attacks_ours_are_judged():
+    table = defences(0.02)
+    bare = table.drop(columns=[c for c in table if c.startswith("wang_")])
+    ours = wang.D7(bare)
+    assert ours.outcome == "reproduced" and "this book's rule of steps" in ours.evidence
+    assert "PGD-10" not in ours.ours and "PGD-10" in wang.D7(table).ours
+
+
 def bins(accuracy, loss):
     """Ten bins of growing FOSC with accuracies and losses of their own."""
     return pd.DataFrame(
@@ -429,7 +437,8 @@ def sweeps(field, robust):
     rows = []
     for seed, (value, accuracy) in itertools.product(range(2), robust.items()):
         base = row(seed=seed, epochs=50, method="adversarial", attack="linf 0.3")
-        base |= {field: value, "wang_pgd20_accuracy": accuracy + 0.001 * seed}
+        base |= {field: value}
+        base |= {f"wang_{w}_accuracy": accuracy + 0.001 * seed for w in wang.ATTACKS}
         rows.append(base)
         rows.append(base | {"measured": "step", "step": 10, "fosc_q50": 1 - accuracy})
     return pd.DataFrame(rows)

@@ -67,7 +67,10 @@ OURS = {"fgsm": "fgsm", "pgd20": "pgd", "cw": "pgd_margin"}
 def _columns(rows: pd.DataFrame) -> dict[str, str]:
     """Return the columns of the table's attacks, by attack: the paper's, or ours."""
     own = {way: f"wang_{way}_accuracy" for way in ATTACKS}
-    if set(own.values()) <= set(rows) and rows[list(own.values())].notna().all(None):
+    if (
+        set(own.values()) <= set(rows)
+        and rows[list(own.values())].notna().to_numpy().all()
+    ):
         return own
     return {way: f"{name}_accuracy" for way, name in OURS.items()}
 
