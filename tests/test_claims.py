@@ -431,6 +431,19 @@ def test_d2_ranks_bins():
     reverse = wang.D2(bins(lambda i: 1 - 0.05 * i, lambda i: 0.2 * i))
     assert reverse.outcome == "not reproduced"
     assert "-1.00 with accuracy, +1.00 with loss" in reverse.ours
+    attacks = pd.DataFrame(
+        [
+            row(measured="strength", method="adversarial", attack="linf 0.3")
+            | {"steps_taken": steps, "step_radii": 0.25, "accuracy": 1 / steps}
+            | {"fosc_q50": steps, "normalised_fosc_box_q50": 1 / steps}
+            for steps in (10, 20, 30)
+        ]
+    )
+    both = wang.D2(
+        pd.concat([bins(lambda i: 1 - 0.05 * i, lambda i: 0.2 * i), attacks])
+    )
+    assert "FOSC ranks with accuracy at -1.00; normalised" in both.evidence
+    assert both.evidence.rstrip(".").endswith("at +1.00")
 
 
 def sweeps(field, robust):

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
@@ -314,3 +315,22 @@ def _wait(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_columns_at_their_defaults_are_left_out_and_read_back(tmp_path, monkeypatch):
+    """The file is smaller, the table that is read from it the same."""
+    from widemin.recipes import Recipe
+
+    recipes = [Recipe(seed=seed, rho=0.1 * seed) for seed in range(2)]
+    for recipe in recipes:
+        row = {"measured": "final", "seed": recipe.seed, "accuracy": 0.5}
+        results.write(tmp_path, recipe.key, [row])
+    table = results.table_of(recipes, tmp_path)
+    slim = results.without_defaults(table, recipes)
+    assert {"seed", "rho", "accuracy", "key"} <= set(slim)
+    assert not {"momentum", "tests", "strong_attacks"} & set(slim)
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
+    (tmp_path / "published" / "lab").mkdir(parents=True)
+    results.to_csv(slim, tmp_path / "published" / "lab" / "table.csv")
+    again = results.table_of(recipes, tmp_path / "empty")
+    pd.testing.assert_frame_equal(again[table.columns], table, check_dtype=False)

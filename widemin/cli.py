@@ -384,7 +384,7 @@ def publish(
         table = results.table_of(recipes, folder or paths.results())
         target = paths.PUBLISHED / scale / f"{name}.csv"
         target.parent.mkdir(parents=True, exist_ok=True)
-        results.to_csv(table, target)
+        results.to_csv(results.without_defaults(table, recipes), target)
         done, planned = table.attrs["done"], table.attrs["planned"]
         click.echo(f"{target}: {done} of {planned} runs")
         if also:

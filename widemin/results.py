@@ -237,6 +237,19 @@ def progress_bar(length: int, label: str) -> Any:
     )
 
 
+def without_defaults(table: pd.DataFrame, recipes: Sequence[Keyed]) -> pd.DataFrame:
+    """Return a table without the columns in which no recipe departs from its default.
+
+    A reader fills them in again: a file has room for numbers instead.
+    """
+    idle = [
+        field.name
+        for field in (fields(recipes[0]) if recipes else ())
+        if all(getattr(recipe, field.name) == field.default for recipe in recipes)
+    ]
+    return table.drop(columns=idle, errors="ignore")
+
+
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
     for name in ("tests", "strong_attacks"):

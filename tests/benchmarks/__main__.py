@@ -300,6 +300,7 @@ def _epoch() -> Duel:
         epoch,
         loop,
         1.1,
+        rounds=5,
         note=lambda: _convolutions(epoch),
     )
 
