@@ -172,7 +172,7 @@ def test_controls_have_a_row_each(ax):
     table = table_of_sam()
     groups = {"SGD": [k for k in table["key"] if k.startswith("standard")], "none": []}
     wei.by_control(table, groups, ax, "linf 2/255")
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["SGD", "none"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["SGD"]
     assert len(points(ax)) == 6
 
 

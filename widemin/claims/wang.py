@@ -167,8 +167,8 @@ def D2(table: pd.DataFrame) -> Verdict:
         paper="accuracy and FOSC fall together (figure)",
         ours=f"Spearman of FOSC over bins: {said(raw)}",
         evidence="All steps of the training attack together, on test images of "
-        f"{rows['key'].nunique()} networks. Where the attack ends alone: {said(last)}. "
-        f"FOSC divided by the largest gain: {said(normalised)}."
+        f"{rows['key'].nunique()} network(s). Where the attack ends alone: "
+        f"{said(last)}. FOSC divided by the largest gain: {said(normalised)}."
         + _across_attacks(table),
         holds_up=f"{'yes' if passes(normalised) else 'no'}; normalised",
         seeds=deciding(
@@ -521,8 +521,8 @@ def D14(table: pd.DataFrame) -> Verdict:
         f"{percent(means['dynamic'])}",
         evidence=f"{images} images, {sure['seed'].nunique()} seed, so one image is "
         f"{100 / images:.1f} points. PGD on the margin with 5 restarts, "
-        f"{int(rows['strong_images'].min())} images, {rows['seed'].nunique()} seeds: "
-        f"{100 * restarts:+.1f} ± {100 * error:.1f} points.",
+        f"{int(rows['strong_images'].min())} images: {100 * restarts:+.1f} points"
+        + ("." if math.isnan(error) else f", standard error {100 * error:.1f}."),
         holds_up="yes" if gain > 0 else "no",
         seeds=deciding(
             of_each_seed(rows, lambda part: _difference(part, "restarts_accuracy")[0]),

@@ -181,3 +181,8 @@ def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
     rows = [(name, runs, round(time, 1)) for name, (runs, time) in hours.items()]
     found = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
     return found.set_index("preset").rename_axis(None)
+
+
+def there(rows: pd.DataFrame, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the groups of runs, name to keys, that have rows."""
+    return {name: keys for name, keys in groups.items() if rows["key"].isin(keys).any()}

@@ -14,7 +14,6 @@ from widemin.claims.wang import ATTACKS, named
 from widemin.figures import (
     BLACK,
     BLUE,
-    COLOURS,
     GREEN,
     PURPLE,
     RED,
@@ -28,19 +27,13 @@ from widemin.figures import (
 def ascent(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw median and quartiles of a number along the steps of an attack."""
     steps = table[table["measured"] == "step"]
-    steps = steps[steps["step_schedule"] == ""]
-    for method, part in steps.groupby("method"):
+    steps = named(steps) if len(steps) else steps.assign(defence="")
+    for defence, part in steps[steps["step_schedule"] == ""].groupby("defence"):
         mean = part.groupby("step").mean(numeric_only=True)
-        colour = COLOURS[str(method)]
-        ax.plot(mean.index, mean[f"{column}_q50"], color=colour, label=str(method))
-        ax.fill_between(
-            mean.index,
-            mean[f"{column}_q25"],
-            mean[f"{column}_q75"],
-            color=colour,
-            alpha=0.2,
-            lw=0,
-        )
+        colour, _ = DEFENCES[str(defence)]
+        low, high = mean[f"{column}_q25"], mean[f"{column}_q75"]
+        ax.plot(mean.index, mean[f"{column}_q50"], color=colour, label=defence)
+        ax.fill_between(mean.index, low, high, color=colour, alpha=0.2, lw=0)
     ax.set(xlabel="steps taken", ylabel=label)
     ax.legend()
     return ax
@@ -277,11 +270,14 @@ def switched(
 
     Args:
         table: Their rows.
-        groups: Name to the keys of its runs.
+        groups: Name to the keys of its runs; without runs a group is left out.
         ax: Where to draw.
         column: The accuracy drawn.
     """
     rows = final(table)
+    groups = {
+        name: keys for name, keys in groups.items() if rows["key"].isin(keys).any()
+    }
     for place, keys in enumerate(groups.values()):
         part = rows[rows["key"].isin(keys)]
         ax.scatter(as_percent(part[column]), np.full(len(part), place), color=BLUE)

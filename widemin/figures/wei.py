@@ -214,12 +214,15 @@ def by_control(
 
     Args:
         table: Their rows.
-        groups: Name to the keys of its runs.
+        groups: Name to the keys of its runs; without runs a group is left out.
         ax: Where to draw.
         test: The set in which networks are attacked.
     """
     rows = final(table)
     rows = rows[rows["test"] == test]
+    groups = {
+        name: keys for name, keys in groups.items() if rows["key"].isin(keys).any()
+    }
     for place, keys in enumerate(groups.values()):
         part = rows[rows["key"].isin(keys)]
         marks = {"natural_accuracy": "none", "worst_accuracy": BLUE}
