@@ -260,6 +260,10 @@ def test_the_claims_on_sam():
         natural_accuracy=table["natural_accuracy"].where(~trained, 0.9)
     )
     assert wei.S5(level).outcome == "not reproduced"  # no larger for a larger radius
+    norms = table.assign(attack=table["attack"].replace("linf 8/255", "l2 128/255"))
+    alone = wei.S5(norms)
+    assert alone.outcome == "not decidable at this scale"
+    assert "two radii of one norm" in alone.evidence
     assert wei.S7(table.assign(gradients=15.0)).outcome == "not reproduced"
 
 
@@ -880,6 +884,9 @@ def test_h11_compares_the_changes():
     found = kamath.H11(momenta(-0.04), momenta(0.05))
     assert found.outcome == "not reproduced"
     assert "4.0 points on average, at constant rate by 5.0" in found.ours
+    shared = momenta(0.01)
+    one = shared[(shared["momentum"] == 0) | (shared["batch_size"] == 64)]
+    assert kamath.H11(one, momenta(0.05)).outcome == "not yet run"
     few = kamath.H11(momenta(0.01, seeds=2), momenta(0.05))
     assert few.outcome == "not decidable at this scale"
 

@@ -422,6 +422,15 @@ def _changes(table: pd.DataFrame) -> float:
     return float(joined.to_numpy().mean()) if joined.size else float("nan")
 
 
+def _complete(table: pd.DataFrame) -> set[int]:
+    """Return the batch sizes that were run with every momentum of the table."""
+    rows = final(table)
+    if rows.empty:
+        return set()
+    momenta = rows.groupby("batch_size")["momentum"].nunique()
+    return set(momenta[momenta == rows["momentum"].nunique()].index)
+
+
 def H11(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
     """Momentum matters little at constant LR/BS.
 
@@ -429,8 +438,13 @@ def H11(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         scaled: Runs at constant ratio, several momenta.
         constant: Runs at constant rate, several momenta.
     """
+    # Both settings share the runs of batch size 64: only sizes with every momentum
+    # count, and the same ones on both sides.
+    complete = _complete(scaled) & _complete(constant)
+    scaled = scaled[scaled["batch_size"].isin(complete)] if complete else scaled[:0]
+    constant = constant[constant["batch_size"].isin(complete)] if complete else scaled
     rows = final(scaled)
-    if rows.empty or rows["momentum"].nunique() < 2 or final(constant).empty:
+    if len(complete) < 2 or rows["momentum"].nunique() < 2:
         return absent("H11")
     little, much = _changes(scaled), _changes(constant)
     wanted = criteria()["H11"].thresholds["share"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -220,7 +221,7 @@ def S5(table: pd.DataFrame) -> Verdict:
     printed = paper_table("sam_table2_cifar10")
     drop = printed.loc[printed["method"] == "ST", "natural"].iloc[0]
     drop -= printed.loc[printed["method"].str.startswith("AT"), "natural"].max()
-    return judge(
+    verdict = judge(
         "S5",
         rows,
         bool((costs > 0).all()) and _rising(costs),
@@ -231,6 +232,15 @@ def S5(table: pd.DataFrame) -> Verdict:
         holds_up="not applicable",
         seeds=deciding(of_each_seed(rows, _least_cost), 0.0),
     )
+    norms = [str(name).partition(" ")[0] for name in costs.index]
+    if verdict.outcome == "reproduced" and len(norms) == len(set(norms)):
+        return replace(
+            verdict,
+            outcome="not decidable at this scale",
+            evidence=verdict.evidence + " Below standard training throughout; whether "
+            "more the larger the radius, it takes two radii of one norm to tell.",
+        )
+    return verdict
 
 
 def _costs(table: pd.DataFrame) -> str:

@@ -16,7 +16,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    ScalarFormatter,
+)
 
 from widemin.statistics import over_seeds, rank_correlations
 
@@ -122,7 +127,7 @@ def ball_name(test: str) -> str:
 def plain_log(axis: Any, ticks: Sequence[float] | None = None) -> None:
     """Label a logarithmic axis at powers of ten, or at the given ticks, plainly."""
     if ticks is not None:
-        axis.set_ticks(list(ticks))
+        axis.set_major_locator(FixedLocator(list(ticks)))  # outside: not drawn
         axis.set_major_formatter(ScalarFormatter())
     else:
         axis.set_major_locator(LogLocator())

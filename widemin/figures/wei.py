@@ -156,6 +156,7 @@ def robust_by_cost(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
             fontsize="x-small",
         )
     ax.set(xscale="log", xlabel="gradients an image in training")
+    plain_log(ax.xaxis, [5, 10, 20, 50, 100, 200, 500, 1000])
     ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
     return ax
 
