@@ -145,6 +145,7 @@ def rank_flatness(rows: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
 
     Partial correlations hold median margin and training loss fixed.
     """
+    rows = rows.reindex(columns=rows.columns.union([*FLATNESS, "adaptive_sharpness"]))
     rows = rows.assign(
         small_eigenvalue=-rows["top_eigenvalue"],
         small_sharpness=-rows["adaptive_sharpness"],

@@ -280,6 +280,7 @@ def by_flatness(
 ) -> Sequence[Axes]:
     """Draw worst-case accuracy over measures of flatness, a point a network."""
     rows = _named(table)
+    rows = rows.reindex(columns=rows.columns.union(["width_images", *columns]))
     rows = rows[(rows["test"] == test) & rows["width_images"].notna()]
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
