@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from widemin import data
-from widemin.fitting import build
-from widemin.recipes import Recipe
 from widemin.results import Keyed, Rows, computed, failed, published
+
+if TYPE_CHECKING:
+    from widemin.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
     By the operations of a gradient, counted by torch, and the rate assumed above;
     networks trained side by side take less.
 
+    >>> from widemin.recipes import Recipe
     >>> small = Recipe(model="mlp", train_size=1_000, epochs=36, batch_size=50)
     >>> round(3600 * gpu_hours([small]), 2)  # 720 passes of half a millisecond
     0.36
@@ -103,8 +104,13 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
 @cache
 def _operations(dataset: str, model: str, width: int) -> float:
     """Return the floating-point operations of one image's gradient."""
+    # Imported here: torch takes longer to import than a state takes to read.
     import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    from widemin import data
+    from widemin.fitting import build
+    from widemin.recipes import Recipe
 
     network = build(Recipe(dataset=dataset, model=model, width=width)).to("meta")
     shape, _ = data.SHAPES[dataset]
