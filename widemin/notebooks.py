@@ -135,6 +135,11 @@ def _fit(value: Any, example: Any) -> tuple[bool, str]:
     if isinstance(example, str):
         return isinstance(value, str), "a text"
     wanted = f"a list like {json.dumps(example)}"
+    if isinstance(example, tuple):  # of just so many
+        wanted = f"{len(example)} values like {json.dumps(example)}"
+        if not isinstance(value, list | tuple) or len(value) != len(example):
+            return False, wanted
+        return all(_fit(a, b)[0] for a, b in zip(value, example, strict=True)), wanted
     if not isinstance(value, list) or not value:
         return False, wanted
     if example and isinstance(example[0], list):  # of lists, each like the first
@@ -158,6 +163,8 @@ def _is_fraction(value: Any) -> bool:
 def _as(value: Any, example: Any) -> Any:
     if isinstance(example, float):
         return float(Fraction(value)) if isinstance(value, str) else float(value)
+    if isinstance(example, tuple):
+        return tuple(_as(a, b) for a, b in zip(value, example, strict=True))
     if isinstance(example, list):
         inner = example[0]
         return [

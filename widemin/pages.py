@@ -110,6 +110,14 @@ def _verdicts(page: Path) -> list[dict[str, Any]]:
     ]
 
 
+def verdicts(edition: str) -> list[dict[str, Any]]:
+    """Return the verdicts of an edition's executed chapters, in the claims' order."""
+    pages = [executed(edition, chapter) for chapter in notebooks.chapters()]
+    found = [v for page in pages if page.exists() for v in _verdicts(page)]
+    order = list(claims.criteria())
+    return sorted(found, key=lambda v: order.index(v["claim"]))
+
+
 def table(verdicts: dict[str, dict[str, Any]]) -> str:
     """Return the table of all claims in markdown; those without a verdict say so."""
     pages = {name[:2]: name for name in notebooks.chapters()}
@@ -159,10 +167,7 @@ _OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
 def readme_verdicts(edition: str) -> str:
     """Return the verdicts of an edition that has run, as README.md shows them."""
     lines = ["| | claim | outcome | ours |", "|---|---|---|---|"]
-    pages = [executed(edition, chapter) for chapter in notebooks.chapters()]
-    found = [v for page in pages if page.exists() for v in _verdicts(page)]
-    order = list(claims.criteria())
-    for v in sorted(found, key=lambda v: order.index(v["claim"])):
+    for v in verdicts(edition):
         statement = claims.plain(claims.criteria()[v["claim"]].statement)
         cells = [v["claim"], statement, v["outcome"], v["ours"]]
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")

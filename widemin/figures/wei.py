@@ -290,8 +290,11 @@ def by_flatness(
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(ScalarFormatter())
         ax.xaxis.set_minor_formatter(NullFormatter())
+        if rows.empty:
+            ax.set(title="not measured at this preset")
     axes[0].set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    axes[-1].legend(fontsize="small")
+    if not rows.empty:
+        axes[-1].legend(fontsize="small")
     return axes
 
 
