@@ -13,6 +13,7 @@ from PIL import Image
 
 from widemin import attacks, data, instruments, landscape, models, networks, recipes
 from widemin.experiments import pick_device, run
+from widemin.instruments.final import _other_statistics
 from widemin.networks import trained
 from widemin.recipes import Recipe, grid, stream
 
@@ -325,7 +326,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     )
     ball = attacks.Linf(0.01)
     before = model(x)
-    found = instruments._other_statistics(model, x, y, ball, recipe)
+    found = _other_statistics(model, x, y, ball, recipe)
     assert torch.equal(model(x), before)
     assert set(found) == {
         "all_steps_accuracy",
@@ -334,7 +335,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     }
     same = {**data.STATISTICS, "cifar100": data.STATISTICS["cifar10"]}
     monkeypatch.setattr(data, "STATISTICS", same)
-    again = instruments._other_statistics(model, x, y, ball, recipe)
+    again = _other_statistics(model, x, y, ball, recipe)
     assert again["other_statistics_accuracy"] == again["all_steps_accuracy"]
     assert again["all_steps_accuracy"] == found["all_steps_accuracy"]
 

@@ -44,7 +44,7 @@ def dense(model, x, y):
 def test_products_are_those_of_the_dense_hessian_whatever_the_chunk(
     curved, generator, monkeypatch, forward_from
 ):
-    monkeypatch.setattr("widemin.hessian.FORWARD_FROM", forward_from)
+    monkeypatch.setattr("widemin.hessian.products.FORWARD_FROM", forward_from)
     model, x, y = curved
     matrix = dense(model, x, y)
     v = torch.randn(len(matrix), generator=generator).double()

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from widemin import data, evaluation, fitting, networks, paths, training, workers
+from widemin import (
+    data,
+    evaluation,
+    fitting,
+    networks,
+    paths,
+    samples,
+    training,
+    workers,
+)
+from widemin import watching as watches
 from widemin.experiments import run
 from widemin.fitting import side_by_side
 from widemin.networks import keep_together, trained
@@ -74,13 +84,13 @@ def test_epochs_are_chosen_on_images_that_training_never_sees():
     watching = dataclasses.replace(SMALL, test_size=60, validation_size=20)
     official = data.SIZES["digits"][0]
     greedy = dataclasses.replace(watching, train_size=official)
-    x, _ = fitting._held_out(watching, "cpu")
+    x, _ = samples.held_out(watching, "cpu")
     torch.testing.assert_close(x, data.load("digits", "validation", size=20).x)
-    x, _ = fitting._held_out(greedy, "cpu")
+    x, _ = samples.held_out(greedy, "cpu")
     torch.testing.assert_close(x, data.load("digits", "test").x[-20:])
     model = fitting.build(watching)
-    row = fitting._watcher(watching, "cpu")(model, 1)
-    right = evaluation.correct(model, *fitting._held_out(watching, "cpu"))
+    row = watches.watcher(watching, "cpu")(model, 1)
+    right = evaluation.correct(model, *samples.held_out(watching, "cpu"))
     assert row["validation_natural_accuracy"] == right.double().mean()
     assert row["validation_fgsm_accuracy"] <= row["validation_natural_accuracy"]
     assert row["images"] == data.SIZES["digits"][1]  # whatever is measured in the end
@@ -163,14 +173,15 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
 def pictures(monkeypatch):
     """Images large enough for M1, learnable, in place of any data set."""
 
-    def images(recipe, part, size, device):
+    def load(name, part, *, size, device):
         draw = torch.Generator().manual_seed(len(part))
         y = torch.randint(10, (size,), generator=draw)
         x = torch.rand(size, 1, 28, 28, generator=draw) / 2
         x[torch.arange(size), 0, 2 * y] += 0.5
-        return x.to(device), y.to(device)
+        names = tuple("0123456789")
+        return data.Images(x.to(device), y.to(device), names)
 
-    monkeypatch.setattr(fitting, "images", images)
+    monkeypatch.setattr(data, "load", load)
 
 
 BASE = dataclasses.replace(SMALL, dataset="mnist", model="m1", width=0, batch_size=16)
@@ -236,9 +247,8 @@ def test_only_what_differs_in_rates_and_seeds_is_trained_together():
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_a_run_trains_its_peers_beside_it(tmp_path, pictures, monkeypatch):
+def test_on_a_gpu_a_run_trains_its_peers_beside_it(tmp_path, pictures):
     recipes = grid(BASE, seed=[0, 1])
-    monkeypatch.setattr("widemin.experiments.images", fitting.images)
     rows = run(recipes[0], device="cuda", weights=tmp_path, peers=recipes)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
     alone = run(recipes[0], device="cpu", weights=tmp_path / "cpu")

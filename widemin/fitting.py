@@ -19,19 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from widemin import (
-    attacks,
-    data,
-    ensemble,
-    evaluation,
-    models,
-    paths,
-    training,
-    workers,
-)
-from widemin.attacks import NonFiniteError, parse_ball
-from widemin.inner import attack_at, ball_at, step_at
+from widemin import data, ensemble, models, paths, training, workers
+from widemin.attacks import NonFiniteError
+from widemin.inner import step_at
 from widemin.recipes import AUGMENTATIONS, MEASURED_BY, Recipe, stream
+from widemin.samples import images
+from widemin.watching import watcher
 
 Curve = list[dict[str, Any]]  # a row per epoch
 Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
@@ -141,7 +134,7 @@ def train(
         Stopped: Training was asked to stop; the checkpoint has all of it.
     """
     x, y = images(recipe, "train", recipe.train_size, device)
-    watched = _watcher(recipe, device)
+    watched = watcher(recipe, device)
     optimizer = _optimizer(model, recipe)
     streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
     now = _Progress(model, optimizer, streams, training.Position(), [], 0, 0.0)
@@ -224,7 +217,7 @@ def train_together(
     """
     first = recipes[0]
     x, y = images(first, "train", first.train_size, device)
-    watched = _watcher(first, device)
+    watched = watcher(first, device)
     networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
     group = ensemble.Together(
         networks,
@@ -284,12 +277,6 @@ def train_together(
     ]
 
 
-def images(recipe: Recipe, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return the first images of a part and their labels, on a device."""
-    images = data.load(recipe.dataset, part, size=size, device=device)
-    return images.x.contiguous(memory_format=torch.channels_last), images.y
-
-
 def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
     padding = AUGMENTATIONS[recipe.augment]
     if padding is None:
@@ -305,100 +292,3 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
     return training.SGD(
         model.parameters(), recipe.learning_rate, recipe.momentum, recipe.weight_decay
     )
-
-
-Watch = Callable[[nn.Module, int], dict[str, float | int]]  # (model, epoch) -> row
-
-
-def _watcher(recipe: Recipe, device: str) -> Watch:
-    """Return what looks at a network after each epoch, on test and held-out images.
-
-    Of the test set these are the first 1,000, however many are measured in the end:
-    the curve stays with the weights. Held-out images are for choosing an epoch.
-    """
-    looks = [_watch_fgsm(recipe, device)] if recipe.watch else []
-    looks += [_watch_fosc(recipe, device)] if recipe.watch_fosc else []
-
-    def watched(model: nn.Module, epoch: int) -> dict[str, float | int]:
-        row: dict[str, float | int] = {}
-        for look in looks:
-            row |= look(model, epoch)
-        return row
-
-    return watched
-
-
-def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
-    """Return what takes accuracies with and without FGSM, and margins."""
-    size = min(1_000, data.SIZES[recipe.dataset][1])
-    x, y = images(recipe, "test", size, device)
-    fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
-    ways: dict[str, evaluation.Attack] = {
-        "natural": attacks.clean,
-        "fgsm": fgsm,
-        "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
-        "fgsm_margin": partial(fgsm, loss=attacks.margin),
-    }
-    held_out = _held_out(recipe, device) if recipe.validation_size else None
-
-    def watched(model: nn.Module, _: int) -> dict[str, float | int]:
-        right = evaluation.survivors(model, x, y, ways)
-        margin = evaluation.margins(model, x, y)
-        row = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
-        row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
-        row |= {"median_margin": float(margin.median()), "images": len(x)}
-        if held_out:
-            chosen = {name: ways[name] for name in ("natural", "fgsm")}
-            right = evaluation.survivors(model, *held_out, chosen)
-            for name, mask in right.items():
-                row[f"validation_{name}_accuracy"] = share(mask)
-        return row
-
-    return watched
-
-
-def _watch_fosc(recipe: Recipe, device: str) -> Watch:
-    """Return what takes FOSC and accuracy where the attack of training stops.
-
-    FOSC by its definition, from the image, whatever stops the attack.
-    """
-    size = min(500, data.SIZES[recipe.dataset][1])
-    x, y = images(recipe, "test", size, device)
-    held_out = _held_out(recipe, device) if recipe.validation_size else None
-    tenths = torch.linspace(0, 1, 11, device=x.device)
-
-    def watched(model: nn.Module, epoch: int) -> dict[str, float | int]:
-        t = epoch / recipe.epochs
-        attack = attack_at(recipe, t, stream(recipe.seed, f"watch {epoch}"))
-        with attacks.inference(model):
-            moved = attack(model, x, y)
-            gradient, _, logits = attacks.input_gradient(model, moved, y)
-        found = attacks.fosc(ball_at(recipe, t), gradient, moved - x)
-        row = {"fosc_mean": float(found.mean()), "fosc_variance": float(found.var())}
-        for tenth, value in enumerate(found.quantile(tenths)):
-            row[f"fosc_d{tenth}"] = float(value)
-        row["attack_accuracy"] = share(logits.argmax(1) == y)
-        if held_out:
-            right = evaluation.survivors(model, *held_out, {"": attack})[""]
-            row["validation_attack_accuracy"] = share(right)
-        return row
-
-    return watched
-
-
-def _held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
-    """Return images to choose an epoch on: training never sees them.
-
-    They are the validation part, or the last test images where training takes that
-    part as well.
-    """
-    official, size = data.SIZES[recipe.dataset][0], recipe.validation_size
-    if recipe.train_size <= official - data.HELD_OUT[recipe.dataset]:
-        return images(recipe, "validation", size, device)
-    x, y = images(recipe, "test", data.SIZES[recipe.dataset][1], device)
-    return x[-size:], y[-size:]
-
-
-def share(mask: Tensor) -> float:
-    """Return the fraction of True."""
-    return float(mask.double().mean())

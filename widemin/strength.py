@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import parse_ball
-from widemin.fitting import images, share
+from widemin.evaluation import share
 from widemin.recipes import Recipe, stream
+from widemin.samples import images
 
 QUARTERS = (25, 50, 75)
 # Sizes of a step, in radii, with 10 steps; numbers of steps, of a quarter of a radius.

@@ -16,12 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FixedLocator,
-    LogLocator,
-    NullFormatter,
-    ScalarFormatter,
-)
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, ScalarFormatter
 
 from widemin.statistics import over_seeds, rank_correlations
 
@@ -192,3 +187,29 @@ def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
 def there(rows: pd.DataFrame, groups: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return the groups of runs, name to keys, that have rows."""
     return {name: keys for name, keys in groups.items() if rows["key"].isin(keys).any()}
+
+
+def by_group(
+    rows: pd.DataFrame,
+    groups: dict[str, list[str]],
+    ax: Axes,
+    columns: dict[str, str],
+) -> Axes:
+    """Draw accuracies of named groups of runs, a line a group and a mark a run.
+
+    Args:
+        rows: Final rows.
+        groups: Name to the keys of its runs; without runs a group is left out.
+        ax: Where to draw.
+        columns: What is drawn, each with the colour its marks are filled with.
+    """
+    groups = there(rows, groups)
+    for place, keys in enumerate(groups.values()):
+        part = rows[rows["key"].isin(keys)]
+        for column, face in columns.items():
+            at = np.full(len(part), place)
+            ax.scatter(as_percent(part[column]), at, color=BLUE, facecolor=face)
+    ax.set_yticks(range(len(groups)), list(groups))
+    if not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    return ax

@@ -9,11 +9,7 @@ from widemin.theory.khritankov import (
     quadratic_width,
     two_sigmoids,
 )
-from widemin.theory.wang import (
-    first_order_gap,
-    rate_bound,
-    rate_on_toy,
-)
+from widemin.theory.wang import first_order_gap, rate_bound, rate_on_toy
 from widemin.theory.wei import (
     accuracy,
     adversarial_optimum,

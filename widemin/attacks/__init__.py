@@ -1,0 +1,52 @@
+"""Attacks on image classifiers: the sets they stay in, the losses they climb.
+
+Images are pixels in [0, 1], shape (batch, channels, height, width); the network
+normalises them itself. Gradients are those of the summed loss, so that no number
+depends on the batch size. Attacks run the network in inference mode and leave its
+mode, gradients and buffers as they were.
+"""
+
+from widemin.attacks.ascents import fgsm, pgd
+from widemin.attacks.balls import L2, Ball, Linf, parse_ball
+from widemin.attacks.first_order import fosc, fosc_box
+from widemin.attacks.images import (
+    NonFiniteError,
+    check_images,
+    check_logits,
+    clean,
+    inference,
+    input_gradient,
+)
+from widemin.attacks.losses import (
+    Loss,
+    clipped_cross_entropy,
+    cross_entropy,
+    dlr,
+    margin,
+    rescaled_cross_entropy,
+    targeted,
+)
+
+__all__ = [
+    "L2",
+    "Ball",
+    "Linf",
+    "Loss",
+    "NonFiniteError",
+    "check_images",
+    "check_logits",
+    "clean",
+    "clipped_cross_entropy",
+    "cross_entropy",
+    "dlr",
+    "fgsm",
+    "fosc",
+    "fosc_box",
+    "inference",
+    "input_gradient",
+    "margin",
+    "parse_ball",
+    "pgd",
+    "rescaled_cross_entropy",
+    "targeted",
+]

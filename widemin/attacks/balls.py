@@ -1,0 +1,120 @@
+"""The sets in which an image may be moved: L-infinity and L2 balls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+
+def _column(values: Tensor) -> Tensor:
+    """Return values, shape (batch,), so that they multiply images."""
+    return values.view(-1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Linf:
+    """Perturbations that move no pixel by more than epsilon.
+
+    >>> Linf(0.1).project(torch.tensor([[[[0.3, -0.05]]]]))
+    tensor([[[[ 0.1000, -0.0500]]]])
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        _check_epsilon(self.epsilon, most=1.0)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction along which a linear loss grows fastest."""
+        return gradient.sign()
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Return the nearest point of the set."""
+        return delta.clamp(-self.epsilon, self.epsilon)
+
+    def support(self, gradient: Tensor) -> Tensor:
+        """Return max <delta, gradient> over the set, shape (batch,)."""
+        return self.epsilon * gradient.flatten(1).norm(p=1, dim=1)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return perturbations drawn uniformly from the set, shape of x."""
+        uniform = torch.rand(x.shape, generator=generator).to(x)
+        return self.epsilon * (2 * uniform - 1)
+
+    def scaled(self, factor: float) -> Linf:
+        """Return the set whose radius is factor times this one's."""
+        return Linf(self.epsilon * factor)
+
+
+@dataclass(frozen=True)
+class L2:
+    """Perturbations whose Euclidean norm, over all pixels, is at most epsilon.
+
+    >>> L2(0.5).project(torch.tensor([[[[3.0, 4.0]]]]))
+    tensor([[[[0.3000, 0.4000]]]])
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        _check_epsilon(self.epsilon, most=float("inf"))
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction along which a linear loss grows fastest."""
+        norm = gradient.flatten(1).norm(dim=1)
+        # A zero gradient has no direction: the image stays where it is.
+        return gradient / _column(norm.where(norm > 0, torch.ones_like(norm)))
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Return the nearest point of the set."""
+        norm = delta.flatten(1).norm(dim=1)
+        shrink = self.epsilon / norm.clamp_min(torch.finfo(delta.dtype).tiny)
+        return delta * _column(shrink.clamp_max(1.0))
+
+    def support(self, gradient: Tensor) -> Tensor:
+        """Return max <delta, gradient> over the set, shape (batch,)."""
+        return self.epsilon * gradient.flatten(1).norm(dim=1)
+
+    def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return Gaussian directions, radius uniform in [0, epsilon], shape of x."""
+        direction = torch.randn(x.shape, generator=generator).to(x)
+        radius = torch.rand(len(x), generator=generator).to(x)
+        return self.epsilon * _column(radius) * self.steepest(direction)
+
+    def scaled(self, factor: float) -> L2:
+        """Return the set whose radius is factor times this one's."""
+        return L2(self.epsilon * factor)
+
+
+Ball = Linf | L2
+
+
+def _check_epsilon(epsilon: float, most: float) -> None:
+    if not 0 <= epsilon <= most or epsilon == float("inf"):  # NaN fails too
+        upper = "" if most == float("inf") else f" and at most {most:g}"
+        raise ValueError(
+            f"epsilon must be finite, at least 0{upper}, in pixels; got {epsilon}"
+        )
+
+
+def parse_ball(text: str) -> Ball:
+    """Return the set that a text such as "linf 8/255" or "l2 0.5" names.
+
+    >>> parse_ball("linf 8/255")
+    Linf(epsilon=0.03137254901960784)
+    """
+    norm, _, radius = text.partition(" ")
+    try:
+        epsilon = float(Fraction(radius))
+        norms: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
+        ball = norms[norm]
+    except (KeyError, ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"a perturbation set is written 'linf 8/255' or 'l2 0.5'; got {text!r}"
+        ) from None
+    return ball(epsilon)

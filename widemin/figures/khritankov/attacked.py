@@ -1,0 +1,121 @@
+"""Figures of one network attacked in several ways."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from PIL import Image
+
+from widemin.claims import final
+from widemin.figures import (
+    BLACK,
+    COLOURS,
+    FADING,
+    MORE_WAYS,
+    RED,
+    STRONG,
+    WAYS,
+    as_percent,
+    plain_log,
+    spread,
+)
+
+
+def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw what each way of computing one attack answers; a mark per network."""
+    rows = final(table)
+    markers = "os^Dv"
+    cells = rows.groupby(["batch_size", "learning_rate"], sort=False)
+    shift = np.linspace(0.15, -0.15, max(2, cells.ngroups))
+    for index, ((size, rate), part) in enumerate(cells):
+        for row, column in enumerate(WAYS):
+            colour = COLOURS["cross-entropy" if column in FADING else "margin"]
+            ax.scatter(
+                as_percent(part[column]),
+                np.full(len(part), row + shift[index]),
+                marker=markers[index % 5],
+                color=BLACK if column == "natural_accuracy" else colour,
+                s=44,
+            )
+        ax.scatter(
+            [],
+            [],
+            marker=markers[index % 5],
+            color="grey",
+            label=f"B = {size}, LR = {rate:g}",
+        )
+    ax.set_yticks(range(len(WAYS)), list(WAYS.values()))
+    ax.invert_yaxis()
+    ax.set(xlabel="images still classified rightly (%)", xlim=(-3, 103))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return ax
+
+
+def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what each way of attacking leaves: percent, mean and interval over seeds.
+
+    A row is a way, a column a cell of the grid; below stand the instruments that were
+    run on fewer images, and the median radius that fools an image, in pixels.
+    """
+    rows = final(table)
+    columns = {}
+    for (size, rate), part in rows.groupby(["batch_size", "learning_rate"], sort=False):
+        listed = WAYS | {way: MORE_WAYS[way] for way in MORE_WAYS if way in part}
+        found = {label: spread(part, way) for way, label in listed.items()}
+        if "strong_images" in part and part["strong_images"].notna().any():
+            images = f" ({part['strong_images'].max():.0f} images)"
+            for way, label in STRONG.items():
+                if way in part:
+                    found[label + images] = spread(part, way)
+            radius = spread(part, "distance_q50", 1, digits=3)
+            found["median radius that fools" + images] = radius
+        columns[f"B = {size}, LR = {rate:g}"] = found
+    return pd.DataFrame(columns)
+
+
+def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw what one attack answers as a network's logits are multiplied."""
+    rows = table[table["measured"] == "scale"]
+    means = rows.groupby("factor").mean(numeric_only=True).dropna(axis=1, how="all")
+    lines = {name: label for name, label in WAYS.items() if name in means}
+    markers = dict(zip(lines, "o^sDvPX*", strict=False))
+    for name, label in lines.items():
+        colour = COLOURS["cross-entropy" if name in FADING else "margin"]
+        colour = BLACK if name == "natural_accuracy" else colour
+        values = as_percent(means[name])
+        ax.plot(means.index, values, color=colour, marker=markers[name], label=label)
+    ax.set(xscale="log", xlabel="all logits times", ylim=(-3, 103))
+    ax.set(ylabel="images still classified rightly (%)")
+    plain_log(ax.xaxis, means.index.tolist())
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def attacked_pictures(table: pd.DataFrame, axes: Any) -> Any:
+    """Draw images and what each way of attacking makes of them, a row a way.
+
+    Over each stands what the network answers, and how far it was moved, in pixels.
+    """
+    rows = table[table["measured"] == "picture"]
+    rows = rows[rows["key"] == rows["key"].iloc[0]] if len(rows) else rows
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+    for line, (way, part) in zip(axes, rows.groupby("way", sort=False), strict=False):
+        label = (
+            WAYS[f"{way}_accuracy"].replace(", ", ",\n").replace(" float", "\nfloat")
+        )
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
+        for ax, row in zip(line, part.to_dict("records"), strict=False):
+            shades = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["png"]))))
+            ax.imshow(shades, cmap="gray", vmin=0, vmax=255)
+            moved = "" if way == "natural" else f", {row['moved']:.2f}"
+            colour = BLACK if row["answer"] == row["label"] else RED
+            title = f"{row['answer']:.0f}{moved}"
+            ax.set_title(title, fontsize="small", color=colour, pad=2)
+    return axes

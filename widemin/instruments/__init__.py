@@ -1,0 +1,29 @@
+"""What is measured of a trained network: accuracies, curvature, widths, lines."""
+
+from widemin.instruments.curvature import (
+    ADAPTIVE_RADIUS,
+    GAPS,
+    IMAGE_LINE,
+    IMPLICIT_RHO,
+    POINTS,
+    WEIGHT_LINE,
+    lines,
+    spectrum,
+)
+from widemin.instruments.final import measure
+from widemin.instruments.shown import FACTORS, pictures, scaled
+
+__all__ = [
+    "ADAPTIVE_RADIUS",
+    "FACTORS",
+    "GAPS",
+    "IMAGE_LINE",
+    "IMPLICIT_RHO",
+    "POINTS",
+    "WEIGHT_LINE",
+    "lines",
+    "measure",
+    "pictures",
+    "scaled",
+    "spectrum",
+]

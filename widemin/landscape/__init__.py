@@ -1,0 +1,35 @@
+"""The width of a minimum, in weights and in inputs, and other looks at the landscape.
+
+Khritankov et al. define the width of a minimum x* at a level c as
+w = d(c) / (c - phi(x*)), where d(c) is the distance to the nearest point of the level
+set. Widths of two networks compare only at equal c - phi(x*); the level here is
+therefore given as a gap.
+"""
+
+from widemin.landscape.functions import (
+    along,
+    input_landscape,
+    logistic,
+    logit_scale,
+    node_norms,
+    quadratic,
+    weight_landscape,
+)
+from widemin.landscape.levels import PATIENCE, Landscape, Width, nearest_level
+from widemin.landscape.measures import adaptive_sharpness, width
+
+__all__ = [
+    "PATIENCE",
+    "Landscape",
+    "Width",
+    "adaptive_sharpness",
+    "along",
+    "input_landscape",
+    "logistic",
+    "logit_scale",
+    "nearest_level",
+    "node_norms",
+    "quadratic",
+    "weight_landscape",
+    "width",
+]

@@ -1,0 +1,197 @@
+"""Losses as functions of a displacement: of weights, of images, in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from widemin.landscape.levels import Landscape
+
+
+def quadratic(curvatures: Sequence[float]) -> tuple[Landscape, Tensor]:
+    """Return a bowl, the sum of curvature v^2 / 2, and zeros of v's shape.
+
+    >>> bowl, start = quadratic([1.0, 8.0])
+    >>> bowl(start + 1)[0]
+    4.5
+    """
+    h = torch.tensor(curvatures, dtype=torch.float64)
+    return lambda v: (float((h * v * v).sum() / 2), h * v), torch.zeros_like(h)
+
+
+def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Tensor]:
+    """Return one sample's logistic loss around theta, and zeros of theta's shape.
+
+    Its widths are those of `theory.logistic_widths`.
+
+    >>> loss, start = logistic([1.0, 0.0], [0.0, 2.0])
+    >>> round(loss(start)[0], 4)
+    0.6931
+    """
+    sample, weights = (torch.tensor(v, dtype=torch.float64) for v in (x, theta))
+
+    def landscape(v: Tensor) -> tuple[float, Tensor]:
+        s = sample @ (weights + v)
+        return float(F.softplus(-s)), -torch.sigmoid(-s) * sample
+
+    return landscape, torch.zeros_like(weights)
+
+
+@contextmanager
+def _moved(parameters: list[nn.Parameter], delta: Tensor) -> Iterator[None]:
+    """Add delta, shape (weights,), to the weights; put them back exactly."""
+    kept = [p.detach().clone() for p in parameters]
+    sizes = [p.numel() for p in parameters]
+    with torch.no_grad():
+        for parameter, part in zip(parameters, delta.split(sizes), strict=True):
+            parameter.add_(part.view_as(parameter).to(parameter))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
+
+
+def node_norms(model: nn.Module) -> Tensor:
+    """Return, for each weight, the norm of the node (filter) it feeds.
+
+    Shape (weights,). Vectors (biases, batch norm) are taken weight by weight.
+    Distances in units of these norms do not change when one layer is scaled up and
+    the next one down (Dinh et al. 2017).
+
+    >>> node_norms(nn.Linear(2, 1, bias=False)).shape
+    torch.Size([2])
+    """
+    parts = []
+    for p in model.parameters():
+        if not p.requires_grad:
+            continue
+        w = p.detach()
+        norm = w.abs() if w.ndim < 2 else w.flatten(1).norm(dim=1)
+        shape = (-1,) + (1,) * (w.ndim - 1) if w.ndim > 1 else (-1,)
+        parts.append(norm.view(shape).expand_as(w).reshape(-1))
+    return torch.cat(parts)
+
+
+def weight_landscape(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor | None = None,
+    chunk: int = 500,
+) -> tuple[Landscape, Tensor]:
+    """Return the mean cross-entropy as a function of a displacement of the weights.
+
+    Args:
+        model: Maps images to logits; to be used in inference mode.
+        x: Images in [0, 1], shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        scale: Units of the displacement, shape (weights,), e.g. `node_norms`.
+        chunk: Images evaluated at a time.
+
+    Returns:
+        The landscape and zeros of its argument's shape, in float64.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> landscape, start = weight_landscape(network, x, y)
+    >>> landscape(start)[1].shape, start.dtype
+    (torch.Size([10]), torch.float64)
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model must have a parameter that requires a gradient")
+    count = sum(p.numel() for p in parameters)
+    units = torch.ones(count, dtype=torch.float64, device=x.device)
+    if scale is not None:
+        units = scale.double()
+
+    def landscape(v: Tensor) -> tuple[float, Tensor]:
+        with _moved(parameters, units * v), torch.enable_grad():
+            total, gradient = 0.0, torch.zeros_like(units)
+            for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
+                logits = model(images).double()
+                loss = F.cross_entropy(logits, labels, reduction="sum")
+                grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
+                gradient += torch.cat([g.reshape(-1).double() for g in grads])
+                total += loss.item()
+        return total / len(x), units * gradient / len(x)
+
+    return landscape, torch.zeros_like(units)
+
+
+def input_landscape(
+    model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500
+) -> tuple[Landscape, Tensor]:
+    """Return the mean cross-entropy as a function of a displacement of all images.
+
+    Arguments and returns as for `weight_landscape`, without a scale.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> landscape, start = input_landscape(network, x, y)
+    >>> landscape(start)[1].shape
+    torch.Size([12])
+    """
+
+    def landscape(v: Tensor) -> tuple[float, Tensor]:
+        moved = (x.double() + v.view(x.shape)).to(x).requires_grad_()
+        with torch.enable_grad():
+            total = torch.zeros((), dtype=torch.float64, device=x.device)
+            for images, labels in zip(moved.split(chunk), y.split(chunk), strict=True):
+                logits = model(images).double()
+                total = total + F.cross_entropy(logits, labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(total, moved)
+        return total.item() / len(x), gradient.double().reshape(-1) / len(x)
+
+    return landscape, torch.zeros(x.numel(), dtype=torch.float64, device=x.device)
+
+
+def along(landscape: Landscape, direction: Tensor, distances: Tensor) -> Tensor:
+    """Return the loss at each distance along a direction, shape of distances.
+
+    >>> def bowl(v):
+    ...     return float(v @ v), 2 * v
+    >>> along(bowl, torch.tensor([2.0, 0.0]), torch.tensor([0.0, 3.0]))
+    tensor([0., 9.])
+    """
+    unit = direction / direction.norm()
+    values = [landscape(float(t) * unit)[0] for t in distances.reshape(-1)]
+    return torch.tensor(values).to(distances).view_as(distances)
+
+
+@contextmanager
+def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
+    """Multiply the last linear layer by a factor: same predictions, other margins.
+
+    What moves with it does not measure robustness.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x = torch.rand(1, 1, 2, 2)
+    >>> before = network(x)
+    >>> with logit_scale(network, 8.0):
+    ...     bool(torch.allclose(network(x), 8 * before))
+    True
+    """
+    if not 0 < factor < math.inf:
+        raise ValueError(f"factor must be above 0 and finite; got {factor}")
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not layers:
+        raise ValueError("model must have a linear layer, whose scale is the logits'")
+    parameters = list(layers[-1].parameters())
+    kept = [p.detach().clone() for p in parameters]
+    try:
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.mul_(factor)
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
