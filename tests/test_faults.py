@@ -214,8 +214,8 @@ def full(folder, key, rows):
         raise OSError(28, "No space left on device", str(folder))
     write(folder, key, rows)
 
+write, results.write = results.write, full  # in the workers as well
 if __name__ == "__main__":
-    write, results.write = results.write, full
     main(sys.argv[1:])
 """
 

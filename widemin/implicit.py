@@ -51,10 +51,16 @@ def least_squares(
     def ratio(part: Tensor, whole: Tensor) -> Tensor:
         return torch.where(whole > 0, part / whole.where(whole > 0, 1), 0)
 
+    with torch.enable_grad():  # any point does: the map is linear
+        point = torch.zeros_like(like).requires_grad_()
+        there = linear(point)
+
+    def transposed(v: Tensor) -> Tensor:
+        return torch.autograd.grad(there, point, v, retain_graph=True)[0]
+
     u = torch.zeros_like(like)
-    transposed: Any = torch.func.vjp(linear, u)[1]
     left = wanted.clone()
-    (slope,) = transposed(left)
+    slope = transposed(left)
     direction, steepness = slope, square(slope)
     enough = steepness * torch.finfo(u.dtype).eps ** 2
     for _ in range(iterations):
@@ -63,7 +69,7 @@ def least_squares(
         length = ratio(steepness, square(image)) * going
         u = u + times(length, direction)
         left = left - times(length, image)
-        (slope,) = transposed(left)
+        slope = transposed(left)
         before, steepness = steepness, square(slope)
         direction = slope + times(ratio(steepness, before) * going, direction)
         if not bool(going.any()):

@@ -15,7 +15,8 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
-from functools import partial
+from functools import cache, partial
+from itertools import compress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -112,12 +113,20 @@ def computed(recipes: Iterable[K], folder: Path) -> dict[str, Rows]:
 
 def _by_key(path: Path) -> dict[str, Rows]:
     """Return the rows of a CSV by key; none if it is not a table of runs."""
+    about = path.stat()
+    return _read(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
+    """Read a CSV once, as long as it is the same file."""
     table = pd.read_csv(path, dtype={"key": str}, low_memory=False)
     if "key" not in table:
         return {}
     rows: dict[str, Rows] = {}
-    for row in table.to_dict("records"):
-        kept = {str(name): value for name, value in row.items() if pd.notna(value)}
+    there = table.notna().to_numpy()
+    for row, given in zip(table.to_dict("records"), there, strict=True):
+        kept = {str(name): row[name] for name in compress(row, given)}
         rows.setdefault(kept.pop("key", ""), []).append(kept)
     return rows
 
@@ -276,7 +285,11 @@ def compute_once(
             kept = finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
-            return [row | provenance(device) for row in run(recipe)]
+            rows = [row | provenance(device) for row in run(recipe)]
+            # Kept before the lock is free, or another process might compute them too.
+            with contextlib.suppress(OSError):  # `collect` says what is wrong
+                write(folder, recipe.key, rows)
+            return rows
     except Timeout:
         raise Busy from None
 
@@ -321,7 +334,10 @@ def collect(
                 _write_failure(folder, recipe.key, outcome.error)
                 errors.append(f"{recipe}: {outcome.error}")
             else:
-                write(folder, recipe.key, outcome)
+                if not (folder / "runs" / f"{recipe.key}.json").exists():
+                    write(
+                        folder, recipe.key, outcome
+                    )  # a cluster's disk, or a full one
                 (folder / "failed" / f"{recipe.key}.json").unlink(missing_ok=True)
             bar.update(1)
     if errors:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -112,6 +113,11 @@ def sam_optimum(
     return _balance_of_angles(best, eta, d, epsilon)
 
 
+@cache
+def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(40)
+
+
 def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
     """Return u(w + high) - u(w + low), up to a positive factor.
 
@@ -119,7 +125,7 @@ def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
     around w*, it loses no digits where the accuracies themselves agree to all of
     theirs. By Gauss-Legendre on panels, on each of which the exponential is tame.
     """
-    points, values = np.polynomial.legendre.leggauss(40)
+    points, values = _gauss_legendre()
     decay = (2 * w + abs(low) + abs(high)) * (high - low) / (2 * d)
     edges = np.linspace(low, high, 2 + int(decay / 10))
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
