@@ -399,7 +399,7 @@ def test_pictures_say_what_the_network_answers():
 
 def test_flatness_is_ranked_with_both_robustnesses():
     table = wide(lambda i: i, lambda i: -i)
-    for name in khritankov.FLATNESS:
+    for name in figures.FLATNESS:
         if name.startswith("width"):
             table[name] = table["width_weights_1"]
     table = table.assign(adaptive_sharpness=1.0 / (1 + table["width_weights_1"]))

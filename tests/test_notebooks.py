@@ -1,8 +1,11 @@
 """Chapters keep the conventions; parameters are checked before anything runs."""
 
 import ast
+import contextlib
+import importlib
 import json
 import re
+import types
 
 import pytest
 import yaml
@@ -58,6 +61,27 @@ def test_cells_are_short(chapter):
         assert len(source.splitlines()) <= 20, source
         if not {"parameters", "recipes"} & set(tags):
             assert len([line for line in source.splitlines() if line]) <= 12, source
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_a_cell_takes_from_the_package_is_there(chapter):
+    source = "\n".join("".join(cell["source"]) for cell in code(chapter))
+    nodes = list(ast.walk(ast.parse(source.replace("%config", "# "))))
+    modules = {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("widemin"):
+            package = importlib.import_module(node.module)
+            for alias in node.names:
+                with contextlib.suppress(ModuleNotFoundError):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+                modules[alias.asname or alias.name] = getattr(package, alias.name)
+    taken = 0
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if isinstance(modules.get(node.value.id), types.ModuleType):
+                assert hasattr(modules[node.value.id], node.attr), ast.unparse(node)
+                taken += 1
+    assert taken > 30
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
