@@ -30,6 +30,7 @@ OUTCOMES = (
 _CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
 _CELL += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
 _CELL += ["attack_step", "step_schedule"]
+BALLS = {"linf": "L∞", "l2": "L2"}
 _PLURAL = {
     "seed": "seeds",
     "batch_size": "batch sizes",
@@ -211,6 +212,12 @@ def final(table: pd.DataFrame) -> pd.DataFrame:
 def absent(name: str) -> Verdict:
     """Return the verdict of a claim for which there are no rows."""
     return Verdict(name, "not yet run", "see the chapter", "none", "No rows yet.")
+
+
+def ball_name(test: str) -> str:
+    """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
+    norm, _, radius = test.partition(" ")
+    return f"{BALLS[norm]} {radius}"
 
 
 def percent(value: float) -> str:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, ScalarFormatter
 
+from widemin.claims import ball_name as ball_name
 from widemin.statistics import over_seeds, rank_correlations
 
 # Okabe and Ito's palette.
@@ -79,7 +80,6 @@ FLATNESS = {
     "small_eigenvalue": "small top eigenvalue",
     "small_sharpness": "small adaptive sharpness",
 }
-BALLS = {"linf": "L∞", "l2": "L2"}
 
 
 def style() -> None:
@@ -111,12 +111,6 @@ def panels(columns: int, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
 def as_percent(values: Any) -> Any:
     """Return fractions in percent."""
     return 100 * np.asarray(values, float)
-
-
-def ball_name(test: str) -> str:
-    """Return a set as axes name it, e.g. "L∞ 8/255"."""
-    norm, _, radius = test.partition(" ")
-    return f"{BALLS[norm]} {radius}"
 
 
 def plain_log(axis: Any, ticks: Sequence[float] | None = None) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from widemin.claims import (
     Verdict,
     absent,
+    ball_name,
     criteria,
     deciding,
     final,
@@ -82,7 +83,7 @@ def S12(table: pd.DataFrame) -> Verdict:
     sam = float(worst["sam"].max())
     trained = "none was trained here"
     if "adversarial" in worst:
-        best = worst["adversarial"].idxmax()[1]
+        best = ball_name(worst["adversarial"].idxmax()[1])
         trained = f"{percent(worst['adversarial'].max())} trained on {best}"
     return judge(
         "S12",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from widemin.claims import final, paper_table
 from widemin.claims.wei import PAPER_SETS, RULES, chosen_epochs
 from widemin.figures import COLOURS, as_percent, ball_name, plain_log, spread
-from widemin.figures.wei.methods import line_looks, strength_of, with_names
+from widemin.figures.wei.methods import colour_of, line_looks, strength_of, with_names
 
 
 def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
@@ -40,14 +40,13 @@ def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes
 
 def trade_off(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case against natural accuracy, a point per network."""
-    rows = final(table)
+    rows = with_names(table)
     rows = rows[rows["test"] == test]
-    rows = rows.assign(name=rows.apply(strength_of, axis=1))
     names = list(dict.fromkeys(rows["name"]))
     markers = dict(zip(names, itertools.cycle("osD^vPX*<>ph")))
     augmented = rows["augment"] == "crop+flip"
     for (name, other), part in rows.groupby(["name", augmented], sort=False):
-        colour = COLOURS[part["method"].iloc[0]]
+        colour = colour_of(part.iloc[0])
         ax.scatter(
             as_percent(part["natural_accuracy"]),
             as_percent(part["worst_accuracy"]),
@@ -93,17 +92,24 @@ def robust_by_cost(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case accuracy over the gradients that training took, a point a run."""
     rows = with_names(table)
     rows = rows[rows["test"] == test]
+    labels = []
     for name, part in rows.groupby("name", sort=False):
-        colour = COLOURS[part["method"].iloc[0]]
         worst = as_percent(part["worst_accuracy"])
-        ax.plot(part["gradients"], worst, "o", color=colour)
-        ax.annotate(
-            str(name).removeprefix("AT "),
-            (part["gradients"].mean(), worst.mean()),
-            xytext=(6, 0),
-            textcoords="offset points",
-            fontsize="x-small",
-        )
+        ax.plot(part["gradients"], worst, "o", color=colour_of(part.iloc[0]))
+        label = str(name).removeprefix("AT ")
+        labels.append((part["gradients"].mean(), worst.mean(), label))
+    least = 0.035 * np.ptp(ax.get_ylim())
+    for cost, group in itertools.groupby(sorted(labels), lambda label: label[0]):
+        height = -np.inf  # labels of one cost stand above each other
+        for _, accuracy, label in group:
+            height = max(height + least, accuracy)
+            ax.annotate(
+                label,
+                (cost, height),
+                xytext=(8, -3),
+                textcoords="offset points",
+                fontsize="x-small",
+            )
     ax.set(xscale="log", xlabel="gradients an image in training")
     plain_log(ax.xaxis, [5, 10, 20, 50, 100, 200, 500, 1000])
     ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
