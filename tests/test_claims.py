@@ -302,7 +302,7 @@ def test_s9_asks_stronger_attacks_for_order_and_loss():
 def test_s12_asks_what_is_left_at_8():
     far = wei.S12(attacked({0.1: 0.05}))
     assert far.outcome == "not reproduced" and "SAM at most 1.0 %" in far.ours
-    assert "40.0 % trained on linf" in far.evidence
+    assert "40.0 % trained on L∞" in far.evidence
     assert wei.S12(attacked({0.1: 0.05}, at_8=0.3)).outcome == "reproduced"
     assert wei.S12(sam({0.1: 0.05})).outcome == "not yet run"
 

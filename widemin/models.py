@@ -152,9 +152,10 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features, shape (batch, outputs, height / stride, width / stride)."""
-        active = F.relu(self.bn1(x))
+        active = F.relu(self.bn1(x), inplace=True)
         skip = x if self.shortcut is None else self.shortcut(active)
-        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + skip
+        inner = F.relu(self.bn2(self.conv1(active)), inplace=True)
+        return self.conv2(inner) + skip
 
 
 class Block(nn.Module):
@@ -176,8 +177,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features, shape (batch, outputs, height / stride, width / stride)."""
-        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(inner + self.shortcut(x))
+        inner = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x), inplace=True)
 
 
 def _stages(
