@@ -105,7 +105,7 @@ class Recipe:
     test_size: int = 300
     pgd_steps: int = 10  # of 2.5 radii over the number of steps
     hessian_size: int = 300  # training images under the eigenvalue
-    spectrum_size: int = 0  # training images under both ends and density of the Hessian
+    spectrum_size: int = 0  # training images under the top eigenvalue, once more
     strong_size: int = 0  # test images under restarts, AutoAttack, minimal distance
     strong_steps: int = 0  # of PGD with restarts; 0 is pgd_steps
     strong_attacks: tuple[str, ...] = STRONG_ATTACKS

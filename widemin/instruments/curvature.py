@@ -47,13 +47,14 @@ def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str,
 def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
     """Return the Hessian's density on a grid, and what else is asked of it, in rows.
 
-    A row a point of the grid ("density"); then one ("eigenvalue") for each way of
-    finding the largest one: Lanczos on as many images as every network of the table,
-    and on `spectrum_size` of them; PyHessian's power iteration on the latter; and the
-    smallest one.
+    A row ("eigenvalue") for each way of finding the largest one: Lanczos on as many
+    images as every network of the table, PyHessian's power iteration on the same, and
+    Lanczos on `spectrum_size` images; one for the smallest; then one ("density") a
+    point of the grid.
     """
-    x, y = images(recipe, "train", recipe.spectrum_size, device)
+    many = images(recipe, "train", recipe.spectrum_size, device)
     few = min(recipe.hessian_size, recipe.train_size)
+    x, y = many[0][:few], many[1][:few]
 
     def draws() -> torch.Generator:
         return stream(recipe.seed, "probes")
@@ -61,14 +62,14 @@ def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
     top = hessian.top_eigenvalues(model, x, y, generator=draws())
     low = hessian.bottom_eigenvalues(model, x, y, generator=draws())
     ways = {
-        f"Lanczos, {few} images": hessian.top_eigenvalues(
-            model, x[:few], y[:few], generator=draws()
-        ),
-        f"Lanczos, {len(x)} images": top,
-        f"PyHessian, {len(x)} images": hessian.top_eigenvalues(
+        f"Lanczos, {few} images": top,
+        f"PyHessian, {few} images": hessian.top_eigenvalues(
             model, x, y, generator=draws(), method="pyhessian"
         ),
-        f"smallest, {len(x)} images": low,
+        f"Lanczos, {len(many[0])} images": hessian.top_eigenvalues(
+            model, *many, generator=draws()
+        ),
+        f"smallest, {few} images": low,
     }
     rows: list[dict[str, Any]] = []
     for way, found in ways.items():
