@@ -1,5 +1,7 @@
 """The book as a reader gets it: no warnings, whole, and readable offline."""
 
+import contextlib
+import functools
 import json
 import os
 import re
@@ -8,10 +10,11 @@ import subprocess
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
+import jsonschema
 import pytest
 
 from tests.test_claims import FREE
-from widemin import notebooks, pages, paths
+from widemin import notebooks, paths, verdicts
 from widemin.claims import criteria
 
 WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
@@ -68,6 +71,11 @@ class Page(HTMLParser):
             self.mute.append(found.get("src"))
 
 
+@functools.cache
+def anchors(page):
+    return Page(page).anchors
+
+
 def test_four_chapters_have_figures_and_verdict_boxes(book):
     for chapter in notebooks.chapters():
         text = (book / "chapters" / f"{chapter}.html").read_text()
@@ -83,7 +91,7 @@ def test_four_chapters_have_figures_and_verdict_boxes(book):
 def test_no_page_shows_a_warning(edition, request):
     request.getfixturevalue(edition)
     for chapter in notebooks.chapters():
-        notebook = json.loads(pages.executed(edition, chapter).read_text())
+        notebook = json.loads(verdicts.executed(edition, chapter).read_text())
         for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 assert output.get("name") != "stderr", output["text"]
@@ -91,7 +99,7 @@ def test_no_page_shows_a_warning(edition, request):
 
 def test_every_verdict_of_smoke_is_undecided(book):
     """But for what rests on no run."""
-    found = pages.verdicts("book")
+    found = verdicts.of_edition("book").values()
     assert len(found) >= 50
     for verdict in found:
         if criteria()[verdict["claim"]].decidable_from not in FREE:
@@ -144,13 +152,26 @@ def test_the_verdicts_page_lists_every_claim(site):
 
 def test_the_readme_shows_the_published_verdicts(site):
     readme = (paths.ROOT / "README.md").read_text()
-    assert pages.readme_verdicts("site") in readme
+    assert verdicts.as_readme("site") in readme
 
 
 def test_what_two_cores_can_run_has_been_run(site):
-    found = pages.verdicts("site")
+    found = verdicts.of_edition("site").values()
     unrun = {v["claim"] for v in found if v["outcome"] == "not yet run"}
     assert unrun == NEEDS_A_GPU
+
+
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_verdicts_can_be_read_by_a_machine(edition, request):
+    html = request.getfixturevalue(edition)
+    data = json.loads((html / "verdicts.json").read_text())
+    jsonschema.validate(data, json.loads((html / "verdicts.schema.json").read_text()))
+    assert [claim["id"] for claim in data["claims"]] == list(criteria())
+    found = verdicts.of_edition(edition)
+    for claim in data["claims"]:
+        page, _, anchor = claim["page"].partition("#")
+        assert anchor in anchors(html / page), claim["page"]
+        assert claim["outcome"] == found[claim["id"]]["outcome"]
 
 
 def test_pages_and_site_are_small(site):
@@ -169,18 +190,37 @@ def test_plain_papermill_runs_a_chapter(tmp_path, cache):
     assert "epochs = 1" in (tmp_path / "out.ipynb").read_text()
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser_without_a_network(book, width):
+@contextlib.contextmanager
+def browser(**options):
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
     flags += ["--disable-background-networking"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, offline=True
-        )
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium.new_context(offline=True, **options)
+        chromium.close()
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+def test_the_verdicts_can_be_narrowed(site):
+    found = verdicts.of_edition("site")
+    wanted = [v for v in found.values() if v["outcome"] == "not reproduced"]
+    with browser() as context:
+        page = context.new_page()
+        page.goto((site / "verdicts.html").as_uri())
+        assert page.locator(".verdict-filter output").inner_text() == "55 of 55 claims"
+        page.get_by_label("outcome").select_option("not reproduced")
+        assert page.locator("tbody tr:visible").count() == len(wanted)
+        page.get_by_label("paper").select_option("Wei et al.")
+        ours = [v for v in wanted if v["claim"].startswith("S")]
+        assert page.locator("tbody tr:visible").count() == len(ours)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_without_a_network(book, width):
+    with browser(viewport={"width": width, "height": 900}) as context:
         for chapter in notebooks.chapters():
             page = context.new_page()
             failed: list[str] = []
@@ -193,4 +233,3 @@ def test_in_a_browser_without_a_network(book, width):
             scroll = page.evaluate("document.documentElement.scrollWidth")
             assert scroll <= width, chapter
             page.close()
-        browser.close()

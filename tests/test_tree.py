@@ -37,6 +37,7 @@ ROWS = [
     {"progress"},
     {"figures"},
     {"notebooks"},
+    {"verdicts"},
     {"pages"},
     {"cli"},
     {"__main__"},

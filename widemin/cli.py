@@ -210,7 +210,7 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
     """Execute the chapters that are stale, two at a time, and render the edition."""
     import multiprocessing
 
-    from widemin import notebooks, pages, results
+    from widemin import notebooks, pages, results, verdicts
     from widemin.workers import cores
 
     jobs = []
@@ -218,7 +218,7 @@ def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
         keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
         done = sorted(results.finished(folder, keys))
         stamp = notebooks.digest(name, chosen, done)
-        target = pages.executed(edition, name)
+        target = verdicts.executed(edition, name)
         if not notebooks.is_current(target, stamp):
             jobs.append((name, chosen, target, stamp))
     failures = []

@@ -50,6 +50,23 @@ def find(text: str) -> list[str]:
     return found
 
 
+def parameters(cells: list[dict[str, Any]]) -> Values:
+    """Return the values that the parameter cell among a notebook's cells assigns."""
+    found: Values = {}
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            found |= _literals("".join(cell["source"]))
+    return found
+
+
+def _literals(source: str) -> Values:
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
 @cache
 def _cells(chapter: str) -> dict[str, str]:
     """Return the source of the cells that carry a tag, by tag, in their order."""
@@ -64,11 +81,7 @@ def _cells(chapter: str) -> dict[str, str]:
 
 def defaults(chapter: str) -> Values:
     """Return the values in the chapter's parameter cell."""
-    return {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(_cells(chapter)["parameters"]).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
+    return _literals(_cells(chapter)["parameters"])
 
 
 def presets() -> list[str]:

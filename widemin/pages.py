@@ -17,28 +17,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
 
-from widemin import claims, notebooks, paths, provenance
+from widemin import notebooks, paths, provenance, verdicts
+from widemin.verdicts import executed
 
 EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
     "site": "Published edition, drawn from committed tables; each chapter names the "
     "hardware they come from.",
 }
-_NOT_STAGED = ("results", "networks", "chapters", "claims.csv", "__pycache__")
+_NOT_STAGED = ("results", "networks", "chapters", "*.csv", "*.json", "__pycache__")
 
 
 class BuildFailed(RuntimeError):
     """jupyter-book refused the book; the message ends with its own words."""
-
-
-def executed(edition: str, chapter: str) -> Path:
-    """Return where an edition keeps an executed chapter."""
-    return paths.BUILD / edition / "chapters" / f"{chapter}.ipynb"
 
 
 def render(edition: str) -> tuple[Path, bool]:
@@ -53,6 +48,9 @@ def render(edition: str) -> tuple[Path, bool]:
     if front.exists() and kept.exists() and kept.read_text() == stamp:
         return front, False
     _build(home)
+    data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
+    (home / "html" / "verdicts.json").write_text(data + "\n")
+    shutil.copy(paths.BOOK / "verdicts.schema.json", home / "html")
     kept.write_text(stamp)
     return front, True
 
@@ -62,17 +60,15 @@ def _stage(edition: str, source: Path) -> str:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(paths.BOOK, source, ignore=shutil.ignore_patterns(*_NOT_STAGED))
     (source / "chapters").mkdir()
-    verdicts: dict[str, dict[str, Any]] = {}
     for chapter in notebooks.chapters():
         page = executed(edition, chapter)
         if page.exists():
             shutil.copy(page, source / "chapters")
-            verdicts |= {v["claim"]: v for v in _verdicts(page)}
         else:
             stub = source / "chapters" / f"{chapter}.md"
             stub.write_text(_stub(chapter))
     for name, mark, content in (
-        ("verdicts", "<!-- verdicts -->", table(verdicts)),
+        ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
         ("reproduce", "<!-- benchmarks -->", benchmarks()),
     ):
         page = source / f"{name}.md"
@@ -100,63 +96,19 @@ def _stub(chapter: str) -> str:
     )
 
 
-def _verdicts(page: Path) -> list[dict[str, Any]]:
-    """Return the verdicts that an executed chapter shows."""
-    return [
-        output["metadata"]["widemin"]
-        for cell in json.loads(page.read_text())["cells"]
-        for output in cell.get("outputs", [])
-        if "widemin" in output.get("metadata", {})
-    ]
-
-
-def verdicts(edition: str) -> list[dict[str, Any]]:
-    """Return the verdicts of an edition's executed chapters, in the claims' order."""
-    pages = [executed(edition, chapter) for chapter in notebooks.chapters()]
-    found = [v for page in pages if page.exists() for v in _verdicts(page)]
-    order = list(claims.criteria())
-    return sorted(found, key=lambda v: order.index(v["claim"]))
-
-
-def table(verdicts: dict[str, dict[str, Any]]) -> str:
-    """Return the table of all claims in markdown; those without a verdict say so."""
-    pages = {name[:2]: name for name in notebooks.chapters()}
-    chapter_of = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
-    lines = ["| | claim | outcome | the paper | ours | holds up |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for claim in claims.criteria().values():
-        v = verdicts.get(claim.id) or {
-            "outcome": "not yet run",
-            "paper": "",
-            "ours": "",
-            "holds_up": "",
-        }
-        page = f"chapters/{pages[chapter_of[claim.paper]]}"
-        cells = [
-            f"[{claim.id}]({page})",
-            claims.plain(claim.statement),
-            v["outcome"],
-            v["paper"],
-            v["ours"],
-            v["holds_up"],
-        ]
-        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
-    return "\n".join(lines)
-
-
 def benchmarks() -> str:
     """Return the measured speeds in markdown: ratio, quartiles and goal of each row."""
     path = paths.PUBLISHED / "benchmarks.csv"
     if not path.exists():
         return "Not measured yet: `make bench` writes the table."
     rows = pd.read_csv(path, keep_default_na=False)
-    lines = ["| work | against | times faster | goal |", "|---|---|---|---|"]
+    lines = ["| work | against | times faster | goal | on |", "|---|---|---|---|---|"]
     for row in rows.to_dict("records"):
         spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
         work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
-        lines.append(f"| {work} | {row['peer']} | {spread} | {row['goal']} |")
-    facts = rows.iloc[0]
-    lines += ["", f"On {facts['hardware']}, torch {facts['torch']}, {facts['date']}."]
+        machine = f"{row['hardware']}, torch {row['torch']}, {row['date']}"
+        cells = [work, row["peer"], spread, str(row["goal"]), machine]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -164,22 +116,12 @@ def benchmarks() -> str:
 _OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
 
 
-def readme_verdicts(edition: str) -> str:
-    """Return the verdicts of an edition that has run, as README.md shows them."""
-    lines = ["| | claim | outcome | ours |", "|---|---|---|---|"]
-    for v in verdicts(edition):
-        statement = claims.plain(claims.criteria()[v["claim"]].statement)
-        cells = [v["claim"], statement, v["outcome"], v["ours"]]
-        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
-    return "\n".join(lines)
-
-
 def write_readme(edition: str) -> None:
     """Write an edition's verdicts and its figure of one attack for README.md."""
     path = paths.ROOT / "README.md"
     before, rest = path.read_text().split(_OPEN)
     after = rest.split(_CLOSE)[1]
-    table = readme_verdicts(edition)
+    table = verdicts.as_readme(edition)
     path.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
     page = executed(edition, notebooks.chapters()[0])
     for cell in json.loads(page.read_text())["cells"]:

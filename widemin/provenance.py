@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import widemin
@@ -31,6 +32,28 @@ def source() -> str:
     except (OSError, subprocess.CalledProcessError):
         return widemin.__version__
     return f"{widemin.__version__}+{commit}"
+
+
+@cache
+def last_changed(path: Path) -> dict[int, str]:
+    """Return the commit that last changed each line of a file, lines from 1.
+
+    Without git, or without its whole history, there are none.
+    """
+
+    def git(*words: str) -> str:
+        call = ["git", *words]
+        return subprocess.run(
+            call, cwd=paths.ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        if git("rev-parse", "--is-shallow-repository").strip() == "true":
+            return {}
+        lines = git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {i: line.split()[0].lstrip("^") for i, line in enumerate(lines, start=1)}
 
 
 @cache

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from widemin import paths
+from widemin.provenance import PROVENANCE
 from widemin.statistics import over_seeds, seeds_to_decide, wilson
 
 OUTCOMES = (
@@ -52,6 +53,8 @@ class Claim:
     thresholds: dict[str, float]
     needs: dict[str, str]
     decidable_from: str
+    stronger_test: str
+    line: int  # of claims.csv
 
 
 @cache
@@ -72,8 +75,10 @@ def criteria() -> dict[str, Claim]:
             thresholds={k: float(v) for k, v in pairs(row["thresholds"]).items()},
             needs=pairs(row["needs"]),
             decidable_from=row["decidable_from"],
+            stronger_test=row["stronger_test"],
+            line=line,
         )
-        for row in table.to_dict("records")
+        for line, row in enumerate(table.to_dict("records"), start=2)
     }
 
 
@@ -94,6 +99,9 @@ class Verdict:
         evidence: A sentence with the numbers behind it.
         holds_up: Whether it holds under the stronger test: yes, no or not tested.
         seeds: How many seeds would decide it, by the spread seen.
+        value: What the criterion is about, in its own unit, mean over seeds.
+        interval: Its 95 % interval over seeds.
+        basis: The rows behind it: how many runs and seeds, and where they come from.
     """
 
     claim: str
@@ -103,6 +111,9 @@ class Verdict:
     evidence: str
     holds_up: str = "not tested"
     seeds: str = ""
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    basis: dict[str, Any] = field(default_factory=dict)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         # What is shown, and beside it what the page of verdicts is made of.
@@ -115,6 +126,7 @@ class Verdict:
             [
                 f":::{{admonition}} {self.claim}: {self.outcome}",
                 f":class: {_COLOUR[self.outcome]} verdict",
+                f":name: {anchor(self.claim)}",
                 f"**Claim.** {_sentence(claim.statement)}",
                 "",
                 "**Settled by** mathematics."
@@ -129,9 +141,16 @@ class Verdict:
                     if self.seeds
                     else []
                 ),
+                "",
+                "[All verdicts](../verdicts.md)",
                 ":::",
             ]
         )
+
+
+def anchor(claim: str) -> str:
+    """Return where a claim's verdict stands on its page."""
+    return f"verdict-{claim.lower()}"
 
 
 def plain(text: str) -> str:
@@ -177,15 +196,37 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
     return ""
 
 
-def judge(name: str, table: pd.DataFrame, passed: bool | str, **texts: str) -> Verdict:
+@dataclass(frozen=True)
+class Spread:
+    """What a criterion is about, one value a seed.
+
+    Attributes:
+        mean: Over seeds.
+        half: Half the width of its 95 % interval; NaN for one seed.
+        words: How many seeds would decide.
+    """
+
+    mean: float
+    half: float
+    words: str
+
+
+def judge(
+    name: str,
+    table: pd.DataFrame,
+    passed: bool | str,
+    *,
+    seeds: str | Spread = "",
+    **texts: str,
+) -> Verdict:
     """Return the verdict; too small a table decides nothing, whatever it shows.
 
     Args:
         name: The claim's id.
         table: The rows judged.
         passed: Whether the criterion is met, or "partly".
-        texts: paper, ours, evidence and, where there are, holds_up and seeds of the
-            Verdict.
+        seeds: What would decide it, in words or by the spread over seeds.
+        texts: paper, ours, evidence and, where there is one, holds_up of the Verdict.
     """
     done, planned = (table.attrs.get(key, 0) for key in ("done", "planned"))
     if done < planned:
@@ -198,7 +239,27 @@ def judge(name: str, table: pd.DataFrame, passed: bool | str, **texts: str) -> V
         shown = "would pass" if passed is True else "would not pass"
         texts["evidence"] += f" At this scale it {shown}; to decide, {lacking}."
         texts["holds_up"] = "not tested"
-    return Verdict(name, outcome, **texts)
+    facts: dict[str, Any] = {**texts, "basis": basis(table), "seeds": seeds}
+    if isinstance(seeds, Spread):
+        facts["seeds"] = seeds.words
+        if math.isfinite(seeds.mean):
+            facts["value"] = seeds.mean
+        if math.isfinite(seeds.half):
+            facts["interval"] = (seeds.mean - seeds.half, seeds.mean + seeds.half)
+    return Verdict(name, outcome, **facts)
+
+
+def basis(table: pd.DataFrame) -> dict[str, Any]:
+    """Return how many runs and seeds rows hold, and where they come from."""
+    found: dict[str, Any] = {
+        name: int(table[column].nunique())
+        for name, column in (("runs", "key"), ("seeds", "seed"))
+        if column in table
+    }
+    for name in ("dataset", *PROVENANCE):
+        if name in table:
+            found[name] = sorted({str(v) for v in table[name].dropna()})
+    return found
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
@@ -240,20 +301,22 @@ def summary(values: pd.Series[Any], images: int) -> str:
     return f"{100 * mean:.1f} ± {100 * half:.1f} % ({len(values)} seeds)"
 
 
-def deciding(values: Sequence[float], threshold: float) -> str:
-    """Return in words how many seeds would decide, by one value of each seed.
+def deciding(values: Sequence[float], threshold: float, about: str = "") -> Spread:
+    """Return how many seeds would decide, by one value of each seed.
 
-    >>> deciding([0.5, 0.6, 0.7], 0.8)
+    >>> deciding([0.5, 0.6, 0.7], 0.8).words
     '4 seeds, by the spread over the 3 seen'
-    >>> deciding([0.5], 0.8)
+    >>> deciding([0.5], 0.8).words
     'one seed tells no spread: at least 2'
     """
     known = [value for value in values if not math.isnan(value)]
+    mean, half = over_seeds(known) if known else (math.nan, math.nan)
     if len(known) < 2:
-        return "one seed tells no spread: at least 2"
+        return Spread(mean, half, "one seed tells no spread: at least 2" + about)
     needed = seeds_to_decide(known, threshold)
     number = "more than 1,000" if needed is None else str(needed)
-    return f"{number} seeds, by the spread over the {len(known)} seen"
+    words = f"{number} seeds, by the spread over the {len(known)} seen{about}"
+    return Spread(mean, half, words)
 
 
 def of_each_seed(

@@ -56,8 +56,8 @@ def _lead(table: pd.DataFrame, name: str, than: str) -> Verdict:
         seeds=deciding(
             of_each_seed(rows, lambda part: lead_over(part, columns["pgd20"], than)[0]),
             0.0,
-        )
-        + ", PGD-20",
+            about=", PGD-20",
+        ),
     )
 
 
@@ -206,6 +206,6 @@ def D14(table: pd.DataFrame) -> Verdict:
         seeds=deciding(
             of_each_seed(rows, lambda part: lead_over(part, "restarts_accuracy")[0]),
             0.0,
-        )
-        + ", PGD with restarts",
+            about=", PGD with restarts",
+        ),
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from widemin.claims import (
+    Spread,
     Verdict,
     absent,
     criteria,
@@ -78,7 +79,7 @@ def S1(table: pd.DataFrame) -> Verdict:
 
 def _seeds(
     table: pd.DataFrame, column: str, number: Callable[[list[float]], float], at: float
-) -> str:
+) -> Spread:
     """Return how many seeds would decide a number of a column's gains over SGD."""
 
     def of_part(part: pd.DataFrame) -> float:

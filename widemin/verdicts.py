@@ -1,0 +1,107 @@
+"""The verdicts of an edition: for the book, for README.md and for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from widemin import claims, notebooks, paths, provenance
+
+CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
+
+
+def executed(edition: str, chapter: str) -> Path:
+    """Return where an edition keeps an executed chapter."""
+    return paths.BUILD / edition / "chapters" / f"{chapter}.ipynb"
+
+
+def of_edition(edition: str) -> dict[str, dict[str, Any]]:
+    """Return the verdicts that an edition's chapters show, by claim, in their order.
+
+    To what a `claims.Verdict` says, `preset` is added.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for chapter in notebooks.chapters():
+        if not (page := executed(edition, chapter)).exists():
+            continue
+        cells = json.loads(page.read_text())["cells"]
+        preset = notebooks.parameters(cells).get("preset", "")
+        for output in (o for cell in cells for o in cell.get("outputs", [])):
+            if verdict := output.get("metadata", {}).get("widemin"):
+                found[verdict["claim"]] = verdict | {"preset": preset}
+    return {claim: found[claim] for claim in claims.criteria() if claim in found}
+
+
+def as_page(edition: str) -> str:
+    """Return all claims as a markdown table; those without a verdict say so."""
+    found = of_edition(edition)
+    rows = []
+    for claim in claims.criteria().values():
+        v = found.get(claim.id, {})
+        rows.append(
+            [
+                f"{{ref}}`{claim.id} <{claims.anchor(claim.id)}>`"
+                if v
+                else f"[{claim.id}]({_section(claim, False, '')})",
+                claims.plain(claim.statement),
+                v.get("outcome", claims.OUTCOMES[-1]),
+                *(v.get(name, "") for name in ("paper", "ours", "holds_up")),
+            ]
+        )
+    return _table(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
+
+
+def as_readme(edition: str) -> str:
+    """Return an edition's verdicts as the table in README.md."""
+    rows = [
+        [name, claims.plain(claims.criteria()[name].statement), v["outcome"], v["ours"]]
+        for name, v in of_edition(edition).items()
+    ]
+    return _table(["", "claim", "outcome", "ours"], rows)
+
+
+def as_data(edition: str) -> dict[str, Any]:
+    """Return all claims and what became of them, as book/verdicts.schema.json says."""
+    found = of_edition(edition)
+    fixed = provenance.last_changed(paths.BOOK / "claims.csv")
+    listed = []
+    for claim in claims.criteria().values():
+        v = found.get(claim.id, {})
+        ours = {name: v.get(name) for name in ("value", "interval", "preset")}
+        ours |= {"text": v.get("ours", "")} | v.get("basis", {})
+        record = {
+            "id": claim.id,
+            "paper": claim.paper,
+            "statement": claim.statement,
+            "criterion": claim.criterion,
+            "thresholds": claim.thresholds,
+            "needs": claim.needs,
+            "decidable_from": claim.decidable_from,
+            "criterion_last_changed": fixed.get(claim.line),
+            "outcome": v.get("outcome", claims.OUTCOMES[-1]),
+            "printed": v.get("paper", ""),
+            "ours": {name: value for name, value in ours.items() if value is not None},
+            "evidence": v.get("evidence", ""),
+            "stronger_test": claim.stronger_test,
+            "holds_up": v.get("holds_up", "not tested"),
+            "would_decide": v.get("seeds", ""),
+            "page": _section(claim, bool(v), ".html"),
+        }
+        listed.append(record)
+    return {"edition": edition, "source": provenance.source(), "claims": listed}
+
+
+def _section(claim: claims.Claim, there: bool, suffix: str) -> str:
+    """Return where a claim's verdict stands, or else its chapter."""
+    [chapter] = notebooks.find(CHAPTER[claim.paper])
+    page = f"chapters/{chapter}"
+    return f"{page}{suffix}" + (f"#{claims.anchor(claim.id)}" if there else "")
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    cells = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in cells
+    )
