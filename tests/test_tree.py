@@ -164,6 +164,14 @@ def test_the_readme_and_ci_name_the_same_commands():
     ci = (ROOT / ".ci" / "run").read_text()
     for command in ("make book", "make test"):
         assert command in readme and command in ci
+    workflows = (ROOT / ".github" / "workflows").glob("*.yml")
+    steps = [
+        step.get("run", "")
+        for path in workflows
+        for job in yaml.safe_load(path.read_text())["jobs"].values()
+        for step in job["steps"]
+    ]
+    assert {"make test", "make book", "make site"} <= set(steps)
     makefile = (ROOT / "Makefile").read_text()
     for target in ("book", "site", "test", "bench", "lock", "clean"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
