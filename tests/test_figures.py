@@ -489,6 +489,16 @@ def test_eigenvalues_and_densities_of_a_network(ax):
     assert kamath.eigenvalues(table.iloc[:0]).empty
 
 
+def test_each_eigenvalue_stands_with_its_residual():
+    row = {"measured": "final", "diverged": False, "key": "k", "batch_size": 16}
+    row |= {"seed": 0, "top_eigenvalue": 12.3456, "eigenvalue_residual": 0.01}
+    row |= {"hessian_products": 9.0, "hessian_images": 1000.0, "setting": "LR"}
+    table = pd.DataFrame([row | {"test": "a"}, row | {"test": "b"}])
+    found = kamath.eigenvalue_of_each(table)
+    assert found.loc["LR"].tolist() == [16, 0, "12.3", "0.01", 9, 1000]
+    assert kamath.eigenvalue_of_each(table.iloc[:0]).empty
+
+
 def test_explanations_leave_undertrained_networks_out():
     generator = np.random.default_rng(0)
     table = pd.DataFrame(

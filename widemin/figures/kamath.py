@@ -96,6 +96,29 @@ def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
     return named.rename_axis([None, None])
 
 
+def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
+    """Return every network's top eigenvalue, and how it was found, a row a network.
+
+    A row's setting stands in the column `setting`.
+    """
+    shown = {
+        "setting": "setting",
+        "batch_size": "batch size",
+        "seed": "seed",
+        "top_eigenvalue": "eigenvalue",
+        "eigenvalue_residual": "residual",
+        "hessian_products": "products",
+        "hessian_images": "images",
+    }
+    rows = final(table)
+    rows = rows.drop_duplicates(["setting", "key"]) if len(rows) else rows
+    rows = rows.reindex(columns=list(shown)).rename(columns=shown)
+    rows[["products", "images"]] = rows[["products", "images"]].astype("Int64")
+    for column in ("eigenvalue", "residual"):
+        rows[column] = rows[column].map("{:.3g}".format)
+    return rows.set_index("setting").rename_axis(None)
+
+
 def _network(row: pd.Series[Any]) -> str:
     return f"B = {row['batch_size']}, LR = {row['learning_rate']:g}"
 
