@@ -36,7 +36,7 @@ ROWS = [
     {"experiments", "results", "claims"},
     {"progress"},
     {"figures"},
-    {"notebooks"},
+    {"notebooks", "ledger"},
     {"verdicts"},
     {"pages"},
     {"cli"},

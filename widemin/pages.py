@@ -21,8 +21,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from widemin import notebooks, paths, provenance, verdicts
-from widemin.verdicts import executed
+from widemin import ledger, notebooks, paths, provenance, verdicts
+from widemin.verdicts import executed, markdown
 
 EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
@@ -69,6 +69,7 @@ def _stage(edition: str, source: Path) -> str:
             stub.write_text(_stub(chapter))
     for name, mark, content in (
         ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
+        ("ledger", "<!-- ledger -->", differences(edition)),
         ("reproduce", "<!-- benchmarks -->", benchmarks()),
     ):
         page = source / f"{name}.md"
@@ -94,6 +95,23 @@ def _stub(chapter: str) -> str:
         f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
         f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
     )
+
+
+def differences(edition: str) -> str:
+    """Return the ledger in markdown, measured on the rows of the edition's preset."""
+    heads = ["", "the paper", "the released code", "here", "the other side does"]
+    rows = []
+    for entry in ledger.ENTRIES:
+        [chapter] = notebooks.find(entry.chapter)
+        preset = "site" if edition == "site" else "smoke"
+        recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, preset, {}))
+        folder = paths.PUBLISHED if edition == "site" else paths.results("")
+        done = ledger.effect(entry, recipes, folder)
+        where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
+        if not executed(edition, chapter).exists():
+            where = str(int(entry.chapter))
+        rows.append([where, entry.text, entry.code, entry.here, done])
+    return markdown(heads, rows)
 
 
 def benchmarks() -> str:

@@ -49,7 +49,7 @@ def as_page(edition: str) -> str:
                 *(v.get(name, "") for name in ("paper", "ours", "holds_up")),
             ]
         )
-    return _table(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
+    return markdown(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
 
 
 def as_readme(edition: str) -> str:
@@ -58,7 +58,7 @@ def as_readme(edition: str) -> str:
         [name, claims.plain(claims.criteria()[name].statement), v["outcome"], v["ours"]]
         for name, v in of_edition(edition).items()
     ]
-    return _table(["", "claim", "outcome", "ours"], rows)
+    return markdown(["", "claim", "outcome", "ours"], rows)
 
 
 def as_data(edition: str) -> dict[str, Any]:
@@ -99,7 +99,8 @@ def _section(claim: claims.Claim, there: bool, suffix: str) -> str:
     return f"{page}{suffix}" + (f"#{claims.anchor(claim.id)}" if there else "")
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a table in markdown."""
     cells = [heads, ["---"] * len(heads), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

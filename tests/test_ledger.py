@@ -1,0 +1,51 @@
+"""The ledger pairs runs that differ in one switch alone."""
+
+import dataclasses
+
+import pytest
+
+from widemin import notebooks, paths, results
+from widemin.ledger import ENTRIES, Entry, effect, pairs
+from widemin.recipes import Recipe, grid
+
+LEAK = Entry("02", "sam-holds", "", "", "", {"gradient_leak": True})
+
+
+def test_pairs_differ_in_the_switch_and_in_what_is_watched():
+    base = Recipe(attack="linf 0.1", rho=0.1)
+    leaking = grid(base, seed=[0, 1], gradient_leak=[True])
+    watched = dataclasses.replace(base, watch="linf 0.1", test_size=100)
+    other = dataclasses.replace(base, rho=0.2)
+    found = pairs(LEAK, [*leaking, other, watched])
+    assert found == [([leaking[0]], [watched])]  # seed 1 has no partner
+
+
+def test_a_switch_of_two_fields_has_its_own_other_side():
+    decay = next(entry for entry in ENTRIES if "rate_decay" in entry.switch)
+    usual = Recipe(weight_decay=1e-4)
+    turned = Recipe(rate_decay=1e-4)
+    assert pairs(decay, [usual, turned, Recipe()]) == [([turned], [usual])]
+
+
+def test_effects_are_differences_in_points(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "none")
+    base = Recipe(attack="linf 0.1", rho=0.1, tests=("linf 0.1",))
+    recipes = grid(base, seed=[0, 1], gradient_leak=[False, True])
+    for recipe, natural in zip(recipes, (0.90, 0.91, 0.90, 0.93), strict=True):
+        row = {"measured": "final", "diverged": False, "test": "linf 0.1"}
+        row |= {"natural_accuracy": natural, "worst_accuracy": natural / 2}
+        results.write(tmp_path, recipe.key, [row])
+    assert effect(LEAK, recipes, tmp_path) == (
+        "natural +2.0 ± 12.7; worst case, L∞ 0.1 +1.0 ± 6.4 (2 seeds)"
+    )
+    assert effect(LEAK, recipes[:2], tmp_path).startswith("natural +1.0; worst case")
+    assert effect(LEAK, recipes, tmp_path / "empty") == "not measured yet"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: str(entry.switch))
+def test_every_difference_is_planned_with_its_other_side(entry):
+    [chapter] = notebooks.find(entry.chapter)
+    recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, "site", {}))
+    assert pairs(entry, recipes)
+    source = (paths.NOTEBOOKS / f"{chapter}.ipynb").read_text()
+    assert f"({entry.section})=" in source
