@@ -68,6 +68,7 @@ def _stage(edition: str, source: Path) -> str:
             stub = source / "chapters" / f"{chapter}.md"
             stub.write_text(_stub(chapter))
     for name, mark, content in (
+        ("intro", "<!-- counts -->", verdicts.in_words(edition)),
         ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
         ("ledger", "<!-- ledger -->", differences(edition)),
         ("reproduce", "<!-- benchmarks -->", benchmarks()),

@@ -52,6 +52,16 @@ def as_page(edition: str) -> str:
     return markdown(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
 
 
+def in_words(edition: str) -> str:
+    """Return how many claims came out how, as a sentence in markdown."""
+    found = of_edition(edition)
+    outcomes = [v["outcome"] for v in found.values()]
+    outcomes += [claims.OUTCOMES[-1]] * (len(claims.criteria()) - len(found))
+    counts = [(outcomes.count(name), name) for name in claims.OUTCOMES]
+    listed = ", ".join(f"**{count}** {name}" for count, name in counts if count)
+    return f"Of [{len(outcomes)} claims](verdicts.md): {listed}."
+
+
 def as_readme(edition: str) -> str:
     """Return an edition's verdicts as the table in README.md."""
     rows = [
