@@ -30,6 +30,7 @@ def fgsm(
     Raises:
         ValueError: Images outside [0, 1], wrong labels or non-finite logits.
 
+    >>> from widemin.attacks import Linf
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x = torch.full((1, 1, 2, 2), 0.5)
     >>> moved = fgsm(model, x, torch.tensor([0]), Linf(0.25))
@@ -94,6 +95,7 @@ def pgd(
         ValueError: Images outside [0, 1], wrong labels, no steps, restarts without a
             generator, or non-finite logits.
 
+    >>> from widemin.attacks import Linf
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
     >>> far = pgd(model, x, y, Linf(0.1), steps=5, step_size=0.05)
