@@ -269,7 +269,12 @@ def to_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def compute_once(
-    recipe: Keyed, *, run: Callable[[Any], Rows], folder: Path, device: str
+    recipe: Keyed,
+    *,
+    run: Callable[[Any], Rows],
+    folder: Path,
+    device: str,
+    keep: bool,
 ) -> Rows:
     """Return a run's rows with their provenance; a worker's part of `collect`.
 
@@ -286,9 +291,9 @@ def compute_once(
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
             rows = [row | provenance(device) for row in run(recipe)]
-            # Kept before the lock is free, or another process might compute them too.
-            with contextlib.suppress(OSError):  # `collect` says what is wrong
-                write(folder, recipe.key, rows)
+            if keep:  # before the lock is free, or another process might compute them
+                with contextlib.suppress(OSError):  # `collect` says what is wrong
+                    write(folder, recipe.key, rows)
             return rows
     except Timeout:
         raise Busy from None
@@ -322,7 +327,10 @@ def collect(
         Incomplete: A run raised; the others are finished and kept.
     """
     todo = [] if device == "none" else missing(recipes, folder)
-    work = partial(compute_once, run=run, folder=folder, device=device)
+    # A cluster's rows are written by the one process that asked.
+    work = partial(
+        compute_once, run=run, folder=folder, device=device, keep=not cluster
+    )
     if cluster:
         outcomes = on_cluster(cluster, todo, work, until=until)
     else:
