@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from widemin.claims import Verdict, absent, criteria, deciding, final, judge, percent
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.kamath.runs import by_batch, rank_by_batch
 
 
@@ -13,14 +14,14 @@ def H16(constant: pd.DataFrame, scaled: pd.DataFrame) -> Verdict:
     """The trends of robustness survive without masking."""
     rows = final(constant)
     if rows.empty or final(scaled).empty:
-        return absent("H16")
+        return claims.absent("H16")
     columns = ("fgsm_margin_accuracy", "pgd_margin_accuracy")
     falls = [rank_by_batch(constant, column) for column in columns]
     ranges = [float(np.ptp(by_batch(scaled, column))) for column in columns]
-    flat = max(ranges) <= criteria()["H16"].thresholds["range"]
+    flat = max(ranges) <= claims.criteria()["H16"].thresholds["range"]
     held = [all(rank < 0 for rank in falls), flat]
     masked = max(rows["masked_share"].max(), final(scaled)["masked_share"].max())
-    return judge(
+    return claims.judge(
         "H16",
         rows,
         all(held) or (any(held) and "partly"),
@@ -42,12 +43,12 @@ def H15(equal: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         constant: Runs of equal epochs.
     """
     if final(equal).empty or final(constant).empty:
-        return absent("H15")
+        return claims.absent("H15")
     sizes = final(equal)["batch_size"].unique()
     constant = constant[constant["batch_size"].isin(sizes)]
     if len(sizes) < 2:
-        return absent("H15")
-    wanted = criteria()["H15"].thresholds["share"]
+        return claims.absent("H15")
+    wanted = claims.criteria()["H15"].thresholds["share"]
 
     def left(one: pd.DataFrame, two: pd.DataFrame) -> list[float]:
         """Return what is left of either trend."""
@@ -58,7 +59,7 @@ def H15(equal: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         return [natural[0] / natural[1], curved[0] / curved[1]]
 
     shares = left(equal, constant)
-    return judge(
+    return claims.judge(
         "H15",
         final(equal),
         all(share <= wanted for share in shares)
@@ -69,7 +70,7 @@ def H15(equal: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         evidence="With as many epochs as give every batch size the sum of learning "
         "rates of batch size 64; against equal epochs.",
         holds_up="not applicable",
-        seeds=deciding(
+        seeds=claims.deciding(
             [
                 max(left(part, other))
                 for (_, part), (_, other) in zip(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.claims import Verdict, absent, criteria, deciding, final, judge
+from widemin import claims
+from widemin.claims import Verdict, final
 
 
 def _with_momentum(table: pd.DataFrame, column: str, sign: int) -> pd.Series[Any]:
@@ -26,11 +27,11 @@ def H9(momenta: pd.DataFrame) -> Verdict:
     """Momentum at constant rate: natural accuracy up, top eigenvalue down."""
     rows = final(momenta)
     if rows.empty or rows["momentum"].nunique() < 2:
-        return absent("H9")
+        return claims.absent("H9")
     up = _with_momentum(momenta, "natural_accuracy", 1)
     down = _with_momentum(momenta, "top_eigenvalue", -1)
-    wanted = criteria()["H9"].thresholds["share"]
-    return judge(
+    wanted = claims.criteria()["H9"].thresholds["share"]
+    return claims.judge(
         "H9",
         rows,
         bool(up.mean() >= wanted and down.mean() >= wanted),
@@ -51,13 +52,13 @@ def H10(momenta: pd.DataFrame) -> Verdict:
     """Momentum at constant rate raises adversarial accuracy in most cases."""
     rows = final(momenta)
     if rows.empty or rows["momentum"].nunique() < 2:
-        return absent("H10")
-    wanted = criteria()["H10"].thresholds["share"]
+        return claims.absent("H10")
+    wanted = claims.criteria()["H10"].thresholds["share"]
     fgsm = _with_momentum(momenta, "fgsm_accuracy", 1)
     pgd = _with_momentum(momenta, "pgd_accuracy", 1)
     margin = _with_momentum(momenta, "pgd_margin_accuracy", 1)
     cases = pd.concat([fgsm, pgd])
-    return judge(
+    return claims.judge(
         "H10",
         rows,
         bool(cases.mean() > wanted),
@@ -112,10 +113,10 @@ def H11(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
     constant = constant[constant["batch_size"].isin(complete)] if complete else scaled
     rows = final(scaled)
     if len(complete) < 2 or rows["momentum"].nunique() < 2:
-        return absent("H11")
+        return claims.absent("H11")
     little, much = _changes(scaled), _changes(constant)
-    wanted = criteria()["H11"].thresholds["share"]
-    return judge(
+    wanted = claims.criteria()["H11"].thresholds["share"]
+    return claims.judge(
         "H11",
         rows,
         little < wanted * much,
@@ -125,7 +126,7 @@ def H11(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         evidence=f"Natural, FGSM and PGD accuracy, momenta "
         f"{_listed(rows['momentum'])} against 0.",
         holds_up="not applicable",
-        seeds=deciding(
+        seeds=claims.deciding(
             [
                 _changes(part) - wanted * _changes(other)
                 for (_, part), (_, other) in zip(
@@ -146,8 +147,8 @@ def H14(momentum: pd.DataFrame, rate: pd.DataFrame) -> Verdict:
     """
     one, two = final(momentum), final(rate)
     if one.empty or two.empty:
-        return absent("H14")
-    limits, near, worst = criteria()["H14"].thresholds, [], 0.0
+        return claims.absent("H14")
+    limits, near, worst = claims.criteria()["H14"].thresholds, [], 0.0
     for column in ("natural_accuracy", "top_eigenvalue"):
         for size, part in one.groupby("batch_size"):
             a, b = part[column], two.loc[two["batch_size"] == size, column]
@@ -160,7 +161,7 @@ def H14(momentum: pd.DataFrame, rate: pd.DataFrame) -> Verdict:
                 worst = max(worst, gap)
     share = float(np.mean(near))
     m = float(one["momentum"].iloc[0])
-    return judge(
+    return claims.judge(
         "H14",
         two,
         share >= limits["share"],

@@ -6,16 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.kamath.runs import (
     by_batch,
     rank_by_batch,
@@ -31,8 +23,8 @@ def _trend(name: str, table: pd.DataFrame, column: str, stronger: str = "") -> V
     """Judge a rank correlation with the batch size over cells' means."""
     rows = final(table)
     if rows.empty:
-        return absent(name)
-    wanted = criteria()[name].thresholds["spearman"]
+        return claims.absent(name)
+    wanted = claims.criteria()[name].thresholds["spearman"]
     values = by_batch(table, column)
 
     def passes(series: pd.Series[Any]) -> tuple[float, bool]:
@@ -60,7 +52,7 @@ def _trend(name: str, table: pd.DataFrame, column: str, stronger: str = "") -> V
         answer = "yes" if held else "no"
         parts.append(f"{answer}; trained batch sizes alone: Spearman {again:.2f}")
     holds_up = "; ".join(parts)
-    return judge(
+    return claims.judge(
         name,
         rows,
         passed,
@@ -68,8 +60,8 @@ def _trend(name: str, table: pd.DataFrame, column: str, stronger: str = "") -> V
         ours=f"Spearman {found:.2f} with the batch size",
         evidence=f"Means by batch size: {listed}.",
         holds_up=holds_up,
-        seeds=deciding(
-            of_each_seed(rows, lambda part: rank_by_batch(part, column)), wanted
+        seeds=claims.deciding(
+            claims.of_each_seed(rows, lambda part: rank_by_batch(part, column)), wanted
         ),
     )
 
@@ -93,8 +85,8 @@ def H7(benchmark: pd.DataFrame) -> Verdict:
     """The Benchmark, with momentum and decay, shows the three trends as well."""
     rows = final(benchmark)
     if rows.empty:
-        return absent("H7")
-    limits = criteria()["H7"].thresholds
+        return claims.absent("H7")
+    limits = claims.criteria()["H7"].thresholds
     natural = rank_by_batch(benchmark, "natural_accuracy")
     curvature = rank_by_batch(benchmark, "top_eigenvalue")
     robust = rank_by_batch(benchmark, "fgsm_accuracy")
@@ -104,7 +96,7 @@ def H7(benchmark: pd.DataFrame) -> Verdict:
         robust <= limits["robust"],
     ]
     margin = rank_by_batch(benchmark, "pgd_margin_accuracy")
-    return judge(
+    return claims.judge(
         "H7",
         rows,
         all(held) or (any(held) and "partly"),
@@ -115,8 +107,10 @@ def H7(benchmark: pd.DataFrame) -> Verdict:
         + trained_again(rows, "fgsm_accuracy", ranked_by_size),
         holds_up=f"{'yes' if margin <= limits['robust'] else 'no'}; margin-loss PGD: "
         f"Spearman {margin:.2f}",
-        seeds=deciding(
-            of_each_seed(rows, lambda part: rank_by_batch(part, "fgsm_accuracy")),
+        seeds=claims.deciding(
+            claims.of_each_seed(
+                rows, lambda part: rank_by_batch(part, "fgsm_accuracy")
+            ),
             limits["robust"],
         ),
     )
@@ -126,7 +120,7 @@ def H12(settings: pd.DataFrame) -> Verdict:
     """PGD shows the trends of FGSM, setting by setting."""
     rows = final(settings)
     if rows.empty:
-        return absent("H12")
+        return claims.absent("H12")
     agree, most = [], 0.0
     for _, part in rows.groupby("setting", sort=False):
         slopes = [
@@ -136,10 +130,10 @@ def H12(settings: pd.DataFrame) -> Verdict:
         agree.append(bool(slopes[0] * slopes[1] > 0))
         most = max(most, float(part.groupby("batch_size")["pgd_accuracy"].mean().max()))
     share = sum(agree) / len(agree)
-    return judge(
+    return claims.judge(
         "H12",
         rows,
-        bool(share >= criteria()["H12"].thresholds["share"]),
+        bool(share >= claims.criteria()["H12"].thresholds["share"]),
         paper="the same trends (figures only)",
         ours=f"the slope has the same sign in {sum(agree)} of {len(agree)} settings",
         evidence="Slopes over the doubling of the batch size, every run a point. PGD "
@@ -152,11 +146,11 @@ def H8(other: pd.DataFrame) -> Verdict:
     """The counter-example: robustness and eigenvalue rise together."""
     rows = final(other)
     if rows.empty:
-        return absent("H8")
+        return claims.absent("H8")
     left_out = sorted(set(rows["batch_size"]) - set(well_trained(rows)["batch_size"]))
     everything, rows = rows, well_trained(rows)
     if rows.empty:
-        return judge(
+        return claims.judge(
             "H8",
             everything.assign(batch_size=0),  # no batch size that counts
             False,
@@ -164,14 +158,14 @@ def H8(other: pd.DataFrame) -> Verdict:
             ours="no batch size at which every network learnt its training images",
             evidence="Robust accuracy of a network that has not learnt says nothing.",
         )
-    wanted = criteria()["H8"].thresholds["spearman"]
+    wanted = claims.criteria()["H8"].thresholds["spearman"]
     columns = ("fgsm_accuracy", "pgd_accuracy", "top_eigenvalue", "pgd_margin_accuracy")
     found = {}
     for column in columns:
         means = by_batch(rows, column)
         found[column] = spearman(means.index.to_numpy(), means.to_numpy())
     fgsm, pgd, curvature, margin = found.values()
-    return judge(
+    return claims.judge(
         "H8",
         rows,
         all(value >= wanted for value in (fgsm, pgd, curvature)),

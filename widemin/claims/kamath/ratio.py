@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.kamath.momentum import CHANGED
 from widemin.claims.kamath.runs import (
     by_batch,
@@ -28,23 +20,23 @@ from widemin.claims.kamath.runs import (
 def H1(scaled: pd.DataFrame) -> Verdict:
     """At constant LR/BS natural accuracy does not depend on the batch size."""
     if final(scaled).empty:
-        return absent("H1")
+        return claims.absent("H1")
     values = by_batch(scaled, "natural_accuracy")
     spread = values.max() - values.min()
-    return judge(
+    return claims.judge(
         "H1",
         final(scaled),
-        bool(spread <= criteria()["H1"].thresholds["range"]),
+        bool(spread <= claims.criteria()["H1"].thresholds["range"]),
         paper="nearly constant (figures only)",
         ours=f"a range of {100 * spread:.2f} points",
         evidence=f"From {percent(values.min())} to {percent(values.max())}."
         + trained_again(final(scaled), "natural_accuracy", points_apart),
         holds_up="not applicable",
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 final(scaled), lambda t: np.ptp(by_batch(t, "natural_accuracy"))
             ),
-            criteria()["H1"].thresholds["range"],
+            claims.criteria()["H1"].thresholds["range"],
         ),
     )
 
@@ -52,11 +44,11 @@ def H1(scaled: pd.DataFrame) -> Verdict:
 def H2(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
     """At constant LR/BS the top eigenvalue is nearly flat."""
     if final(scaled).empty or final(constant).empty:
-        return absent("H2")
+        return claims.absent("H2")
     flat, steep = (by_batch(t, "top_eigenvalue") for t in (scaled, constant))
     ours, contrast = flat.max() / flat.min(), steep.max() / steep.min()
-    limits = criteria()["H2"].thresholds
-    return judge(
+    limits = claims.criteria()["H2"].thresholds
+    return claims.judge(
         "H2",
         final(scaled),
         bool(ours <= limits["ratio"] and contrast >= limits["contrast"]),
@@ -65,7 +57,9 @@ def H2(scaled: pd.DataFrame, constant: pd.DataFrame) -> Verdict:
         evidence=f"At constant learning rate it is {contrast:.1f}."
         + trained_again(final(scaled), "top_eigenvalue", lambda v: v.max() / v.min()),
         holds_up="not applicable",
-        seeds=deciding(of_each_seed(final(scaled), _largest_ratio), limits["ratio"]),
+        seeds=claims.deciding(
+            claims.of_each_seed(final(scaled), _largest_ratio), limits["ratio"]
+        ),
     )
 
 
@@ -77,8 +71,8 @@ def _largest_ratio(rows: pd.DataFrame) -> float:
 def H3(scaled: pd.DataFrame) -> Verdict:
     """At constant LR/BS adversarial accuracy is nearly constant."""
     if final(scaled).empty:
-        return absent("H3")
-    limit = criteria()["H3"].thresholds["range"]
+        return claims.absent("H3")
+    limit = claims.criteria()["H3"].thresholds["range"]
     spreads = {}
     for column in ("fgsm_accuracy", "pgd_accuracy", "pgd_margin_accuracy"):
         values = by_batch(scaled, column)
@@ -86,7 +80,7 @@ def H3(scaled: pd.DataFrame) -> Verdict:
     low, high = slope_interval(final(scaled), "pgd_accuracy")
     level = low <= 0 <= high
     small = max(spreads["fgsm_accuracy"], spreads["pgd_accuracy"]) <= limit
-    return judge(
+    return claims.judge(
         "H3",
         final(scaled),
         bool(small and level),
@@ -97,8 +91,8 @@ def H3(scaled: pd.DataFrame) -> Verdict:
         f"{100 * low:+.1f} to {100 * high:+.1f} points."
         + trained_again(final(scaled), "pgd_accuracy", points_apart),
         holds_up="yes" if spreads["pgd_margin_accuracy"] <= limit else "no",
-        seeds=deciding(
-            of_each_seed(final(scaled), range_of("pgd_accuracy")),
+        seeds=claims.deciding(
+            claims.of_each_seed(final(scaled), range_of("pgd_accuracy")),
             limit,
         ),
     )
@@ -107,16 +101,16 @@ def H3(scaled: pd.DataFrame) -> Verdict:
 def H13(constant: pd.DataFrame, scaled: pd.DataFrame) -> Verdict:
     """(check) Both settings agree at batch size 64."""
     if final(constant).empty or final(scaled).empty:
-        return absent("H13")
+        return claims.absent("H13")
     one, two = (
         rows[rows["batch_size"] == 64].sort_values(["seed", "test"])
         for rows in map(final, (constant, scaled))
     )
     if one.empty or len(one) != len(two):
-        return absent("H13")
+        return claims.absent("H13")
     numbers = [*CHANGED, "top_eigenvalue", "final_train_loss"]
     off = abs(one[numbers].to_numpy(float) - two[numbers].to_numpy(float)).max()
-    return judge(
+    return claims.judge(
         "H13",
         one,
         bool(off == 0),

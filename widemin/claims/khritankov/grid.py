@@ -7,17 +7,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    paper_table,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.statistics import over_seeds, spearman, spearman_interval, wilson
 
 TRAINED = 0.95  # accuracy on training images below which a network is undertrained
@@ -47,9 +38,9 @@ def _ratio_rank(limit: float) -> Callable[[pd.DataFrame], float]:
 def W1(grid: pd.DataFrame) -> Verdict:
     """FGSM accuracy is ruled by learning rate over batch size."""
     if final(grid).empty:
-        return absent("W1")
-    limits = criteria()["W1"].thresholds
-    printed = paper_table("wide_minima_table2")
+        return claims.absent("W1")
+    limits = claims.criteria()["W1"].thresholds
+    printed = claims.paper_table("wide_minima_table2")
     printed = printed[printed["acc_mean"] > 100 * limits["clean"]]
     theirs = spearman(
         printed["learning_rate"] / printed["batch_size"], printed["adv_acc_mean"]
@@ -58,7 +49,7 @@ def W1(grid: pd.DataFrame) -> Verdict:
     cells = cells[cells["natural_accuracy"] > limits["clean"]]
     if len(cells) < 3:
         clean = percent(limits["clean"])
-        return judge(
+        return claims.judge(
             "W1",
             final(grid),
             False,
@@ -74,7 +65,7 @@ def W1(grid: pd.DataFrame) -> Verdict:
     others = max(abs(by["learning_rate"]), abs(by["batch_size"]))
     passed = bool(by["ratio"] >= limits["spearman"] and by["ratio"] > others)
     level = cells["pgd_margin_accuracy"].max()
-    return judge(
+    return claims.judge(
         "W1",
         final(grid),
         passed,
@@ -86,8 +77,9 @@ def W1(grid: pd.DataFrame) -> Verdict:
             f"batch size alone {by['batch_size']:.2f}."
         ),
         holds_up=_ranked(stronger, level, limits["spearman"]),
-        seeds=deciding(
-            of_each_seed(final(grid), _ratio_rank(limits["clean"])), limits["spearman"]
+        seeds=claims.deciding(
+            claims.of_each_seed(final(grid), _ratio_rank(limits["clean"])),
+            limits["spearman"],
         ),
     )
 
@@ -109,15 +101,15 @@ def _ranked(correlation: float, level: float, threshold: float) -> str:
 def W3(grid: pd.DataFrame) -> Verdict:
     """No clean accuracy is lost where FGSM accuracy is best."""
     if final(grid).empty:
-        return absent("W3")
+        return claims.absent("W3")
     cells = _cells(grid)
     best = cells.loc[cells["fgsm_accuracy"].idxmax()]
-    loss, wanted = _clean_loss(final(grid)), criteria()["W3"].thresholds["loss"]
-    by_seed = of_each_seed(final(grid), _clean_loss)
-    printed = paper_table("wide_minima_table2")
+    loss, wanted = _clean_loss(final(grid)), claims.criteria()["W3"].thresholds["loss"]
+    by_seed = claims.of_each_seed(final(grid), _clean_loss)
+    printed = claims.paper_table("wide_minima_table2")
     theirs = printed["acc_mean"].max()
     theirs -= printed.loc[printed["adv_acc_mean"].idxmax(), "acc_mean"]
-    return judge(
+    return claims.judge(
         "W3",
         final(grid),
         bool(loss <= wanted),
@@ -128,7 +120,7 @@ def W3(grid: pd.DataFrame) -> Verdict:
             f"rate {best['learning_rate']:g}."
         ),
         holds_up="not applicable",
-        seeds=deciding(by_seed, wanted),
+        seeds=claims.deciding(by_seed, wanted),
     )
 
 
@@ -150,8 +142,8 @@ def _clean_loss(rows: pd.DataFrame) -> float:
 def W5(grid: pd.DataFrame) -> Verdict:
     """Training breaks down at one learning rate over batch size, or at one rate."""
     if grid.empty or not (grid["measured"] == "final").any():
-        return absent("W5")
-    limits = criteria()["W5"].thresholds
+        return claims.absent("W5")
+    limits = claims.criteria()["W5"].thresholds
     rows = grid[grid["measured"] == "final"]
     lost = rows["diverged"].eq(True) | rows["constant"].eq(True)
     share = lost.groupby([rows["batch_size"], rows["learning_rate"]]).mean().unstack()
@@ -168,9 +160,9 @@ def W5(grid: pd.DataFrame) -> Verdict:
                 high.loc[size, large].all() & low.loc[size, ~large].all()
             )
     held = [str(size) for size in sharp if sharp[size]]
-    printed = paper_table("wide_minima_table2")
+    printed = claims.paper_table("wide_minima_table2")
     theirs = int((printed["acc_mean"] < 15).sum())
-    return judge(
+    return claims.judge(
         "W5",
         rows,
         all(sharp.values()),

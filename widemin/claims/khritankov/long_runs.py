@@ -6,17 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    paper_table,
-    percent,
-    summary,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent, summary
 
 
 def best_runs(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -30,17 +21,17 @@ def W2(decisive: pd.DataFrame) -> Verdict:
     """Long natural training reaches 89 % under FGSM, by one loss or another."""
     rows = final(decisive)
     if rows.empty:
-        return absent("W2")
-    wanted = criteria()["W2"].thresholds["accuracy"]
+        return claims.absent("W2")
+    wanted = claims.criteria()["W2"].thresholds["accuracy"]
     plain = best_runs(rows, "fgsm_accuracy")["fgsm_accuracy"]
     clipped = best_runs(rows, "fgsm_clipped_accuracy")["fgsm_clipped_accuracy"]
     passed: bool | str = bool(plain.mean() >= wanted)
     if not passed and clipped.mean() >= wanted:
         passed = "partly"
     images = int(rows["images"].min())
-    printed = paper_table("wide_minima_table2")
+    printed = claims.paper_table("wide_minima_table2")
     best = printed.loc[printed["adv_acc_mean"].idxmax()]
-    return judge(
+    return claims.judge(
         "W2",
         rows,
         passed,
@@ -53,7 +44,7 @@ def W2(decisive: pd.DataFrame) -> Verdict:
         evidence="The same networks, images and epsilon; only the arithmetic of the "
         "cross-entropy differs.",
         holds_up=_worst(rows),
-        seeds=deciding(list(plain), wanted),
+        seeds=claims.deciding(list(plain), wanted),
     )
 
 
@@ -79,18 +70,18 @@ def best_epochs(table: pd.DataFrame, column: str = "fgsm_accuracy") -> pd.DataFr
 def W4(long: pd.DataFrame) -> Verdict:
     """Longer training helps at a high ratio, and not at a low one."""
     if final(long).empty:
-        return absent("W4")
-    limits = criteria()["W4"].thresholds
+        return claims.absent("W4")
+    limits = claims.criteria()["W4"].thresholds
     best = best_epochs(long)
     high = best[best["ratio"].between(limits["from"], limits["to"])]
     low = best[best["ratio"] <= limits["low"]]
     if high.empty or low.empty:
-        return absent("W4")
+        return claims.absent("W4")
     late, early = high["share"] > limits["late"], low["share"] <= limits["early"]
     passed = [bool(late.mean() > 0.5), bool(early.mean() > 0.5)]
     by_margin = best_epochs(long, "fgsm_margin_accuracy")
     by_margin = by_margin[by_margin["key"].isin(high["key"])]["fgsm_margin_accuracy"]
-    return judge(
+    return claims.judge(
         "W4",
         final(long),
         all(passed) or (any(passed) and "partly"),
@@ -104,7 +95,9 @@ def W4(long: pd.DataFrame) -> Verdict:
         f"at a high ratio and at {percent(low['share'].mean())} at a low one.",
         holds_up="no; by margin-loss FGSM the best epoch of any of these runs has "
         f"{percent(by_margin.max())}",
-        seeds=deciding(list(high.groupby("seed")["share"].mean()), limits["late"]),
+        seeds=claims.deciding(
+            list(high.groupby("seed")["share"].mean()), limits["late"]
+        ),
     )
 
 
@@ -126,8 +119,8 @@ def stronger_attacks(mean: pd.Series[Any]) -> str:
 def W9(corner: pd.DataFrame) -> Verdict:
     """At a low rate and a large batch the best epoch comes first, at about 17 %."""
     if final(corner).empty:
-        return absent("W9")
-    limits = criteria()["W9"].thresholds
+        return claims.absent("W9")
+    limits = claims.criteria()["W9"].thresholds
     best = best_epochs(corner)
     best["after"] = best["epoch"] - 1  # the poster counts epochs from 0
     cells = best.groupby(["batch_size", "learning_rate"])[["after", "fgsm_accuracy"]]
@@ -141,7 +134,7 @@ def W9(corner: pd.DataFrame) -> Verdict:
     by_seed = list(best.groupby("seed")["fgsm_accuracy"].mean())
     images = int(best["images"].min())
     last = final(corner)["fgsm_accuracy"].mean()
-    return judge(
+    return claims.judge(
         "W9",
         final(corner),
         held == len(means) or (held > 0 and "partly"),
@@ -153,7 +146,7 @@ def W9(corner: pd.DataFrame) -> Verdict:
         "FGSM "
         f"leaves {percent(last)}.",
         holds_up="not applicable",
-        seeds=deciding(by_seed, edge),
+        seeds=claims.deciding(by_seed, edge),
     )
 
 
@@ -161,8 +154,8 @@ def W10(adam: pd.DataFrame) -> Verdict:
     """Adam reaches 96 % under the poster's attack."""
     rows = final(adam)
     if rows.empty:
-        return absent("W10")
-    wanted = criteria()["W10"].thresholds["accuracy"]
+        return claims.absent("W10")
+    wanted = claims.criteria()["W10"].thresholds["accuracy"]
     plain = best_runs(rows, "fgsm_accuracy")
     clipped = best_runs(rows, "fgsm_clipped_accuracy")["fgsm_clipped_accuracy"]
     passed: bool | str = bool(plain["fgsm_accuracy"].mean() >= wanted)
@@ -171,7 +164,7 @@ def W10(adam: pd.DataFrame) -> Verdict:
     images = int(rows["images"].min())
     cell = plain.iloc[0]
     worst = rows["worst_accuracy"].max()
-    return judge(
+    return claims.judge(
         "W10",
         rows,
         passed,
@@ -184,5 +177,5 @@ def W10(adam: pd.DataFrame) -> Verdict:
         "16.64." + stronger_attacks(plain.mean(numeric_only=True)),
         holds_up=f"{'yes' if worst >= wanted else 'no'}; worst case over all attacks "
         f"{percent(worst)} in any run",
-        seeds=deciding(list(plain["fgsm_accuracy"]), wanted),
+        seeds=claims.deciding(list(plain["fgsm_accuracy"]), wanted),
     )

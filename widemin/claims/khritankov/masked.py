@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    paper_table,
-    percent,
-    summary,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent, summary
 from widemin.claims.khritankov.long_runs import best_runs, stronger_attacks
 
 
@@ -22,24 +13,26 @@ def W8(decisive: pd.DataFrame) -> Verdict:
     """The attacked images of long training have moved: they are not the clean ones."""
     rows = final(decisive)
     if rows.empty or "moved_share" not in rows:
-        return absent("W8")
+        return claims.absent("W8")
     rows = rows[rows["moved_share"].notna()]
     if rows.empty:
-        return absent("W8")
+        return claims.absent("W8")
     best = best_runs(rows, "fgsm_clipped_accuracy")
     mean = best.mean(numeric_only=True)
     images = int(rows["strong_images"].min())
-    return judge(
+    return claims.judge(
         "W8",
         best,
-        bool(mean["moved_share"] > criteria()["W8"].thresholds["moved"]),
+        bool(mean["moved_share"] > claims.criteria()["W8"].thresholds["moved"]),
         paper="images drawn, no number",
         ours=f"{summary(best['moved_share'], images)} of the images move at all when "
         "the cross-entropy is computed from clipped probabilities",
         evidence=f"They move by {mean['moved_mean']:.3f} on average, in pixels. From "
         f"logits, {percent(mean['zero_gradient_share'])} of the gradients are zero.",
         holds_up="not applicable",
-        seeds=deciding(list(best["moved_share"]), criteria()["W8"].thresholds["moved"]),
+        seeds=claims.deciding(
+            list(best["moved_share"]), claims.criteria()["W8"].thresholds["moved"]
+        ),
     )
 
 
@@ -47,19 +40,19 @@ def W13(decisive: pd.DataFrame) -> Verdict:
     """Natural training beats defences of about 81 %, also in the worst case."""
     rows = final(decisive)
     if rows.empty:
-        return absent("W13")
-    wanted = criteria()["W13"].thresholds["accuracy"]
+        return claims.absent("W13")
+    wanted = claims.criteria()["W13"].thresholds["accuracy"]
     ways = ["fgsm_accuracy", "fgsm_clipped_accuracy"]
     column = max(ways, key=lambda way: best_runs(rows, way)[way].mean())
     best = best_runs(rows, column)
     attacked, worst = best[column].mean(), best["worst_accuracy"].mean()
     images = int(rows["images"].min())
-    defended = paper_table("mnist_autoattack")
+    defended = claims.paper_table("mnist_autoattack")
     listed = ", ".join(
         f"{name} {value:.1f} %"
         for name, value in zip(defended["defence"], defended["autoattack"], strict=True)
     )
-    return judge(
+    return claims.judge(
         "W13",
         rows,
         bool(min(attacked, worst) > wanted),
@@ -69,7 +62,9 @@ def W13(decisive: pd.DataFrame) -> Verdict:
         evidence="Defended networks under AutoAttack at the same radius, as published: "
         f"{listed}.",
         holds_up="yes" if worst > wanted else "no",
-        seeds=deciding(list(best[[column, "worst_accuracy"]].min(axis=1)), wanted),
+        seeds=claims.deciding(
+            list(best[[column, "worst_accuracy"]].min(axis=1)), wanted
+        ),
     )
 
 
@@ -77,15 +72,15 @@ def W7(decisive: pd.DataFrame) -> Verdict:
     """The robustness is real: the worst case is near the FGSM figure."""
     rows = final(decisive)
     if rows.empty:
-        return absent("W7")
+        return claims.absent("W7")
     best = best_runs(rows, "fgsm_accuracy")
     mean = best.mean(numeric_only=True)
     gap = mean["fgsm_accuracy"] - mean["worst_accuracy"]
-    wanted = criteria()["W7"].thresholds["gap"]
+    wanted = claims.criteria()["W7"].thresholds["gap"]
     passed = bool(gap <= wanted)
     gaps = list(best["fgsm_accuracy"] - best["worst_accuracy"])
     images = int(rows["images"].min())
-    return judge(
+    return claims.judge(
         "W7",
         rows,
         passed,
@@ -100,5 +95,5 @@ def W7(decisive: pd.DataFrame) -> Verdict:
             + stronger_attacks(mean)
         ),
         holds_up="yes" if passed else "no",
-        seeds=deciding(gaps, wanted),
+        seeds=claims.deciding(gaps, wanted),
     )

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from widemin import theory
-from widemin.claims import Verdict, absent, criteria, final, judge
+from widemin import claims, theory
+from widemin.claims import Verdict, final
 from widemin.claims.khritankov.grid import TRAINED, with_interval
 from widemin.statistics import partial_spearman, spearman, spearman_interval
 
@@ -48,8 +48,11 @@ def W6(grid: pd.DataFrame) -> Verdict:
     """Wider minima are more robust: the width in weights ranks with accuracy."""
     rows = measured_widths(grid)
     if len(rows) < 3 or rows["distance_q50"].isna().all():
-        return absent("W6")
-    limit, levels = criteria()["W6"].thresholds["spearman"], _levels(rows, "weights")
+        return claims.absent("W6")
+    limit, levels = (
+        claims.criteria()["W6"].thresholds["spearman"],
+        _levels(rows, "weights"),
+    )
     plain = [spearman(rows[level], rows["fgsm_accuracy"]) for level in levels]
     unmasked = [spearman(rows[level], rows["distance_q50"]) for level in levels]
     inputs = [spearman(rows[c], rows["fgsm_accuracy"]) for c in _levels(rows, "inputs")]
@@ -60,7 +63,7 @@ def W6(grid: pd.DataFrame) -> Verdict:
     trained = rows[rows["train_accuracy"] >= TRAINED]
     again = [spearman(trained[level], trained["distance_q50"]) for level in levels]
     n = len(rows)
-    return judge(
+    return claims.judge(
         "W6",
         _planned_widths(grid),
         bool(min(plain + unmasked) >= limit),
@@ -85,15 +88,18 @@ def W11(grid: pd.DataFrame) -> Verdict:
     """More gradient noise gives wider minima, in units of the nodes."""
     rows = measured_widths(grid)
     if len(rows) < 3:
-        return absent("W11")
-    limit, levels = criteria()["W11"].thresholds["spearman"], _levels(rows, "nodes")
+        return claims.absent("W11")
+    limit, levels = (
+        claims.criteria()["W11"].thresholds["spearman"],
+        _levels(rows, "nodes"),
+    )
     found = [spearman(rows["ratio"], rows[level]) for level in levels]
     weights = [spearman(rows["ratio"], rows[c]) for c in _levels(rows, "weights")]
     held = [rows["median_margin"], rows["final_train_loss"]]
     confounds = [spearman(rows["ratio"], other) for other in held]
     given = [partial_spearman(rows["ratio"], rows[level], held) for level in levels]
     top = spearman(rows["ratio"], rows["top_eigenvalue"])
-    return judge(
+    return claims.judge(
         "W11",
         _planned_widths(grid),
         bool(min(found) >= limit),

@@ -9,16 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linprog
 
-from widemin import theory
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    judge,
-    of_each_seed,
-    percent,
-)
+from widemin import claims, theory
+from widemin.claims import Verdict, percent
 from widemin.claims.wang.runs import named, unswitched
 from widemin.statistics import spearman
 
@@ -30,14 +22,14 @@ def D3(table: pd.DataFrame) -> Verdict:
         steps = named(unswitched(steps))
         steps = steps[steps["defence"] == "standard"]
     if steps.empty:
-        return absent("D3")
-    limits = criteria()["D3"].thresholds
+        return claims.absent("D3")
+    limits = claims.criteria()["D3"].thresholds
     last = steps[steps["step"] == steps["step"].max()].mean(numeric_only=True)
     median = last["normalised_fosc_q50"]
     spread = last["loss_q75"] - last["loss_q25"]
     gap = last["fosc_q75"] - last["fosc_q25"]
     box = last["normalised_fosc_box_q50"]
-    return judge(
+    return claims.judge(
         "D3",
         steps,
         bool(median < limits["median"] and spread > limits["ratio"] * gap),
@@ -46,8 +38,8 @@ def D3(table: pd.DataFrame) -> Verdict:
         evidence=f"Interquartile range of the loss {spread:.3f}, of FOSC {gap:.4f}. "
         f"Pixels that clipping pins at 0 or 1 keep FOSC from 0; counted over the ball "
         f"and the pixel range together the median is {box:.3f}.",
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 steps[steps["step"] == last["step"]],
                 lambda part: part["normalised_fosc_q50"].mean(),
             ),
@@ -63,8 +55,8 @@ def D2(table: pd.DataFrame) -> Verdict:
         rows = named(unswitched(rows))
         rows = rows[rows["defence"] == "standard"]
     if rows.empty:
-        return absent("D2")
-    limits = criteria()["D2"].thresholds
+        return claims.absent("D2")
+    limits = claims.criteria()["D2"].thresholds
     found = {
         (pool, by): _bin_ranks(part)
         for (pool, by), part in rows.groupby(["pool", "by"])
@@ -78,7 +70,7 @@ def D2(table: pd.DataFrame) -> Verdict:
     def said(pair: tuple[float, float]) -> str:
         return f"{pair[0]:+.2f} with accuracy, {pair[1]:+.2f} with loss"
 
-    return judge(
+    return claims.judge(
         "D2",
         rows,
         passes(raw),
@@ -89,8 +81,8 @@ def D2(table: pd.DataFrame) -> Verdict:
         f"{said(last)}. FOSC divided by the largest gain: {said(normalised)}."
         + _across_attacks(table),
         holds_up=f"{'yes' if passes(normalised) else 'no'}; normalised",
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 rows[(rows["pool"] == "all") & (rows["by"] == "fosc")],
                 lambda part: _bin_ranks(part)[0],
             ),
@@ -129,19 +121,19 @@ def D11(table: pd.DataFrame) -> Verdict:
     """FOSC of dynamic training is concentrated in a stage, separated between stages."""
     rows = table[table["measured"] == "epoch"] if not table.empty else table
     if rows.empty or "fosc_mean" not in rows:
-        return absent("D11")
+        return claims.absent("D11")
     rows = named(unswitched(rows[rows["fosc_mean"].notna()]))
     first = rows.loc[rows["defence"] == "standard", "epochs"]
     rows = rows[rows["epochs"].isin(first)]
     found = {
-        defence: of_each_seed(part, separation)
+        defence: claims.of_each_seed(part, separation)
         for defence, part in rows.groupby("defence")
     }
     if not {"standard", "dynamic"} <= set(found):
-        return absent("D11")
+        return claims.absent("D11")
     ours = {name: float(np.mean(values)) for name, values in found.items()}
     pairs = zip(found["dynamic"], found["standard"], strict=False)
-    return judge(
+    return claims.judge(
         "D11",
         rows,
         ours["dynamic"] > ours["standard"],
@@ -152,7 +144,7 @@ def D11(table: pd.DataFrame) -> Verdict:
         "end of training) over the mean variance within one, where the training attack "
         "stops on test images.",
         holds_up="not applicable",
-        seeds=deciding([dynamic - standard for dynamic, standard in pairs], 0.0),
+        seeds=claims.deciding([dynamic - standard for dynamic, standard in pairs], 0.0),
     )
 
 
@@ -202,7 +194,7 @@ def D12() -> Verdict:
         return float(np.polyfit(np.log(deltas), np.log(floors), 1)[0])
 
     at_the_edge, inside = exponent(True, 0.5), exponent(False, 0.0)
-    within = abs(at_the_edge - 1) <= criteria()["D12"].thresholds["exponent"]
+    within = abs(at_the_edge - 1) <= claims.criteria()["D12"].thresholds["exponent"]
     return Verdict(
         "D12",
         "reproduced" if closest < 1 and within else "not reproduced",

@@ -7,16 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.wang.runs import (
     ATTACKS,
     all_above,
@@ -34,7 +26,7 @@ def _lead(table: pd.DataFrame, name: str, than: str) -> Verdict:
     """Judge whether dynamic training beats another under all of the attacks."""
     rows = runs_of(table, *{"standard": 0, than: 0, "dynamic": 0})
     if rows.empty:
-        return absent(name)
+        return claims.absent(name)
     columns = attack_columns(rows)
     own = columns["pgd20"].startswith("wang")
     columns = {w: c for w, c in columns.items() if than == "standard" or w != "fgsm"}
@@ -44,17 +36,19 @@ def _lead(table: pd.DataFrame, name: str, than: str) -> Verdict:
     evidence = "Means and standard errors, paired by seed; "
     evidence += "the paper's own attacks." if own else "PGD-20 and, as C&W, PGD-20 on "
     evidence += "" if own else "the margin by this book's rule of steps."
-    return judge(
+    return claims.judge(
         name,
         rows,
-        all_above(found, criteria()[name].thresholds["errors"]),
+        all_above(found, claims.criteria()[name].thresholds["errors"]),
         paper=f"{theirs} points on MNIST",
         ours=f"{listed(found)} points at equal epochs",
         evidence=f"{evidence} Worst case over ours {100 * worst:+.1f} points."
         + _equal_cost(table, than),
         holds_up="yes" if worst > max(0.0, error) else "no",
-        seeds=deciding(
-            of_each_seed(rows, lambda part: lead_over(part, columns["pgd20"], than)[0]),
+        seeds=claims.deciding(
+            claims.of_each_seed(
+                rows, lambda part: lead_over(part, columns["pgd20"], than)[0]
+            ),
             0.0,
             about=", PGD-20",
         ),
@@ -94,9 +88,9 @@ def D9(table: pd.DataFrame) -> Verdict:
     """Dynamic training keeps more natural accuracy than standard."""
     rows = runs_of(table)
     if rows.empty:
-        return absent("D9")
+        return claims.absent("D9")
     gain, error = lead_over(rows, "natural_accuracy")
-    return judge(
+    return claims.judge(
         "D9",
         rows,
         gain > 0,
@@ -104,8 +98,10 @@ def D9(table: pd.DataFrame) -> Verdict:
         ours=f"{100 * gain:+.2f} ± {100 * error:.2f} points at equal epochs",
         evidence="Paired by seed: same weights at the start, same order of images.",
         holds_up="not applicable",
-        seeds=deciding(
-            of_each_seed(rows, lambda part: lead_over(part, "natural_accuracy")[0]),
+        seeds=claims.deciding(
+            claims.of_each_seed(
+                rows, lambda part: lead_over(part, "natural_accuracy")[0]
+            ),
             0.0,
         ),
     )
@@ -118,11 +114,11 @@ def D10(table: pd.DataFrame) -> Verdict:
         f"{kind}_{way}_accuracy" for kind in ("natural", "robust") for way in ATTACKS
     ]
     if rows.empty or not set(columns) <= set(rows):
-        return absent("D10")
+        return claims.absent("D10")
     means = rows.groupby("defence")[columns].mean()
     first = (means.loc["dynamic"] > means.drop("dynamic").max()).sum()
     lead = means.loc["dynamic"] - means.drop("dynamic").max()
-    return judge(
+    return claims.judge(
         "D10",
         rows,
         bool(first == len(columns)) or (bool(first) and "partly"),
@@ -132,8 +128,8 @@ def D10(table: pd.DataFrame) -> Verdict:
         "points. Columns here: four attacks made on a naturally and on an "
         "adversarially trained network of another seed.",
         holds_up="not applicable",
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 rows,
                 lambda part: float(
                     np.mean([lead_over(part, c, "standard")[0] for c in columns])
@@ -148,15 +144,15 @@ def D13(table: pd.DataFrame) -> Verdict:
     """The gain is due to FOSC control, not to fewer steps early."""
     rows = final(table)
     if rows.empty:
-        return absent("D13")
+        return claims.absent("D13")
     plain = unswitched(rows)
     plain = plain[plain["fosc_max"] > 0]
     plain = plain[plain["epochs"] == plain["epochs"].min()]
     controls = rows[rows["step_schedule"].isin(["random", "rising"])]
     controls = controls[controls["epochs"].isin(plain["epochs"])]
     if plain.empty or controls["step_schedule"].nunique() < 2:
-        return absent("D13")
-    errors, found = criteria()["D13"].thresholds["errors"], {}
+        return claims.absent("D13")
+    errors, found = claims.criteria()["D13"].thresholds["errors"], {}
     for schedule, part in controls.groupby("step_schedule"):
         pair = pd.concat(
             [plain.assign(defence="dynamic"), part.assign(defence=str(schedule))]
@@ -166,7 +162,7 @@ def D13(table: pd.DataFrame) -> Verdict:
         )
     cost = controls.groupby("step_schedule")["gradients"].mean()
     cost = cost / plain["gradients"].mean()
-    return judge(
+    return claims.judge(
         "D13",
         pd.concat([plain, controls]),
         all_above(found, errors),
@@ -183,15 +179,15 @@ def D14(table: pd.DataFrame) -> Verdict:
     """The order dynamic above standard is kept under AutoAttack."""
     rows = runs_of(table)
     if rows.empty or "autoattack_accuracy" not in rows:
-        return absent("D14")
+        return claims.absent("D14")
     sure = rows[rows["autoattack_accuracy"].notna()]
     if sure["defence"].nunique() < 2:
-        return absent("D14")
+        return claims.absent("D14")
     gain, _ = lead_over(sure, "autoattack_accuracy")
     restarts, error = lead_over(rows, "restarts_accuracy")
     means = sure.groupby("defence")["autoattack_accuracy"].mean()
     images = int(sure["autoattack_images"].min())
-    return judge(
+    return claims.judge(
         "D14",
         rows,
         gain > 0,
@@ -203,8 +199,10 @@ def D14(table: pd.DataFrame) -> Verdict:
         f"{int(rows['strong_images'].min())} images: {100 * restarts:+.1f} points"
         + ("." if math.isnan(error) else f", standard error {100 * error:.1f}."),
         holds_up="yes" if gain > 0 else "no",
-        seeds=deciding(
-            of_each_seed(rows, lambda part: lead_over(part, "restarts_accuracy")[0]),
+        seeds=claims.deciding(
+            claims.of_each_seed(
+                rows, lambda part: lead_over(part, "restarts_accuracy")[0]
+            ),
             0.0,
             about=", PGD with restarts",
         ),

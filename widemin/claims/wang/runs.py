@@ -6,7 +6,8 @@ import math
 
 import pandas as pd
 
-from widemin.claims import final, paper_table
+from widemin import claims
+from widemin.claims import final
 
 ATTACKS = ("fgsm", "pgd10", "pgd20", "cw")  # the columns of its tables
 
@@ -83,7 +84,7 @@ def listed(found: dict[str, tuple[float, float]]) -> str:
 
 def printed_lead(dataset: str, attack: str, than: str = "standard") -> float:
     """Return dynamic's lead in the paper's table 1, in points."""
-    table = paper_table("dynamic_table1")
+    table = claims.paper_table("dynamic_table1")
     table = table[table["dataset"] == dataset].set_index("defense")
     column = "cw_inf" if attack == "cw" else attack
     return float(table.loc["dynamic", column] - table.loc[than, column])

@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.wang.runs import attack_columns
 from widemin.statistics import spearman
 
@@ -23,7 +15,7 @@ def D4(sizes: pd.DataFrame) -> Verdict:
     """Training on half and quarter steps is best, and FOSC nearest 0 there."""
     rows = final(sizes)
     if rows.empty or rows["attack_step"].nunique() < 2:
-        return absent("D4")
+        return claims.absent("D4")
     column = attack_columns(rows)["pgd20"]
     robust = rows.groupby("attack_step")[column].mean()
     ends = sizes[sizes["measured"] == "step"]
@@ -31,9 +23,9 @@ def D4(sizes: pd.DataFrame) -> Verdict:
     fosc = ends.groupby("attack_step")["fosc_q50"].mean().reindex(robust.index)
     rank = spearman(fosc, robust)
     best = set(robust.nlargest(2).index)
-    limit = criteria()["D4"].thresholds["spearman"]
+    limit = claims.criteria()["D4"].thresholds["spearman"]
     held = [best == {0.5, 0.25}, rank < limit]
-    return judge(
+    return claims.judge(
         "D4",
         rows,
         all(held) or (any(held) and "partly"),
@@ -42,8 +34,8 @@ def D4(sizes: pd.DataFrame) -> Verdict:
         evidence="PGD-20 by step in radii: "
         + ", ".join(f"{k:.3g}: {percent(v)}" for k, v in robust.items())
         + f". Spearman of median FOSC with it {rank:.2f}.",
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 rows,
                 lambda part: (
                     part.loc[part["attack_step"].isin([0.25, 0.5]), column].min()
@@ -59,8 +51,8 @@ def D5(numbers: pd.DataFrame) -> Verdict:
     """Ten to forty steps of the training attack make no difference."""
     rows = final(numbers)
     if rows.empty or rows["attack_steps"].nunique() < 2:
-        return absent("D5")
-    limit = criteria()["D5"].thresholds["range"]
+        return claims.absent("D5")
+    limit = claims.criteria()["D5"].thresholds["range"]
 
     column = attack_columns(rows)["pgd20"]
 
@@ -68,7 +60,7 @@ def D5(numbers: pd.DataFrame) -> Verdict:
         return float(np.ptp(part.groupby("attack_steps")[column].mean()))
 
     robust = rows.groupby("attack_steps")[column].mean()
-    return judge(
+    return claims.judge(
         "D5",
         rows,
         spread(rows) < limit,
@@ -77,7 +69,7 @@ def D5(numbers: pd.DataFrame) -> Verdict:
         evidence="By number of steps: "
         + ", ".join(f"{k}: {percent(v)}" for k, v in robust.items())
         + ".",
-        seeds=deciding(of_each_seed(rows, spread), limit),
+        seeds=claims.deciding(claims.of_each_seed(rows, spread), limit),
     )
 
 
@@ -86,15 +78,15 @@ def D6(schedules: pd.DataFrame) -> Verdict:
     rows = final(schedules)
     kinds = {"weak-first", "weak-last", ""}
     if rows.empty or not kinds <= set(rows["step_schedule"]):
-        return absent("D6")
-    limit = criteria()["D6"].thresholds["margin"]
+        return claims.absent("D6")
+    limit = claims.criteria()["D6"].thresholds["margin"]
     column = attack_columns(rows)["pgd20"]
     by = rows.pivot_table(index="seed", columns="step_schedule", values=column)
     early, late = by["weak-first"] - by[""], by["weak-last"] - by[""]
     held = [early.mean() >= -limit, late.mean() < -limit]
     worst = rows.groupby("step_schedule")["worst_accuracy"].mean()
     again = worst["weak-first"] >= worst[""] - limit > worst["weak-last"]
-    return judge(
+    return claims.judge(
         "D6",
         rows,
         all(held) or (any(held) and "partly"),
@@ -104,5 +96,5 @@ def D6(schedules: pd.DataFrame) -> Verdict:
         evidence="Against PGD throughout, paired by seed. Weak is one step of the "
         "whole radius, for a third of training.",
         holds_up="yes" if again else "no",
-        seeds=deciding(list(early), -limit),
+        seeds=claims.deciding(list(early), -limit),
     )

@@ -8,17 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from widemin.claims import (
-    Spread,
-    Verdict,
-    absent,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    paper_table,
-)
+from widemin import claims
+from widemin.claims import Verdict, final
 
 # The columns of its tables, in their order.
 PAPER_SETS = ("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")
@@ -44,7 +35,7 @@ def _gains(table: pd.DataFrame, column: str) -> list[tuple[float, str, float, fl
 
 def _printed_gain(rho: float) -> float:
     """Return the mean gain of the paper's four robust columns on CIFAR-10, points."""
-    printed = paper_table("sam_table2_cifar10")
+    printed = claims.paper_table("sam_table2_cifar10")
     columns = ["linf_1_255", "linf_2_255", "l2_16_255", "l2_32_255"]
     sam = printed[(printed["method"] == "SAM") & (printed["strength"] == f"{rho:g}")]
     base = printed[printed["method"] == "ST"]
@@ -54,14 +45,14 @@ def _printed_gain(rho: float) -> float:
 def S1(table: pd.DataFrame) -> Verdict:
     """SAM raises natural accuracy."""
     if not has_methods(final(table), "standard", "sam"):
-        return absent("S1")
+        return claims.absent("S1")
     gains = _gains(table, "natural_accuracy")
     gains = gains[:: len({test for _, test, _, _ in gains})]  # the same in every set
-    errors = criteria()["S1"].thresholds["errors"]
-    printed = paper_table("sam_table2_cifar10").set_index("strength")["natural"]
+    errors = claims.criteria()["S1"].thresholds["errors"]
+    printed = claims.paper_table("sam_table2_cifar10").set_index("strength")["natural"]
     base = float(printed[~printed.index.isin(["0.1", "0.2", "0.4"])].iloc[0])
     theirs = [float(printed[f"{rho:g}"]) - base for rho in (0.1, 0.2, 0.4)]
-    return judge(
+    return claims.judge(
         "S1",
         final(table),
         all(gain > max(0, errors * error) for _, _, gain, error in gains),
@@ -79,7 +70,7 @@ def S1(table: pd.DataFrame) -> Verdict:
 
 def _seeds(
     table: pd.DataFrame, column: str, number: Callable[[list[float]], float], at: float
-) -> Spread:
+) -> claims.Spread:
     """Return how many seeds would decide a number of a column's gains over SGD."""
 
     def of_part(part: pd.DataFrame) -> float:
@@ -87,15 +78,15 @@ def _seeds(
             return math.nan
         return number([gain for _, _, gain, _ in _gains(part, column)])
 
-    return deciding(of_each_seed(final(table), of_part), at)
+    return claims.deciding(claims.of_each_seed(final(table), of_part), at)
 
 
 def S2(table: pd.DataFrame) -> Verdict:
     """SAM raises every robust column, by more than two standard errors."""
     if not has_methods(final(table), "standard", "sam"):
-        return absent("S2")
+        return claims.absent("S2")
     gains = _gains(table, "pgd_accuracy")
-    errors = criteria()["S2"].thresholds["errors"]
+    errors = claims.criteria()["S2"].thresholds["errors"]
     passed = all(gain > errors * error for _, _, gain, error in gains)
     raised = sum(gain > 0 for _, _, gain, _ in gains)
     stronger = _gains(table, "pgd_margin_accuracy")
@@ -103,7 +94,7 @@ def S2(table: pd.DataFrame) -> Verdict:
     low = min(gain for _, _, gain, _ in gains)
     high = max(gain for _, _, gain, _ in gains)
     least, most = _printed_gain(0.1), _printed_gain(0.4)
-    return judge(
+    return claims.judge(
         "S2",
         final(table),
         passed,
@@ -118,7 +109,7 @@ def S2(table: pd.DataFrame) -> Verdict:
 def S3(table: pd.DataFrame) -> Verdict:
     """More rho, more robustness, in every column."""
     if not has_methods(final(table), "standard", "sam"):
-        return absent("S3")
+        return claims.absent("S3")
     gains = _gains(table, "pgd_accuracy")
 
     def rising(column: str) -> int:
@@ -128,7 +119,7 @@ def S3(table: pd.DataFrame) -> Verdict:
 
     columns = len({test for _, test, _, _ in gains})
     found, stronger = rising("pgd_accuracy"), rising("pgd_margin_accuracy")
-    return judge(
+    return claims.judge(
         "S3",
         final(table),
         found == columns,
@@ -136,7 +127,7 @@ def S3(table: pd.DataFrame) -> Verdict:
         ours=f"{found} of {columns} columns rise with rho",
         evidence="Judged on means over seeds.",
         holds_up="yes" if stronger == columns else "no",
-        seeds=deciding(of_each_seed(final(table), least_step), 0.0),
+        seeds=claims.deciding(claims.of_each_seed(final(table), least_step), 0.0),
     )
 
 
@@ -150,9 +141,9 @@ def least_step(rows: pd.DataFrame, column: str = "pgd_accuracy") -> float:
 
 def S4(table: pd.DataFrame) -> Verdict:
     """SAM gains more than ten points on average, at the largest radius."""
-    limits = criteria()["S4"].thresholds
+    limits = claims.criteria()["S4"].thresholds
     if not has_methods(final(table), "standard", "sam"):
-        return absent("S4")
+        return claims.absent("S4")
 
     def mean_gain(column: str) -> dict[float, float]:
         frame = pd.DataFrame(_gains(table, column), columns=["rho", "test", "g", "e"])
@@ -160,9 +151,9 @@ def S4(table: pd.DataFrame) -> Verdict:
 
     found, stronger = mean_gain("pgd_accuracy"), mean_gain("pgd_margin_accuracy")
     if limits["rho"] not in found:
-        return absent("S4")
+        return claims.absent("S4")
     theirs = ", ".join(f"{_printed_gain(rho):.1f}" for rho in (0.1, 0.2, 0.4))
-    return judge(
+    return claims.judge(
         "S4",
         final(table),
         found[limits["rho"]] >= limits["gain"],
@@ -183,15 +174,15 @@ def S10(table: pd.DataFrame) -> Verdict:
     """The spread over seeds is below half a point in every column."""
     rows = final(table)
     if not has_methods(rows, "standard", "sam"):
-        return absent("S10")
+        return claims.absent("S10")
     groups = rows.groupby(["method", "rho", "attack", "test"], dropna=False)
     columns = ["natural_accuracy", "pgd_accuracy"]
     spread = groups[columns].std(ddof=1)
-    wanted = criteria()["S10"].thresholds["spread"]
+    wanted = claims.criteria()["S10"].thresholds["spread"]
     below = int((spread < wanted).to_numpy().sum())
     images = int(rows["images"].min())
     chance = (0.25 / images) ** 0.5
-    return judge(
+    return claims.judge(
         "S10",
         rows,
         below == spread.size,

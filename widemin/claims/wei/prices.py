@@ -10,18 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    ball_name,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    paper_table,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.wei.gains import PAPER_SETS, has_methods
 
 
@@ -55,14 +45,14 @@ def S5(table: pd.DataFrame) -> Verdict:
     """Adversarial training lowers natural accuracy."""
     rows = _paired(final(table))
     if not has_methods(rows, "standard", "adversarial"):
-        return absent("S5")
+        return claims.absent("S5")
     natural = rows.groupby(["method", "attack"])["natural_accuracy"].mean()
     base = float(natural["standard"].iloc[0])
     costs = base - natural["adversarial"]
-    printed = paper_table("sam_table2_cifar10")
+    printed = claims.paper_table("sam_table2_cifar10")
     drop = printed.loc[printed["method"] == "ST", "natural"].iloc[0]
     drop -= printed.loc[printed["method"].str.startswith("AT"), "natural"].max()
-    verdict = judge(
+    verdict = claims.judge(
         "S5",
         rows,
         bool((costs > 0).all()) and _rising(costs),
@@ -71,7 +61,7 @@ def S5(table: pd.DataFrame) -> Verdict:
         evidence=f"Standard training reaches {percent(base)}; natural accuracy lost by "
         f"set: {_costs(table)}.",
         holds_up="not applicable",
-        seeds=deciding(of_each_seed(rows, _least_cost), 0.0),
+        seeds=claims.deciding(claims.of_each_seed(rows, _least_cost), 0.0),
     )
     norms = [str(name).partition(" ")[0] for name in costs.index]
     if verdict.outcome == "reproduced" and len(norms) == len(set(norms)):
@@ -93,7 +83,7 @@ def _costs(table: pd.DataFrame) -> str:
     for attack, part in rows[rows["method"] == "adversarial"].groupby("attack"):
         gap = (base - part.set_index("seed")["natural_accuracy"]).dropna()
         runs = "1 seed" if len(gap) == 1 else f"{len(gap)} seeds"
-        text = f"{ball_name(str(attack))} {100 * gap.mean():+.1f} ({runs})"
+        text = f"{claims.ball_name(str(attack))} {100 * gap.mean():+.1f} ({runs})"
         lost.append((float(gap.mean()), text))
     return ", ".join(text for _, text in sorted(lost))
 
@@ -110,7 +100,7 @@ def S6(table: pd.DataFrame) -> Verdict:
     """The weakest adversarial training beats the strongest SAM in every column."""
     rows = _paired(final(table))
     if not has_methods(rows, "sam", "adversarial"):
-        return absent("S6")
+        return claims.absent("S6")
 
     def ahead(column: str, rows: pd.DataFrame = rows) -> pd.Series[Any]:
         means = rows.groupby(["method", "rho", "attack", "test"])[column].mean()
@@ -118,7 +108,7 @@ def S6(table: pd.DataFrame) -> Verdict:
         return trained - means["sam"].loc[rows["rho"].max()].groupby("test").max()
 
     lead, stronger = ahead("pgd_accuracy"), ahead("pgd_margin_accuracy")
-    return judge(
+    return claims.judge(
         "S6",
         rows,
         bool((lead > 0).all()),
@@ -126,8 +116,8 @@ def S6(table: pd.DataFrame) -> Verdict:
         ours=f"ahead in {(lead > 0).sum()} of {len(lead)} columns",
         evidence=f"Leads from {100 * lead.min():.1f} to {100 * lead.max():.1f} points.",
         holds_up="yes" if (stronger > 0).all() else "no",
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 rows,
                 lambda part: (
                     ahead("pgd_accuracy", part).min()
@@ -144,8 +134,8 @@ def S7(table: pd.DataFrame) -> Verdict:
     """SAM costs two gradients a step, adversarial training with ten steps eleven."""
     rows = final(table)
     if not has_methods(rows, "standard", "sam"):
-        return absent("S7")
-    limits = criteria()["S7"].thresholds
+        return claims.absent("S7")
+    limits = claims.criteria()["S7"].thresholds
     each = (rows["gradients"] / rows["epochs"]).groupby(rows["method"]).mean()
     each = each / each["standard"]
     off = abs(each["sam"] - limits["sam"])
@@ -162,7 +152,7 @@ def S7(table: pd.DataFrame) -> Verdict:
         off = abs(each["adversarial"] - limits["adversarial"])
         if passed and off > limits["adversarial_tolerance"]:
             passed = "partly"
-    return judge(
+    return claims.judge(
         "S7",
         rows,
         passed,

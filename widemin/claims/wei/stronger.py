@@ -6,17 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from widemin.claims import (
-    Verdict,
-    absent,
-    ball_name,
-    criteria,
-    deciding,
-    final,
-    judge,
-    of_each_seed,
-    percent,
-)
+from widemin import claims
+from widemin.claims import Verdict, final, percent
 from widemin.claims.wei.gains import PAPER_SETS, has_methods, least_step
 
 
@@ -24,12 +15,12 @@ def S9(table: pd.DataFrame) -> Verdict:
     """SAM's gain is not masking: stronger attacks keep the order and take little."""
     rows = final(table)
     if not has_methods(rows, "standard", "sam") or "restarts_accuracy" not in rows:
-        return absent("S9")
+        return claims.absent("S9")
     rows = rows[rows["method"].isin(["standard", "sam"])]
     rows = rows[rows["test"].isin(PAPER_SETS) & rows["restarts_accuracy"].notna()]
     if not has_methods(rows, "standard", "sam"):
-        return absent("S9")
-    limit = criteria()["S9"].thresholds["drop"]
+        return claims.absent("S9")
+    limit = claims.criteria()["S9"].thresholds["drop"]
     means = rows.groupby(["test", "rho"])["restarts_accuracy"].mean().unstack()
     kept = (means.diff(axis=1).iloc[:, 1:] > 0).all(axis=1)
     lost = _lost(rows, "restarts")
@@ -45,7 +36,7 @@ def S9(table: pd.DataFrame) -> Verdict:
     small = bool(lost.max() <= limit)
     median = rows.drop_duplicates("key").groupby("rho")["median_margin"].mean()
     margins = ", ".join(f"{m:.1f} at {r:g}" for r, m in median.items())
-    return judge(
+    return claims.judge(
         "S9",
         rows,
         bool(kept.all() and small) or (bool(kept.all() or small) and "partly"),
@@ -58,8 +49,11 @@ def S9(table: pd.DataFrame) -> Verdict:
         if rows["masked_share"].max() == 0
         else f"Median logit margin by rho: {margins}.",
         holds_up="yes" if small else "no",
-        seeds=deciding(
-            of_each_seed(rows, lambda part: least_step(part, "restarts_accuracy")), 0.0
+        seeds=claims.deciding(
+            claims.of_each_seed(
+                rows, lambda part: least_step(part, "restarts_accuracy")
+            ),
+            0.0,
         ),
     )
 
@@ -74,18 +68,18 @@ def S12(table: pd.DataFrame) -> Verdict:
     """Practical reach: what is left at 8/255."""
     rows = final(table)
     if not has_methods(rows, "standard", "sam"):
-        return absent("S12")
+        return claims.absent("S12")
     rows = rows[rows["test"] == "linf 8/255"]
     if not has_methods(rows, "standard", "sam"):
-        return absent("S12")
-    limit = criteria()["S12"].thresholds["accuracy"]
+        return claims.absent("S12")
+    limit = claims.criteria()["S12"].thresholds["accuracy"]
     worst = rows.groupby(["method", "rho", "attack"])["worst_accuracy"].mean()
     sam = float(worst["sam"].max())
     trained = "none was trained here"
     if "adversarial" in worst:
-        best = ball_name(worst["adversarial"].idxmax()[1])
+        best = claims.ball_name(worst["adversarial"].idxmax()[1])
         trained = f"{percent(worst['adversarial'].max())} trained on {best}"
-    return judge(
+    return claims.judge(
         "S12",
         rows[rows["method"].isin(["standard", "sam"])],
         sam > limit,
@@ -95,8 +89,8 @@ def S12(table: pd.DataFrame) -> Verdict:
         f"training: {trained}. SAM would be a substitute at this radius if it kept "
         f"more than {percent(limit)}.",
         holds_up=_holds_at_8(rows),
-        seeds=deciding(
-            of_each_seed(
+        seeds=claims.deciding(
+            claims.of_each_seed(
                 rows[rows["method"] == "sam"],
                 lambda part: part.groupby("rho")["worst_accuracy"].mean().max(),
             ),
