@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from tests.test_claims import FREE
-from widemin import notebooks, paths, verdicts
+from widemin import notebooks, pages, paths, verdicts
 from widemin.claims import criteria
 
 WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
@@ -75,6 +75,14 @@ class Page(HTMLParser):
 @functools.cache
 def anchors(page):
     return Page(page).anchors
+
+
+def test_a_book_of_which_no_chapter_has_run_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    front, fresh = pages.render("book")  # warnings, such as a lost link, are errors
+    assert fresh and (front.parent / "verdicts.json").exists()
+    page = front.parent / "chapters" / "02_sam_and_adversarial_training.html"
+    assert "has not run on this machine" in page.read_text()
 
 
 def test_four_chapters_have_figures_and_verdict_boxes(book):

@@ -206,7 +206,7 @@ def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):
 FULL = """
 import sys
 from pathlib import Path
-from widemin import results
+from widemin.results import computing
 from widemin.cli import main
 
 def full(folder, key, rows):
@@ -214,7 +214,7 @@ def full(folder, key, rows):
         raise OSError(28, "No space left on device", str(folder))
     write(folder, key, rows)
 
-write, results.write = results.write, full  # in the workers as well
+write, computing.write = computing.write, full  # in the workers as well
 if __name__ == "__main__":
     main(sys.argv[1:])
 """

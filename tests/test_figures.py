@@ -23,7 +23,7 @@ from tests.test_claims import (
 )
 from widemin import figures
 from widemin.claims import paper_table
-from widemin.figures import features, kamath, khritankov, wang, wei
+from widemin.figures import features, kamath, khritankov, ranks, wang, wei
 
 matplotlib.use("Agg")
 
@@ -399,7 +399,7 @@ def test_pictures_say_what_the_network_answers():
 
 def test_flatness_is_ranked_with_both_robustnesses():
     table = wide(lambda i: i, lambda i: -i)
-    for name in figures.FLATNESS:
+    for name in ranks.FLATNESS:
         if name.startswith("width"):
             table[name] = table["width_weights_1"]
     table = table.assign(adaptive_sharpness=1.0 / (1 + table["width_weights_1"]))
@@ -410,8 +410,12 @@ def test_flatness_is_ranked_with_both_robustnesses():
     assert by_outcome.loc["accuracy under FGSM"].tolist() == [1, 1]
     assert by_outcome.loc["median radius that fools"].tolist() == [-1, -1]
     _, axes = plt.subplots(1, 2, sharey=True)
-    figures.correlations(found, axes)
+    ranks.correlations(found, axes)
     assert len(axes[0].get_yticklabels()) == 8
+    said = ranks.in_words(found).loc[
+        ("width in weights, level 1", "accuracy under FGSM")
+    ]
+    assert said["on its own"] == "1.00 (1.00 to 1.00)" and said["networks"] == 20
     khritankov.by_flatness(table, axes, "width_weights_1")
     plt.close("all")
 

@@ -89,9 +89,12 @@ def _stage(edition: str, source: Path) -> str:
 def _stub(chapter: str) -> str:
     """Return the page of a chapter that has not run here: its opening, and how to."""
     notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
+    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
+    labels = re.findall(r"^(\([\w-]+\)=)$", text, re.MULTILINE)
     opening = "".join(notebook["cells"][0]["source"])
-    # Its sections are not there to be linked to.
+    # Its sections are not there: what links to them from other pages ends here.
     opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", opening)
+    opening = "\n".join([*(label for label in labels if label not in opening), opening])
     return (
         f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
         f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
@@ -99,18 +102,18 @@ def _stub(chapter: str) -> str:
 
 
 def differences(edition: str) -> str:
-    """Return the ledger in markdown, measured on the rows of the edition's preset."""
+    """Return the ledger in markdown, measured on the rows of the edition's pages."""
     heads = ["", "the paper", "the released code", "here", "the other side does"]
     rows = []
     for entry in ledger.ENTRIES:
         [chapter] = notebooks.find(entry.chapter)
-        preset = "site" if edition == "site" else "smoke"
-        recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, preset, {}))
-        folder = paths.PUBLISHED if edition == "site" else paths.results("")
-        done = ledger.effect(entry, recipes, folder)
+        page = executed(edition, chapter)
+        values = notebooks.defaults(chapter)
+        if page.exists():
+            values = notebooks.parameters(json.loads(page.read_text())["cells"])
         where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
-        if not executed(edition, chapter).exists():
-            where = str(int(entry.chapter))
+        folder = paths.results(values["results_dir"])
+        done = ledger.effect(entry, notebooks.recipes(chapter, values), folder)
         rows.append([where, entry.text, entry.code, entry.here, done])
     return markdown(heads, rows)
 

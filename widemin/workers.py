@@ -1,7 +1,7 @@
 """Runs computed by other processes, here or on a Dask cluster.
 
-One process per core, one thread each, or one per GPU. The caller alone writes rows; a
-worker that dies is replaced, one that is asked to stop keeps what it has.
+One process per core, one thread each, or one per GPU. A worker that dies is replaced,
+one that is asked to stop keeps what it has.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, ScalarFormatter
 
 from widemin.claims import ball_name as ball_name
-from widemin.statistics import over_seeds, rank_correlations
+from widemin.statistics import over_seeds
 
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -69,17 +69,6 @@ STRONG = {
 # Those whose gradient fades as the network grows sure of itself.
 FADING = {"fgsm_clipped_accuracy", "fgsm_accuracy", "fgsm_float64_accuracy"}
 FADING |= {"pgd_accuracy"}
-# What may be called flat, so that more is flatter.
-FLATNESS = {
-    "width_weights_0.1": "width in weights, level 0.1",
-    "width_weights_1": "width in weights, level 1",
-    "width_nodes_0.1": "width by nodes, level 0.1",
-    "width_nodes_1": "width by nodes, level 1",
-    "width_inputs_0.1": "width in inputs, level 0.1",
-    "width_inputs_1": "width in inputs, level 1",
-    "small_eigenvalue": "small top eigenvalue",
-    "small_sharpness": "small adaptive sharpness",
-}
 
 
 def style() -> None:
@@ -127,48 +116,6 @@ def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) 
     """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2"."""
     mean, half = over_seeds(list(unit * rows[column].dropna()))
     return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
-
-
-def rank_flatness(rows: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
-    """Return how each measure of flatness ranks with each outcome, a row a network.
-
-    Partial correlations hold median margin and training loss fixed.
-    """
-    rows = rows.reindex(columns=rows.columns.union([*FLATNESS, "adaptive_sharpness"]))
-    rows = rows.assign(
-        small_eigenvalue=-rows["top_eigenvalue"],
-        small_sharpness=-rows["adaptive_sharpness"],
-    )
-    held = ["median_margin", "final_train_loss"]
-    return rank_correlations(rows, FLATNESS, outcomes, held)
-
-
-def correlations(found: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Draw rank correlations with intervals; hollow ones are partial."""
-    for ax, (outcome, part) in zip(
-        axes, found.groupby("outcome", sort=False), strict=False
-    ):
-        places = np.arange(len(part))
-        for kind, shift, face in (("plain", -0.13, BLUE), ("partial", 0.13, "white")):
-            rho = part[kind].to_numpy()
-            away = [rho - part[f"{kind}_low"], part[f"{kind}_high"] - rho]
-            ax.errorbar(
-                rho,
-                places + shift,
-                xerr=np.abs(np.stack(away)),
-                fmt="o",
-                color=BLUE,
-                markerfacecolor=face,
-                label=kind,
-            )
-        ax.axvline(0, color="grey", linewidth=1)
-        ax.set_yticks(places, list(part["measure"]))
-        ax.set(xlim=(-1.05, 1.05), xlabel="Spearman", title=f"with {outcome}")
-        if not ax.yaxis_inverted():
-            ax.invert_yaxis()
-        ax.label_outer()
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=2)
-    return axes
 
 
 def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from widemin.claims.khritankov import measured_widths
-from widemin.figures import BLACK, BLUE, FLATNESS, GREEN, RED, as_percent, rank_flatness
+from widemin.figures import BLACK, BLUE, GREEN, RED, as_percent
+from widemin.figures.ranks import FLATNESS, rank_flatness
 from widemin.theory import logistic_widths
 
 

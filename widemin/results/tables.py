@@ -1,0 +1,97 @@
+"""Rows as tables: of recipes, of some of them, as CSV, in a line of words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from widemin import paths
+from widemin.results.kept import Keyed, computed, failed, published
+
+
+def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
+    """Return the rows there are for the recipes, in their order.
+
+    The column `planned` of the table's attrs counts the recipes, `done` those that
+    have rows. Rows computed here go before published ones. A run that failed is a row
+    too: `measured` is "failed", `error` its message.
+    """
+    unique = {recipe.key: recipe for recipe in recipes}
+    found = published() | computed(unique.values(), folder)
+    failures = failed(folder)
+    rows = []
+    for key, recipe in unique.items():
+        lost = [{"measured": "failed", "error": failures.get(key)}]
+        # The recipe's own fields first: CSV cannot tell an empty text from nothing.
+        own = {"key": key} | asdict(recipe)
+        rows += [
+            own | row | own for row in found.get(key, lost if key in failures else [])
+        ]
+    table = pd.DataFrame(rows)
+    if table.empty:
+        names = [field.name for field in fields(recipes[0])] if recipes else []
+        table = pd.DataFrame(columns=["key", *names, "measured"])
+    done = sum(key in found for key in unique)
+    table.attrs = {"planned": len(unique), "done": done}
+    return table
+
+
+def part(table: pd.DataFrame, recipes: Sequence[Keyed]) -> pd.DataFrame:
+    """Return the rows of some of a table's recipes, with their own counts in attrs."""
+    keys = {recipe.key for recipe in recipes}
+    rows = table[table["key"].isin(keys)]
+    there = set(rows.loc[rows["measured"] != "failed", "key"])
+    rows.attrs = {"planned": len(keys), "done": len(there)}
+    return rows
+
+
+def without_defaults(table: pd.DataFrame, recipes: Sequence[Keyed]) -> pd.DataFrame:
+    """Return a table without the columns in which no recipe departs from its default.
+
+    A reader fills them in again: a file has room for numbers instead.
+    """
+    idle = [
+        field.name
+        for field in (fields(recipes[0]) if recipes else ())
+        if all(getattr(recipe, field.name) == field.default for recipe in recipes)
+    ]
+    return table.drop(columns=idle, errors="ignore")
+
+
+def to_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
+    for name in ("tests", "strong_attacks"):
+        if name in table:
+            table = table.assign(**{name: [" ; ".join(each) for each in table[name]]})
+    with paths.atomic(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str:
+    """Return the line under a chapter's title: preset, runs, hardware, source, date."""
+    planned, done = table.attrs["planned"], table.attrs["done"]
+    seeds = table["seed"].nunique() if done else 0
+
+    def of(column: str) -> str:
+        return ", ".join(sorted({str(v) for v in table[column].dropna()}))
+
+    if not done:
+        return f"Preset **{preset}**: 0 of {planned} planned runs are there."
+    final = table[table["measured"] == "final"].drop_duplicates("key")
+    hours = (final["train_seconds"] + final["measure_seconds"]).sum() / 3600
+    spent = (
+        f"{hours:.1f} core hours" if hours >= 1 else f"{60 * hours:.1f} core minutes"
+    )
+    several = "1 seed" if seeds == 1 else f"up to {seeds} seeds"
+    text = (
+        f"Preset **{preset}**: {done} of {planned} planned runs, {several}, "
+        f"{spent} on {of('hardware')} ({of('device')}, {of('precision')}), "
+        f"torch {of('torch')}, source {of('source')}, {of('date')}."
+    )
+    if started is not None:
+        text += f" Read and drawn in {time.time() - started:.0f} s."
+    return text
