@@ -8,10 +8,11 @@ GROUPS := book dev cluster attacks
 # One process per core with one thread each beats threads (see book/reproduce.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help book site test bench lock clean
+.PHONY: help book site pdf test bench lock clean
 help:
 	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
 	@echo "make site   draw the published edition from book/results, into _build/site/html"
+	@echo "make pdf    print the published edition, _build/site/widemin.pdf; takes a Chromium"
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
@@ -22,6 +23,9 @@ book: $(READY)
 
 site: $(READY)
 	$(BIN)/widemin book --edition site
+
+pdf: $(READY)
+	$(BIN)/widemin book --edition site --pdf
 
 test: $(READY)
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import jsonschema
+import pandas as pd
 import pytest
 
 from tests.test_claims import FREE
@@ -211,7 +212,10 @@ def browser(**options):
         chromium.close()
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+
+
+@needs_chromium
 def test_the_verdicts_can_be_narrowed(site):
     found = verdicts.of_edition("site")
     wanted = [v for v in found.values() if v["outcome"] == "not reproduced"]
@@ -226,19 +230,104 @@ def test_the_verdicts_can_be_narrowed(site):
         assert page.locator("tbody tr:visible").count() == len(ours)
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
+def the_pages(html):
+    """Every page that a reader turns to."""
+    return sorted([*html.glob("*.html"), *html.glob("chapters/*.html")])
+
+
+@needs_chromium
 @pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser_without_a_network(book, width):
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_in_a_browser_without_a_network(edition, width, request):
+    html = request.getfixturevalue(edition)
     with browser(viewport={"width": width, "height": 900}) as context:
-        for chapter in notebooks.chapters():
+        for path in the_pages(html):
             page = context.new_page()
-            failed: list[str] = []
-            page.on("requestfailed", lambda r, failed=failed: failed.append(r.url))
-            page.goto((book / "chapters" / f"{chapter}.html").as_uri())
-            page.wait_for_function("window.MathJax && MathJax.startup.promise")
-            page.evaluate("MathJax.startup.promise")
-            assert page.locator("mjx-container").count() > 0, chapter
-            assert not failed
+            wrong: list[str] = []
+            page.on("requestfailed", lambda r, wrong=wrong: wrong.append(r.url))
+            page.on("pageerror", lambda e, wrong=wrong: wrong.append(str(e)))
+            page.on(
+                "console",
+                lambda m, wrong=wrong: m.type == "error" and wrong.append(m.text),
+            )
+            page.goto(path.as_uri())
+            if path.parent.name == "chapters":
+                page.wait_for_function("window.MathJax && MathJax.startup.promise")
+                page.evaluate("MathJax.startup.promise")
+                assert page.locator("mjx-container").count() > 0, path.name
             scroll = page.evaluate("document.documentElement.scrollWidth")
-            assert scroll <= width, chapter
+            assert not wrong and scroll <= width, path.name
             page.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(site, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    with browser(color_scheme=theme) as context:
+        for path in the_pages(site):
+            page = context.new_page()
+            page.goto(path.as_uri())
+            found = Axe().run(page).response["violations"]
+            serious = [v for v in found if v["impact"] in ("serious", "critical")]
+            words = [
+                f"{v['id']}: {node['html'][:200]}"
+                for v in serious
+                for node in v["nodes"][:3]
+            ]
+            assert not words, (path.name, words)
+            page.close()
+
+
+@needs_chromium
+def test_a_search_without_a_network_finds_a_term(site):
+    with browser() as context:
+        page = context.new_page()
+        page.goto((site / "search.html").as_uri() + "?q=FOSC")
+        page.wait_for_selector("#search-results li a")
+        found = page.locator("#search-results li a").all_inner_texts()
+        assert "Dynamic adversarial training" in found
+
+
+@needs_chromium
+def test_dark_mode_switches(site):
+    with browser() as context:
+        page = context.new_page()
+        page.goto((site / "intro.html").as_uri())
+        seen = set()
+        for _ in range(3):
+            seen.add(page.evaluate("document.documentElement.dataset.theme"))
+            page.locator("button.theme-switch-button:visible").first.click()
+        assert seen == {"light", "dark"}
+
+
+@needs_chromium
+def test_the_slider_moves_what_the_scale_moves(site):
+    with browser() as context:
+        page = context.new_page()
+        page.goto((site / "chapters" / "01_width_of_minima.html").as_uri())
+        slider = page.locator(".logit-slider input")
+        rows = page.locator("table.logit-scale tbody tr")
+
+        def shown():
+            cells = [row.locator("td:visible").all_inner_texts() for row in rows.all()]
+            names = [row.locator("th").inner_text() for row in rows.all()]
+            return {n: float(c) for n, [c] in zip(names, cells, strict=True)}
+
+        before = shown()
+        slider.focus()
+        page.keyboard.press("End")
+        after = shown()
+        fading = "FGSM, clipped probabilities"
+        assert page.locator(".logit-slider output").inner_text() == "logits times 64"
+        assert after["no attack"] == before["no attack"]
+        assert after[fading] > before[fading] + 10
+
+
+def test_numbers_of_a_figure_can_be_downloaded(site):
+    page = site / "chapters" / "01_width_of_minima.html"
+    [link] = re.findall(r'href="([^"]*fig-scale\.csv)"', page.read_text())
+    numbers = pd.read_csv(page.parent / link)
+    assert {"FGSM, margin", "no attack"} <= set(numbers["series"])
+    assert numbers["y"].between(0, 100).all()

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 
 from tests.test_claims import (
     ascent,
@@ -23,7 +24,7 @@ from tests.test_claims import (
 )
 from widemin import figures
 from widemin.claims import paper_table
-from widemin.figures import features, kamath, khritankov, ranks, wang, wei
+from widemin.figures import features, kamath, khritankov, numbers, ranks, wang, wei
 
 matplotlib.use("Agg")
 
@@ -381,6 +382,9 @@ def test_logit_scale_has_a_line_per_way(ax):
     found = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
     assert found["FGSM, cross-entropy float32"] == [100 / 64, 100 / 8, 100]
     assert found["FGSM, margin"] == [2, 2, 2]
+    shown = khritankov.table_by_scale(pd.DataFrame(rows))
+    assert shown.loc["no attack"].tolist() == ["98.0"] * 3
+    assert shown.loc["FGSM, cross-entropy float32", "times 8"] == "12.5"
 
 
 def test_pictures_say_what_the_network_answers():
@@ -514,3 +518,18 @@ def test_explanations_leave_undertrained_networks_out():
     found = kamath.explanations(table, {"robust": "robust"})
     assert found.loc[0, "networks"] == 19
     assert found.loc[0, "plain"] == pytest.approx(1)
+
+
+def test_numbers_are_those_that_are_drawn():
+    canvas, (left, right) = plt.subplots(1, 2)
+    left.errorbar([1, 2], [3, 4], yerr=[0.5, 0.25], label="ours", fmt="o")
+    left.axhline(9)
+    left.set_title("a panel")
+    sns.heatmap(pd.DataFrame([[5, 6]], ["one"], ["wide", "sharp"]), ax=right)
+    found = numbers.drawn(canvas)
+    ours = found[found["panel"] == "a panel"]
+    assert set(ours["series"]) == {"ours"} and 9 not in set(ours["y"])
+    assert sorted(ours["y"]) == [2.5, 3, 3.5, 3.75, 4, 4.25]
+    cells = found[found["value"].notna()].set_index(["y", "x"])["value"]
+    assert cells.to_dict() == {("one", "wide"): 5, ("one", "sharp"): 6}
+    plt.close("all")

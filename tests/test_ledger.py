@@ -45,7 +45,7 @@ def test_effects_are_differences_in_points(tmp_path, monkeypatch):
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: str(entry.switch))
 def test_every_difference_is_planned_with_its_other_side(entry):
     [chapter] = notebooks.find(entry.chapter)
-    recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, "site", {}))
+    recipes = notebooks.plan(chapter, "site")
     assert pairs(entry, recipes)
     source = (paths.NOTEBOOKS / f"{chapter}.ipynb").read_text()
     assert f"({entry.section})=" in source

@@ -184,8 +184,9 @@ def run(
     help="What ran here, or the published tables.",
 )
 @click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
+@click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
 @_guarded
-def book(edition: str, readme: bool) -> None:
+def book(edition: str, readme: bool, pdf: bool) -> None:
     r"""Render the book: what ran on this machine, or the published edition.
 
     \b
@@ -204,6 +205,8 @@ def book(edition: str, readme: bool) -> None:
     _draw(edition, values, paths.PUBLISHED)
     if readme:
         pages.write_readme(edition)
+    if pdf:
+        click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
 
 
 def _draw(edition: str, values: dict[str, Any], folder: Path) -> None:
@@ -318,7 +321,7 @@ def status(chosen: str | None, folder: Path | None) -> None:
     click.echo(f"{'chapter':34} {'preset':7}" + "".join(f"{h:>9}" for h in heads))
     for preset in names:
         for chapter in notebooks.chapters():
-            recipes = notebooks.recipes(chapter, notebooks.resolve(chapter, preset, {}))
+            recipes = notebooks.plan(chapter, preset)
             state = progress.state(recipes, folder)
             row = [str(getattr(state, name)) for name in counts]
             left = _about(state.left).removeprefix(", about ") or "?"
@@ -380,7 +383,7 @@ def publish(
     from widemin import notebooks, paths, results
 
     for name in notebooks.find(chapter):
-        recipes = notebooks.recipes(name, notebooks.resolve(name, preset, {}))
+        recipes = notebooks.plan(name, preset)
         table = results.table_of(recipes, folder or paths.results())
         target = paths.PUBLISHED / scale / f"{name}.csv"
         target.parent.mkdir(parents=True, exist_ok=True)

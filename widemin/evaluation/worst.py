@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from widemin.attacks import Ball
 from widemin.evaluation.answers import correct, share
-from widemin.statistics import wilson
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -106,6 +105,9 @@ def worst_case(
     """
     if not attacks:
         raise ValueError("attacks must name at least one attack; got none")
+    # Imported here: it brings scipy.stats, for which no worker waits otherwise.
+    from widemin.statistics import wilson
+
     found = survivors(model, x, y, attacks, chunk)
     survived = torch.stack(list(found.values())).all(0)
     accuracy = share(survived)

@@ -14,11 +14,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, ScalarFormatter
 
 from widemin.claims import ball_name as ball_name
+from widemin.figures import numbers
 from widemin.statistics import over_seeds
 
 # Okabe and Ito's palette.
@@ -72,7 +74,12 @@ FADING |= {"pgd_accuracy"}
 
 
 def style() -> None:
-    """Set the book's style; call it once, before the first figure."""
+    """Set the book's style; call it once, before the first figure.
+
+    In a notebook figures then carry their numbers too, to be downloaded.
+    """
+    if shell := get_ipython():
+        numbers.attach(shell)
     sns.set_theme(context="notebook", style="ticks")
     mpl.rcParams.update(
         {

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from widemin.claims import final
+from widemin.claims import ball_name, final
 from widemin.figures import (
     BLUE,
     COLOURS,
@@ -51,6 +51,27 @@ def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axe
     if scale == 1:
         ax.set(yscale="log")
     return ax
+
+
+def by_run(table: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracies and top eigenvalue, a row a run, by batch size."""
+    found = {}
+    for _, rows in final(table).groupby("key", sort=False):
+        run = rows.iloc[0]
+        row = {
+            "right in training (%)": f"{100 * run['train_accuracy']:.1f}",
+            "natural (%)": f"{100 * run['natural_accuracy']:.1f}",
+            "top eigenvalue": f"{run['top_eigenvalue']:.3g}",
+        }
+        for _, attacked in rows.iterrows():
+            for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
+                said = f"{name}, {ball_name(attacked['test'])} (%)"
+                row[said] = f"{100 * attacked[f'{column}_accuracy']:.1f}"
+        found[run["batch_size"], f"{run['learning_rate']:g}"] = row
+    if not found:
+        return pd.DataFrame()
+    names = ["batch size", "learning rate"]
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis(names).sort_index()
 
 
 # What the controls are about.

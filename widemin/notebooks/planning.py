@@ -120,3 +120,12 @@ def recipes(chapter: str, values: Values) -> list[Any]:
     exec(compile(_cells(chapter)["recipes"], f"{chapter}, recipes", "exec"), scope)
     found: list[Any] = scope["recipes"]
     return found
+
+
+def plan(chapter: str, preset_name: str) -> list[Any]:
+    """Return the runs of a chapter at a preset.
+
+    Raises:
+        ValueError: Unknown preset.
+    """
+    return recipes(chapter, resolve(chapter, preset_name, {}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from widemin import paths
+from widemin.provenance import source
 from widemin.results.kept import Keyed, computed, failed, published
 
 
@@ -71,13 +71,20 @@ def to_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str:
-    """Return the line under a chapter's title: preset, runs, hardware, source, date."""
+def stamp(table: pd.DataFrame, preset: str) -> str:
+    """Return the line under a chapter's title: preset, runs, hardware, source, date.
+
+    Rows of other sources than the page's own are marked stale: they are still what
+    the recipes say (else their keys would differ), but nobody has run them since.
+    """
     planned, done = table.attrs["planned"], table.attrs["done"]
     seeds = table["seed"].nunique() if done else 0
 
     def of(column: str) -> str:
-        return ", ".join(sorted({str(v) for v in table[column].dropna()}))
+        found = sorted({str(value) for value in table[column].dropna()})
+        if len(found) > 3:
+            return f"{found[0]} to {found[-1]}" if column == "date" else "several"
+        return ", ".join(found)
 
     if not done:
         return f"Preset **{preset}**: 0 of {planned} planned runs are there."
@@ -92,6 +99,9 @@ def stamp(table: pd.DataFrame, preset: str, started: float | None = None) -> str
         f"{spent} on {of('hardware')} ({of('device')}, {of('precision')}), "
         f"torch {of('torch')}, source {of('source')}, {of('date')}."
     )
-    if started is not None:
-        text += f" Read and drawn in {time.time() - started:.0f} s."
+    if set(table["source"].dropna()) != {source()}:
+        text += (
+            f" {{bdg-warning}}`stale` The source of this page, {source()}, is newer "
+            "than its rows; recipes and instruments have not been revised since."
+        )
     return text

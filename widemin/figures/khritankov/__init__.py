@@ -3,6 +3,7 @@
 from widemin.figures.khritankov.attacked import (
     attacked_pictures,
     scaled_logits,
+    table_by_scale,
     table_of_ways,
     ways_of_attack,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "level_set",
     "logistic_scale",
     "scaled_logits",
+    "table_by_scale",
     "table_of_ways",
     "ways_of_attack",
     "width_by_gap",

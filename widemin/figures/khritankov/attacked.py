@@ -78,11 +78,26 @@ def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw what one attack answers as a network's logits are multiplied."""
+def _by_factor(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return means by factor of the logits, and the ways of attacking among them."""
     rows = table[table["measured"] == "scale"]
     means = rows.groupby("factor").mean(numeric_only=True).dropna(axis=1, how="all")
-    lines = {name: label for name, label in WAYS.items() if name in means}
+    return means, {name: label for name, label in WAYS.items() if name in means}
+
+
+def table_by_scale(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the same as `scaled_logits` in percent, a row a way, a column a factor.
+
+    The page turns it into a slider (book/_static/scale.js).
+    """
+    means, ways = _by_factor(table)
+    shown = (100 * means[list(ways)]).T.rename(index=ways).map("{:.1f}".format)
+    return shown.set_axis([f"times {factor:g}" for factor in means.index], axis=1)
+
+
+def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw what one attack answers as a network's logits are multiplied."""
+    means, lines = _by_factor(table)
     markers = dict(zip(lines, "o^sDvPX*", strict=False))
     for name, label in lines.items():
         colour = COLOURS["cross-entropy" if name in FADING else "margin"]

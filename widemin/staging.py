@@ -1,0 +1,149 @@
+"""An edition's sources put together: pages, executed chapters, tables to download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from widemin import ledger, notebooks, paths, provenance, results, verdicts
+from widemin.verdicts import executed, markdown
+
+EDITIONS = {
+    "book": "Computed on this machine; each chapter names its preset.",
+    "site": "Published edition, drawn from committed tables; each chapter names the "
+    "hardware they come from.",
+}
+_NOT_STAGED = ("results", "networks", "chapters", "*.csv", "*.json", "__pycache__")
+
+
+def stage(edition: str, source: Path) -> str:
+    """Put an edition's sources together; return the digest of all of them."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(paths.BOOK, source, ignore=shutil.ignore_patterns(*_NOT_STAGED))
+    (source / "chapters").mkdir()
+    (source / "tables").mkdir()
+    for chapter in notebooks.chapters():
+        page = executed(edition, chapter)
+        if page.exists():
+            notebook = json.loads(page.read_text())
+            _share_numbers(notebook, source / "tables")
+            _say_how_to_run(notebook, chapter, source / "tables")
+            (source / "chapters" / page.name).write_text(json.dumps(notebook))
+        else:
+            stub = source / "chapters" / f"{chapter}.md"
+            stub.write_text(_stub(chapter))
+    for name, mark, content in (
+        ("intro", "<!-- counts -->", verdicts.in_words(edition)),
+        ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
+        ("ledger", "<!-- ledger -->", differences(edition)),
+        ("reproduce", "<!-- benchmarks -->", benchmarks()),
+    ):
+        page = source / f"{name}.md"
+        page.write_text(page.read_text().replace(mark, content))
+    config = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    theme = config["sphinx"]["config"]["html_theme_options"]
+    theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
+    (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
+    hashed = hashlib.sha256(yaml.safe_dump(config).encode())
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
+    """Move the numbers that figures carry into CSVs, linked from their captions."""
+    for cell in notebook["cells"]:
+        about = cell["metadata"].get("mystnb", {}).get("figure", {})
+        for output in cell.get("outputs", []):
+            numbers = output.get("data", {}).pop("text/csv", None)
+            if numbers and "name" in about:
+                name = f"{about['name']}.csv"
+                (folder / name).write_text("".join(numbers))
+                about["caption"] += f" {{download}}`CSV <../tables/{name}>`"
+
+
+_RUN = """## Run it yourself
+
+```
+{command}
+```
+
+computes what is missing of this page's runs and draws it. `--preset lab` is made for
+two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md)). To
+take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
+{{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
+the numbers it draws."""
+_OF_THE_MACHINE = ("device", "workers", "results_dir")
+
+
+def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
+    """Add to a chapter how to run it: the command, the notebook and its rows."""
+    values = notebooks.parameters(notebook["cells"])
+    usual = notebooks.resolve(chapter, values["preset"], {})
+    command = f"widemin run {chapter[:2]} --preset {values['preset']}"
+    for name, value in values.items():
+        if value != usual[name] and name not in _OF_THE_MACHINE:
+            command += f" -p {name} '{json.dumps(value)}'"
+    shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
+    runs = notebooks.recipes(chapter, values)
+    table = results.table_of(runs, paths.results(values["results_dir"]))
+    results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
+    said = _RUN.format(command=command, chapter=chapter)
+    cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
+    notebook["cells"].append(cell)
+
+
+def _stub(chapter: str) -> str:
+    """Return the page of a chapter that has not run here: its opening, and how to."""
+    notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
+    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
+    labels = re.findall(r"^(\([\w-]+\)=)$", text, re.MULTILINE)
+    opening = "".join(notebook["cells"][0]["source"])
+    # Its sections are not there: what links to them from other pages ends here.
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", opening)
+    opening = "\n".join([*(label for label in labels if label not in opening), opening])
+    return (
+        f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
+        f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
+    )
+
+
+def differences(edition: str) -> str:
+    """Return the ledger in markdown, measured on the rows of the edition's pages."""
+    heads = ["", "the paper", "the released code", "here", "the other side does"]
+    rows = []
+    for entry in ledger.ENTRIES:
+        [chapter] = notebooks.find(entry.chapter)
+        page = executed(edition, chapter)
+        values = notebooks.defaults(chapter)
+        if page.exists():
+            values = notebooks.parameters(json.loads(page.read_text())["cells"])
+        where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
+        folder = paths.results(values["results_dir"])
+        done = ledger.effect(entry, notebooks.recipes(chapter, values), folder)
+        rows.append([where, entry.text, entry.code, entry.here, done])
+    return markdown(heads, rows)
+
+
+def benchmarks() -> str:
+    """Return the measured speeds in markdown: ratio, quartiles and goal of each row."""
+    path = paths.PUBLISHED / "benchmarks.csv"
+    if not path.exists():
+        return "Not measured yet: `make bench` writes the table."
+    rows = pd.read_csv(path, keep_default_na=False)
+    lines = ["| work | against | times faster | goal | on |", "|---|---|---|---|---|"]
+    for row in rows.to_dict("records"):
+        spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
+        work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
+        machine = f"{row['hardware']}, torch {row['torch']}, {row['date']}"
+        cells = [work, row["peer"], spread, str(row["goal"]), machine]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
