@@ -37,7 +37,7 @@ ROWS = [
     {"progress"},
     {"figures"},
     {"notebooks", "ledger"},
-    {"verdicts", "onepage"},
+    {"verdicts", "markup"},
     {"staging"},
     {"pages"},
     {"cli"},

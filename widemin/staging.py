@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from widemin import ledger, notebooks, paths, provenance, results, verdicts
+from widemin import claims, ledger, notebooks, paths, provenance, results, verdicts
 from widemin.verdicts import executed, markdown
 
 EDITIONS = {
@@ -47,6 +47,9 @@ def stage(edition: str, source: Path) -> str:
     ):
         page = source / f"{name}.md"
         page.write_text(page.read_text().replace(mark, content))
+    there = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
+    for page in source.glob("*.md"):
+        page.write_text(_only_links_to(there, page.read_text()))
     config = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
@@ -56,6 +59,19 @@ def stage(edition: str, source: Path) -> str:
         if path.is_file():
             hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
     return hashed.hexdigest()
+
+
+def _only_links_to(there: set[str], text: str) -> str:
+    """Return text whose links to verdicts that no page shows are plain words.
+
+    >>> _only_links_to({"verdict-w1"}, "[W1](#verdict-w1), [W2](#verdict-w2)")
+    '[W1](#verdict-w1), W2'
+    """
+    return re.sub(
+        r"\[(\w+)\]\(#(verdict-\w+)\)",
+        lambda link: link[0] if link[2] in there else link[1],
+        text,
+    )
 
 
 def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
@@ -139,11 +155,13 @@ def benchmarks() -> str:
     if not path.exists():
         return "Not measured yet: `make bench` writes the table."
     rows = pd.read_csv(path, keep_default_na=False)
-    lines = ["| work | against | times faster | goal | on |", "|---|---|---|---|---|"]
-    for row in rows.to_dict("records"):
-        spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
-        work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
-        machine = f"{row['hardware']}, torch {row['torch']}, {row['date']}"
-        cells = [work, row["peer"], spread, str(row["goal"]), machine]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    heads, tables = ["work", "against", "times faster", "goal"], []
+    for (machine, torch, date), part in rows.groupby(["hardware", "torch", "date"]):
+        cells = []
+        for row in part.to_dict("records"):
+            work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
+            spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
+            cells.append([work, row["peer"], spread, str(row["goal"])])
+        said = f"On {machine}, torch {torch}, {date}:"
+        tables.append(f"{said}\n\n{markdown(heads, cells)}")
+    return "\n\n".join(tables)

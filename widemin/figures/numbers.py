@@ -101,8 +101,10 @@ def attach(shell: Any) -> None:
         format_type = Unicode("text/csv")
         print_method = ObjectName("_repr_csv_")
 
-    formatter = AsCSV(parent=shell.display_formatter)
-    formatter.for_type(
-        Figure, lambda canvas: drawn(canvas).to_csv(index=False, float_format="%.6g")
-    )
-    shell.display_formatter.formatters["text/csv"] = formatter
+        # Not registered by type: pyplot strikes Figure from every such list.
+        def __call__(self, shown: Any) -> str | None:
+            if not isinstance(shown, Figure):
+                return None
+            return drawn(shown).to_csv(index=False, float_format="%.6g")
+
+    shell.display_formatter.formatters["text/csv"] = AsCSV()
