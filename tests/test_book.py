@@ -184,6 +184,12 @@ def test_verdicts_can_be_read_by_a_machine(edition, request):
         assert claim["outcome"] == found[claim["id"]]["outcome"]
 
 
+def test_every_term_has_a_definition(site):
+    page = (site / "notation.html").read_text()
+    terms = page.count('<dt id="term-')
+    assert terms >= 10 and page.count("<dd>") >= terms
+
+
 def test_pages_and_site_are_small(site):
     for path in site.rglob("*.html"):
         assert path.stat().st_size < 1.5e6, path
