@@ -233,6 +233,7 @@ def on_cluster(
         until: When to stop waiting, as of time.time().
     """
     from distributed import Client, as_completed
+    from distributed.comm.core import CommClosedError
 
     waiting, patience = dict(enumerate(todo)), 10
     while waiting:
@@ -261,6 +262,8 @@ def on_cluster(
                     yield item, message
         except TimeoutError:
             return
+        except CommClosedError:  # it went while a result was under way
+            continue
         finally:
             client.close(timeout=GRACE)
 
