@@ -41,8 +41,19 @@ def test_sources_hold_no_outputs(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_the_first_code_cell_holds_literals_each_with_its_meaning(chapter):
-    first = code(chapter)[0]
+def test_the_first_cell_fetches_the_package_where_there_is_none(chapter):
+    first = "".join(code(chapter)[0]["source"])
+    assert first == "".join(code(CHAPTERS[0])[0]["source"])
+    address = yaml.safe_load((paths.ROOT / "_config.yml").read_text())["repository"]
+    assert f'repository = "{address["url"]}"' in first
+    absent = first.replace('find_spec("widemin")', 'find_spec("not_there")')
+    with pytest.raises(ImportError, match="README"):
+        exec(re.sub('repository = ".*"', 'repository = ""', absent), {})
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_second_code_cell_holds_literals_each_with_its_meaning(chapter):
+    first = code(chapter)[1]
     assert first["metadata"]["tags"] == ["parameters"]
     source = "".join(first["source"])
     body = ast.parse(source).body

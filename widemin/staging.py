@@ -50,7 +50,7 @@ def stage(edition: str, source: Path) -> str:
     there = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
     for page in source.glob("*.md"):
         page.write_text(_only_links_to(there, page.read_text()))
-    config = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    config = _config()
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
@@ -96,7 +96,7 @@ computes what is missing of this page's runs and draws it. `--preset lab` is mad
 two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md)). To
 take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
 {{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
-the numbers it draws."""
+the numbers it draws.{elsewhere}"""
 _OF_THE_MACHINE = ("device", "workers", "results_dir")
 
 
@@ -112,9 +112,32 @@ def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> Non
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    said = _RUN.format(command=command, chapter=chapter)
+    elsewhere = launchers(_config()["repository"]["url"], chapter)
+    said = _RUN.format(command=command, chapter=chapter, elsewhere=elsewhere)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
+
+
+def launchers(repository: str, chapter: str) -> str:
+    """Return, in markdown, where a chapter's notebook can be opened, or "".
+
+    >>> launchers("https://github.com/someone/widemin", "01_width_of_minima")[:60]
+    ' Or open it on [Colab](https://colab.research.google.com/git'
+    """
+    if not repository:
+        return ""
+    name = repository.removesuffix(".git").partition("github.com/")[2]
+    colab = f"https://colab.research.google.com/github/{name}/blob/main/notebooks"
+    binder = f"https://mybinder.org/v2/gh/{name}/main?labpath=notebooks"
+    return (
+        f" Or open it on [Colab]({colab}/{chapter}.ipynb), whose first cell fetches "
+        f"the package, or on [Binder]({binder}/{chapter}.ipynb)."
+    )
+
+
+def _config() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    return config
 
 
 def _stub(chapter: str) -> str:
