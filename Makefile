@@ -8,11 +8,12 @@ GROUPS := book dev cluster attacks
 # One process per core with one thread each beats threads (see book/reproduce.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help book site pdf test bench lock clean
+.PHONY: help book site pdf labs test bench lock clean
 help:
 	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
 	@echo "make site   draw the published edition from book/results, into _build/site/html"
 	@echo "make pdf    print the published edition, _build/site/widemin.pdf; takes a Chromium"
+	@echo "make labs   the four labs, for students and for instructors, into _build/labs"
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
@@ -26,6 +27,10 @@ site: $(READY)
 
 pdf: $(READY)
 	$(BIN)/widemin book --edition site --pdf
+
+labs: $(READY)
+	$(BIN)/uv pip install -q -c requirements.lock --group teach
+	$(BIN)/widemin labs
 
 test: $(READY)
 	$(BIN)/ruff format --check .

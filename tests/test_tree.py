@@ -32,7 +32,7 @@ ROWS = [
     {"inner", "samples"},
     {"watching"},
     {"fitting"},
-    {"networks", "instruments", "strength"},
+    {"networks", "instruments", "strength", "labs"},
     {"experiments", "results", "claims"},
     {"progress"},
     {"figures"},

@@ -1,0 +1,105 @@
+"""`widemin book`, `widemin labs`: what is made of rows and sources."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import click
+
+from widemin.cli.group import guard, main
+
+
+@main.command()
+@click.option(
+    "--edition",
+    type=click.Choice(["book", "site"]),
+    default="book",
+    show_default=True,
+    help="What ran here, or the published tables.",
+)
+@click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
+@click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
+@guard
+def book(edition: str, readme: bool, pdf: bool) -> None:
+    r"""Render the book: what ran on this machine, or the published edition.
+
+    \b
+    Examples:
+      widemin book                  _build/book/html from the chapters that ran here
+      widemin book --edition site   _build/site/html from the tables in book/results
+    """
+    from widemin import notebooks, pages, paths
+
+    fixed = {"device": "none", "results_dir": "published"}
+    values = {
+        name: notebooks.resolve(name, "site", fixed)
+        for name in notebooks.chapters()
+        if edition == "site"
+    }
+    draw(edition, values, paths.PUBLISHED)
+    if readme:
+        pages.write_readme(edition)
+    if pdf:
+        click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
+
+
+def draw(edition: str, values: dict[str, Any], folder: Path) -> None:
+    """Execute the chapters that are stale, two at a time, and render the edition."""
+    import multiprocessing
+
+    from widemin import notebooks, pages, results, verdicts
+    from widemin.workers import cores
+
+    jobs = []
+    for name, chosen in values.items():
+        keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
+        done = sorted(results.finished(folder, keys))
+        stamp = notebooks.digest(name, chosen, done)
+        target = verdicts.executed(edition, name)
+        if not notebooks.is_current(target, stamp):
+            jobs.append((name, chosen, target, stamp))
+    failures = []
+    if jobs:
+        click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
+    front, fresh = None, False
+    with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
+        if jobs:
+            context = multiprocessing.get_context("spawn")
+            workers = min(len(jobs), cores())
+            with ProcessPoolExecutor(workers, context) as pool:
+                futures = [pool.submit(notebooks.execute, *job) for job in jobs]
+                for future in as_completed(futures):
+                    if failure := future.exception():
+                        failures.append(str(failure))
+                    bar.update(1)
+        try:
+            front, fresh = pages.render(edition)
+        except pages.BuildFailed as failure:
+            failures.append(str(failure))
+        bar.update(1)
+    if front:
+        click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
+    if failures:
+        raise notebooks.ChapterFailed("\n".join(failures))
+
+
+@main.command()
+@click.argument(
+    "folder", type=click.Path(path_type=Path, file_okay=False), required=False
+)
+@guard
+def labs(folder: Path | None) -> None:
+    r"""Put the labs together, for students and for instructors.
+
+    \b
+    Example:
+      widemin labs _build/labs
+    """
+    from widemin import labs as course
+    from widemin import paths
+
+    folder = folder or paths.BUILD / "labs"
+    course.release(folder)
+    click.echo(f"{', '.join(course.names())}: {folder / 'student'}", err=True)

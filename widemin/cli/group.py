@@ -1,0 +1,79 @@
+"""The command itself, and what it makes of errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+import widemin
+
+
+class BadInput(click.ClickException):
+    """Something the user gave: one line on stderr, exit status 2, nothing written."""
+
+    exit_code = 2
+
+
+def guard(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a user can cause into one line and an exit status."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # `widemin status | head`: click knows what to do
+            raise
+        except OSError as error:  # a full disk, say
+            what = f"{error.filename or 'the system'}: {error.strerror or error}"
+            raise click.ClickException(what) from error
+        except KeyboardInterrupt:
+            click.echo("Stopped; what is finished or begun is kept.", err=True)
+            sys.exit(130)
+
+    return guarded
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(widemin.__version__, prog_name="widemin")
+def main() -> None:
+    r"""Rerun four papers on wide minima and adversarial robustness.
+
+    \b
+    Examples:
+      widemin run all                       every chapter at the smoke preset
+      widemin run 04 --preset lab           chapter 4 on real MNIST, 20 minutes
+      widemin run 02 -p rhos "[0.05, 0.1]"  with other radii
+      widemin status                        what has been computed
+    """
+
+
+# The option of every command that reads or keeps finished runs.
+results_folder = click.option(
+    "--results",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of finished runs; by default in the user's cache.",
+)
+
+
+def about(seconds: float | None) -> str:
+    """Return a time left in words, for all cores of this machine."""
+    from widemin.workers import cores
+
+    return "" if seconds is None else f", about {span(seconds / cores())}"
+
+
+def span(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

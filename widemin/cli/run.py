@@ -1,0 +1,149 @@
+"""`widemin run`: what a chapter lacks is computed, then it is drawn."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from widemin.cli.book import draw
+from widemin.cli.group import about, guard, main, results_folder
+
+
+@main.command()
+@click.argument("chapter")
+@click.option("--preset", default="smoke", show_default=True, help="How much to do.")
+@click.option(
+    "-p",
+    "--parameter",
+    "overrides",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Change a parameter of the chapter; VALUE is read as YAML. Repeatable.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--workers", default=0, help="Processes; one per core or GPU by default.")
+@click.option("--cluster", default="", help="Dask scheduler, e.g. tcp://host:8786.")
+@click.option("--minutes", type=float, help="Stop before; the next call goes on.")
+@results_folder
+@click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
+@click.option("--pages-only", is_flag=True, help="Draw from the rows there are.")
+@guard
+def run(
+    chapter: str,
+    preset: str,
+    overrides: tuple[tuple[str, str], ...],
+    device: str,
+    workers: int,
+    cluster: str,
+    minutes: float | None,
+    folder: Path | None,
+    rows_only: bool,
+    pages_only: bool,
+) -> None:
+    r"""Compute what CHAPTER lacks, execute it and render the book.
+
+    CHAPTER is 01, 02, 03, 04, a chapter's name or "all". Finished runs are kept and
+    never computed again; the pages go to _build/book/html.
+
+    \b
+    Examples:
+      widemin run 02 --preset lab -p rhos "[0.05, 0.1]" -p epochs 3
+      widemin run all --preset lab --device cuda --results runs
+      widemin run 01 --preset lab --minutes 30    the next call goes on
+      widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
+    """
+    started = time.time()
+    from widemin import experiments, notebooks, paths, progress, results
+    from widemin.data import check_choice
+
+    names = notebooks.find(chapter)
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0; got {workers}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0; got {minutes}")
+    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
+        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
+    if rows_only and pages_only:
+        raise ValueError("rows-only and pages-only must not both be given; got both")
+    device = experiments.pick_device("none" if pages_only else device)
+    common = {"results_dir": str(folder.absolute())} if folder else {}
+    folder = folder or paths.results()
+    given = dict(overrides)
+    plans = {}
+    for name in names:
+        # With "all" a parameter reaches the chapters that have it.
+        known = notebooks.defaults(name)
+        mine = (
+            given if len(names) == 1 else {k: v for k, v in given.items() if k in known}
+        )
+        # Chapters are drawn from the rows there are: all that is to be computed is.
+        values = notebooks.resolve(name, preset, common | mine | {"device": "none"})
+        plans[name] = values, notebooks.recipes(name, values)
+    if len(names) > 1:
+        every = {key for name in names for key in notebooks.defaults(name)}
+        for key in given:
+            check_choice("parameter", key, sorted(every))
+    _writable(folder)
+    recipes = [recipe for _, planned in plans.values() for recipe in planned]
+    todo = [] if device == "none" else results.missing(recipes, folder)
+    _fetch(sorted({recipe.dataset for recipe in todo}))
+    total = len({recipe.key for recipe in recipes})
+    if device != "none":
+        click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
+    table = results.collect(
+        recipes,
+        experiments.runner(device, folder, todo),
+        folder,
+        device=device,
+        workers=workers,
+        cluster=cluster,
+        until=None if minutes is None else started + 60 * minutes,
+        label="Computing",
+    )
+    if device == "none":
+        click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
+        for name, (_, planned) in plans.items():
+            if not results.part(table, planned).attrs["done"]:
+                raise ValueError(
+                    f"results must hold a row of {name} at preset {preset} to draw "
+                    f"from; found none in {folder}: run it without --pages-only"
+                )
+    if table.attrs["done"] < total and device != "none":
+        _say_what_is_left(progress.state(recipes, folder))
+    elif not rows_only:
+        draw("book", {name: values for name, (values, _) in plans.items()}, folder)
+
+
+def _say_what_is_left(state: Any) -> None:
+    click.echo(
+        f"Stopped in time: {state.done} of {state.planned} runs done, "
+        f"{state.planned - state.done} left{about(state.left)}; training under way is "
+        "kept. The same command goes on; with --pages-only it draws what is there.",
+        err=True,
+    )
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"results must be a folder that can be written; got {folder} "
+            f"({error.strerror})"
+        ) from error
+
+
+def _fetch(names: list[str]) -> None:
+    """Load a test image of each data set, here and once, before workers ask for it."""
+    from widemin import data
+
+    for name in names:
+        data.load(name, "test", size=1)

@@ -1,0 +1,108 @@
+"""`widemin status`, `data`, `publish`: what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from widemin.cli.group import about, guard, main, results_folder, span
+
+
+@main.command()
+@click.option("--preset", "chosen", help="Only this preset.")
+@results_folder
+@guard
+def status(chosen: str | None, folder: Path | None) -> None:
+    r"""Show, for each chapter and preset, how far its runs are.
+
+    Planned runs, done ones (here or published), those running now, those that failed
+    when last tried, diverged, or are stale: of an older revision, to be computed again.
+    Work spent is in core time; what is left is an estimate for this machine's cores.
+    GPU h is a guess of the hours one H200 would take, by the operations of training.
+
+    \b
+    Example:
+      widemin status --preset lab
+    """
+    from widemin import notebooks, paths, progress
+
+    folder = folder or paths.results()
+    names = [chosen] if chosen else notebooks.presets()
+    counts = ("planned", "done", "running", "failed", "diverged", "stale")
+    heads = [*counts, "spent", "left", "GPU h"]
+    click.echo(f"{'chapter':34} {'preset':7}" + "".join(f"{h:>9}" for h in heads))
+    for preset in names:
+        for chapter in notebooks.chapters():
+            recipes = notebooks.plan(chapter, preset)
+            state = progress.state(recipes, folder)
+            row = [str(getattr(state, name)) for name in counts]
+            left = about(state.left).removeprefix(", about ") or "?"
+            row += [span(state.spent), left if state.done < state.planned else "-"]
+            row += [
+                f"{progress.gpu_hours(state.missing):.1f}" if state.missing else "-"
+            ]
+            click.echo(f"{chapter:34} {preset:7}" + "".join(f"{v:>9}" for v in row))
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@guard
+def data(names: tuple[str, ...]) -> None:
+    r"""Fetch and verify data sets ahead of time.
+
+    They go to WIDEMIN_DATA or, by default, to the user's cache.
+
+    \b
+    Example:
+      widemin data mnist cifar10
+    """
+    from widemin import data as datasets
+
+    for name in names:
+        datasets.check_choice("dataset", name, datasets.LOADERS)
+    for name in names:
+        train, test = (len(datasets.load(name, part)) for part in ("train", "test"))
+        held = datasets.HELD_OUT[name]
+        click.echo(f"{name}: {train} train, {held} validation, {test} test images")
+
+
+@main.command()
+@click.argument("chapter")
+@click.option("--preset", default="site", show_default=True, help="Whose rows.")
+@click.option("--scale", default="lab", show_default=True, help="Folder of the table.")
+@results_folder
+@click.option(
+    "--networks",
+    "also",
+    is_flag=True,
+    help="Copy the networks that decide a claim into book/networks.",
+)
+@guard
+def publish(
+    chapter: str, preset: str, scale: str, folder: Path | None, also: bool
+) -> None:
+    r"""Write a chapter's finished rows to book/results, to be committed.
+
+    \b
+    Example:
+      widemin publish all --preset site --results runs
+    """
+    from widemin import notebooks, paths, results
+
+    for name in notebooks.find(chapter):
+        recipes = notebooks.plan(name, preset)
+        table = results.table_of(recipes, folder or paths.results())
+        target = paths.PUBLISHED / scale / f"{name}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        results.to_csv(results.without_defaults(table, recipes), target)
+        done, planned = table.attrs["done"], table.attrs["planned"]
+        click.echo(f"{target}: {done} of {planned} runs")
+        if also:
+            from widemin import networks
+
+            # Those that have a briefly trained network to be compared with.
+            decisive = [recipe for recipe in recipes if recipe.brief_epochs]
+            weights = (folder or paths.results()) / "weights"
+            for file in networks.publish(decisive, weights):
+                click.echo(f"{paths.NETWORKS / file}")
