@@ -8,11 +8,12 @@ GROUPS := book dev cluster attacks
 # One process per core with one thread each beats threads (see book/reproduce.md).
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help book site pdf labs test bench lock clean
+.PHONY: help book site pdf figures labs test bench lock clean
 help:
 	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
 	@echo "make site   draw the published edition from book/results, into _build/site/html"
 	@echo "make pdf    print the published edition, _build/site/widemin.pdf; takes a Chromium"
+	@echo "make figures  each figure of it as SVG and PDF; takes a Chromium"
 	@echo "make labs   the four labs, for students and for instructors, into _build/labs"
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
@@ -27,6 +28,9 @@ site: $(READY)
 
 pdf: $(READY)
 	$(BIN)/widemin book --edition site --pdf
+
+figures: $(READY)
+	$(BIN)/widemin book --edition site --figures
 
 labs: $(READY)
 	$(BIN)/uv pip install -q -c requirements.lock --group teach

@@ -288,6 +288,16 @@ def test_axe_finds_nothing_serious(site, theme):
 
 
 @needs_chromium
+def test_the_book_can_be_printed_and_its_figures_taken_along(site, cache):
+    done = widemin("book", "--edition", "site", "--pdf", "--figures", cache=cache)
+    assert done.returncode == 0, done.stderr
+    printed = (site.parent / "widemin.pdf").read_bytes()
+    assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page\n") > 60
+    drawn = sorted(path.name for path in (site.parent / "figures").iterdir())
+    assert len(drawn) > 60 and {"fig-ways.svg", "fig-ways.pdf"} <= set(drawn)
+
+
+@needs_chromium
 def test_a_search_without_a_network_finds_a_term(site):
     with browser() as context:
         page = context.new_page()

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from widemin import notebooks, paths, verdicts
@@ -57,15 +58,9 @@ def write_readme(edition: str) -> None:
     after = rest.split(_CLOSE)[1]
     table = verdicts.as_readme(edition)
     path.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
-    page = executed(edition, notebooks.chapters()[0])
-    for cell in json.loads(page.read_text())["cells"]:
-        about = cell["metadata"].get("mystnb", {}).get("figure", {})
-        if about.get("name") != "fig-ways":
-            continue
-        [drawn] = [o for o in cell["outputs"] if "image/svg+xml" in o.get("data", {})]
-        target = paths.BOOK / "images" / "one_attack.svg"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text("".join(drawn["data"]["image/svg+xml"]))
+    target = paths.BOOK / "images" / "one_attack.svg"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(dict(_figures(edition))["fig-ways"])
 
 
 def print_pdf(edition: str) -> Path:
@@ -74,9 +69,7 @@ def print_pdf(edition: str) -> Path:
     Raises:
         BuildFailed: There is no Chromium, or it or jupyter-book failed.
     """
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise BuildFailed(f"a PDF must be printed by one of {', '.join(BROWSERS)}")
+    browser = _browser()
     home = paths.BUILD / edition
     page = _sphinx(home, "singlehtml") / "index.html"
     target = home / "widemin.pdf"
@@ -89,6 +82,54 @@ def print_pdf(edition: str) -> Path:
             raise BuildFailed(f"{browser} failed: {done.stderr.strip()[-500:]}")
     shutil.rmtree(home / "work", ignore_errors=True)
     return target
+
+
+def _browser() -> str:
+    """Return the path of a Chromium."""
+    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return found
+    raise BuildFailed(f"a PDF must be printed by one of {', '.join(BROWSERS)}")
+
+
+def write_figures(edition: str) -> Path:
+    """Write each named figure of an edition as SVG and PDF; return their folder.
+
+    Raises:
+        BuildFailed: There is no Chromium.
+    """
+    from playwright.sync_api import sync_playwright
+
+    folder = paths.BUILD / edition / "figures"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        chromium = playwright.chromium.launch(executable_path=_browser(), args=flags)
+        page = chromium.new_page()
+        for name, drawn in _figures(edition):
+            (folder / f"{name}.svg").write_text(drawn)
+            page.set_content(f"<style>* {{margin: 0}}</style>{drawn}")
+            box = page.locator("svg").bounding_box() or {"width": 800, "height": 600}
+            page.pdf(
+                path=folder / f"{name}.pdf",
+                width=f"{box['width'] + 1}px",
+                height=f"{box['height'] + 1}px",
+                print_background=True,
+            )
+        chromium.close()
+    return folder
+
+
+def _figures(edition: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the SVG of each figure in an edition's chapters."""
+    for chapter in notebooks.chapters():
+        page = executed(edition, chapter)
+        for cell in json.loads(page.read_text())["cells"] if page.exists() else ():
+            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+            for output in cell.get("outputs", []):
+                drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
+                if name and drawn:
+                    yield name, drawn
 
 
 def _build(home: Path) -> None:

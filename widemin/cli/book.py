@@ -21,8 +21,9 @@ from widemin.cli.group import guard, main
 )
 @click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
 @click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
+@click.option("--figures", is_flag=True, help="Write its figures as SVG and PDF, too.")
 @guard
-def book(edition: str, readme: bool, pdf: bool) -> None:
+def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     r"""Render the book: what ran on this machine, or the published edition.
 
     \b
@@ -43,6 +44,8 @@ def book(edition: str, readme: bool, pdf: bool) -> None:
         pages.write_readme(edition)
     if pdf:
         click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
+    if figures:
+        click.echo(f"Wrote {pages.write_figures(edition)}", err=True)
 
 
 def draw(edition: str, values: dict[str, Any], folder: Path) -> None:
