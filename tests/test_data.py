@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from scipy import ndimage
 
 from widemin import data
 from widemin.data import DataError, augment, load
@@ -196,3 +197,25 @@ def test_padding_zero_only_mirrors(generator):
     mirror = (found == x.flip(3)).flatten(1).all(1)
     assert (same | mirror).all()
     assert 10 < int(same.sum()) < 54
+
+
+def test_turned_images_are_what_scipy_makes_of_the_same_draws(generator):
+    x = torch.rand(16, 2, 9, 9, generator=generator, dtype=torch.float64)
+    state = generator.get_state()
+    found = data.turn(x, generator)
+    generator.set_state(state)
+    draws = torch.rand(4, 16, generator=generator, dtype=torch.float64) * 2 - 1
+    mirrored = 0
+    for image, ours, (turned, right, down, sign) in zip(x, found, draws.T, strict=True):
+        angle, side = np.radians(10 * turned.item()), np.sign(sign.item())
+        cos, sin = np.cos(angle), np.sin(angle)
+        # scipy's axes are rows, columns; a fifth of 9 pixels is 1.8.
+        matrix = np.array([[cos, side * sin], [-sin, side * cos]])
+        offset = 4 - matrix @ [4, 4] + 1.8 * np.array([down.item(), right.item()])
+        for plain, other in zip(image.numpy(), ours.numpy(), strict=True):
+            expected = ndimage.affine_transform(
+                plain, matrix, offset, order=1, mode="nearest"
+            )
+            np.testing.assert_allclose(other, expected, atol=1e-9)
+        mirrored += side < 0
+    assert 3 <= mirrored <= 13

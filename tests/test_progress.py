@@ -1,5 +1,7 @@
 """What is guessed of a GPU: operations counted, and no step in no time."""
 
+from dataclasses import replace
+
 import pytest
 
 from widemin import progress
@@ -28,3 +30,14 @@ def test_hours_follow_the_work_of_large_networks_and_the_steps_of_small_ones():
     small = Recipe(train_size=1_000, batch_size=10, epochs=10)
     expected = 1_000 * progress.GPU_PASS / 3600
     assert progress.gpu_hours([small]) == pytest.approx(expected)
+
+
+def test_networks_side_by_side_share_their_passes():
+    one = Recipe(model="m1", dataset="mnist", train_size=60_000, epochs=2, batch_size=1)
+    several = [replace(one, learning_rate=0.01 * (1 + i)) for i in range(46)]
+    expected = 120_000 * progress.GPU_PASS_TOGETHER / 3600
+    assert progress.gpu_hours(several[:45]) == pytest.approx(expected)
+    assert progress.gpu_hours(several) == pytest.approx(2 * expected)  # two graphs
+    # What is measured in another way has the same network.
+    again = [replace(one, pgd_steps=40), one]
+    assert progress.gpu_hours(again) == progress.gpu_hours([one])

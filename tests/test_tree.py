@@ -37,7 +37,7 @@ ROWS = [
     {"progress"},
     {"figures"},
     {"notebooks", "ledger"},
-    {"verdicts", "markup"},
+    {"verdicts", "markup", "coverage"},
     {"staging"},
     {"pages"},
     {"cli"},

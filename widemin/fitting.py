@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from widemin import data, ensemble, models, paths, training, workers
 from widemin.attacks import NonFiniteError
 from widemin.inner import step_at
-from widemin.recipes import AUGMENTATIONS, MEASURED_BY, Recipe, stream
+from widemin.recipes import MEASURED_BY, Recipe, stream
 from widemin.samples import images
 from widemin.watching import watcher
 
@@ -192,14 +192,18 @@ def train(
     return now.curve, facts
 
 
-def side_by_side(one: Recipe, other: Recipe) -> bool:
-    """Return whether two recipes' networks can be trained side by side."""
-    together = dataclasses.replace(
-        one, **{name: getattr(other, name) for name in VARIED + MEASURED_BY}
-    )
-    plain = one.method == "standard" and one.optimizer == "sgd"
-    plain = plain and not (one.augment or one.label_smoothing)
-    return together == other and plain and one.model == "m1"
+def family(recipe: Recipe) -> Recipe | None:
+    """Return what recipes share whose networks can be trained side by side, or None."""
+    plain = recipe.method == "standard" and recipe.optimizer == "sgd"
+    plain = plain and not (recipe.augment or recipe.label_smoothing)
+    if not plain or recipe.model != "m1":
+        return None
+    own: dict[str, Any] = {
+        field.name: field.default
+        for field in dataclasses.fields(Recipe)
+        if field.name in VARIED + MEASURED_BY
+    }
+    return dataclasses.replace(recipe, **own)
 
 
 def train_together(
@@ -208,7 +212,7 @@ def train_together(
     """Train networks side by side; return each with its curve and what it took.
 
     Args:
-        recipes: Which `side_by_side` allows: they differ in rates and seeds alone.
+        recipes: Of one `family`: they differ in rates and seeds alone.
         device: cpu or cuda.
         checkpoint: As of `train`, kept after an epoch.
 
@@ -278,10 +282,12 @@ def train_together(
 
 
 def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    padding = AUGMENTATIONS[recipe.augment]
-    if padding is None:
-        return lambda x: x
-    return partial(data.augment, generator=generator, padding=padding)
+    if recipe.augment == "turn+shift+flip":
+        return partial(data.turn, generator=generator)
+    if recipe.augment:
+        padding = 4 if recipe.augment == "crop+flip" else 0
+        return partial(data.augment, generator=generator, padding=padding)
+    return lambda x: x
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:

@@ -17,7 +17,7 @@ from torch import nn
 
 from widemin import paths, workers
 from widemin.data import check_choice
-from widemin.fitting import Trained, build, side_by_side, train, train_together
+from widemin.fitting import Trained, build, family, train, train_together
 from widemin.recipes import Recipe
 
 
@@ -41,7 +41,8 @@ def trained(
     if not path.exists() and _stands_in(paths.NETWORKS / _file(recipe), recipe):
         path = paths.NETWORKS / _file(recipe)
     if device == "cuda" and not path.exists():
-        group = [peer for peer in peers if side_by_side(peer, recipe)]
+        own = family(recipe)
+        group = [peer for peer in peers if own and family(peer) == own]
         group = [peer for peer in group if not _path(peer, weights).exists()]
         if len(group) > 1 and recipe in group:
             keep_together(group, device, weights)

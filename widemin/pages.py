@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from widemin import notebooks, paths, verdicts
+from widemin import coverage, notebooks, paths, verdicts
 from widemin.staging import stage
 from widemin.verdicts import executed
 
@@ -56,7 +56,8 @@ def write_readme(edition: str) -> None:
     path = paths.ROOT / "README.md"
     before, rest = path.read_text().split(_OPEN)
     after = rest.split(_CLOSE)[1]
-    table = verdicts.as_readme(edition)
+    share = coverage.share(coverage.of_all(paths.PUBLISHED))
+    table = f"{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
     path.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
     target = paths.BOOK / "images" / "one_attack.svg"
     target.parent.mkdir(exist_ok=True)

@@ -32,7 +32,8 @@ OPTIMIZERS = ("sgd", "adam", "algorithm1")  # the last as Kamath et al. print it
 # All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
 # the first or in the last third of training; for each image a number of its own.
 STEP_SCHEDULES = ("", "rising", "weak-first", "weak-last", "random")
-AUGMENTATIONS = {"": None, "flip": 0, "crop+flip": 4}  # largest shift, in pixels
+# The last turns by up to 10 degrees and shifts by up to a fifth, too.
+AUGMENTATIONS = ("", "flip", "crop+flip", "turn+shift+flip")
 # Fields that say how a network is measured; the rest decide its weights.
 MEASURED_BY = (
     "tests",
@@ -71,7 +72,7 @@ class Recipe:
 
     dataset: str = "digits"
     train_size: int = 1_000  # the first images; beyond the train part: all
-    augment: str = ""  # "flip", "crop+flip" (4 pixels) or nothing
+    augment: str = ""  # one of AUGMENTATIONS
     model: str = "mlp"
     width: int = 0  # 0 is the paper's
     optimizer: str = "sgd"

@@ -12,7 +12,16 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from widemin import claims, ledger, notebooks, paths, provenance, results, verdicts
+from widemin import (
+    claims,
+    coverage,
+    ledger,
+    notebooks,
+    paths,
+    provenance,
+    results,
+    verdicts,
+)
 from widemin.verdicts import executed, markdown
 
 EDITIONS = {
@@ -33,6 +42,7 @@ def stage(edition: str, source: Path) -> str:
         page = executed(edition, chapter)
         if page.exists():
             notebook = json.loads(page.read_text())
+            _take_verdicts(notebook, verdicts.best(edition, chapter))
             _share_numbers(notebook, source / "tables")
             _say_how_to_run(notebook, chapter, source / "tables")
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
@@ -43,6 +53,7 @@ def stage(edition: str, source: Path) -> str:
         ("intro", "<!-- counts -->", verdicts.in_words(edition)),
         ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
         ("ledger", "<!-- ledger -->", differences(edition)),
+        ("coverage", "<!-- coverage -->", covered(edition)),
         ("reproduce", "<!-- benchmarks -->", benchmarks()),
     ):
         page = source / f"{name}.md"
@@ -72,6 +83,15 @@ def _only_links_to(there: set[str], text: str) -> str:
         lambda link: link[0] if link[2] in there else link[1],
         text,
     )
+
+
+def _take_verdicts(notebook: dict[str, Any], best: dict[str, dict[str, Any]]) -> None:
+    """Put the best verdict on each claim where the page shows its own."""
+    for cell in notebook["cells"]:
+        outputs = cell.get("outputs", [])
+        for place, output in enumerate(outputs):
+            if verdict := output.get("metadata", {}).get("widemin"):
+                outputs[place] = best[verdict["claim"]]
 
 
 def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
@@ -170,6 +190,28 @@ def differences(edition: str) -> str:
         done = ledger.effect(entry, notebooks.recipes(chapter, values), folder)
         rows.append([where, entry.text, entry.code, entry.here, done])
     return markdown(heads, rows)
+
+
+def covered(edition: str) -> str:
+    """Return in markdown how much of the papers' tables stands, by published rows.
+
+    In the edition computed here, also by the rows computed here.
+    """
+    folder = paths.PUBLISHED if edition == "site" else paths.results()
+    covers = coverage.of_all(folder)
+    heads = ["table", "cells", "at paper scale", "planned", "runs", "GPU hours left"]
+    rows = [
+        [
+            name,
+            str(c.cells),
+            str(c.there),
+            str(c.planned),
+            f"{c.runs} of {c.runs_planned}",
+            f"{c.gpu_hours:.1f}",
+        ]
+        for name, c in covers.items()
+    ]
+    return f"**{coverage.share(covers)}.**\n\n{markdown(heads, rows)}"
 
 
 def benchmarks() -> str:

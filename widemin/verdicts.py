@@ -11,9 +11,12 @@ from widemin import claims, notebooks, paths, provenance
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
 
 
-def executed(edition: str, chapter: str) -> Path:
-    """Return where an edition keeps an executed chapter."""
-    return paths.BUILD / edition / "chapters" / f"{chapter}.ipynb"
+LARGER = "paper"  # the preset whose verdicts count where its rows are enough
+
+
+def executed(edition: str, chapter: str, preset: str = "") -> Path:
+    """Return where an edition keeps an executed chapter, its page's or a preset's."""
+    return paths.BUILD / edition / "chapters" / preset / f"{chapter}.ipynb"
 
 
 def of_edition(edition: str) -> dict[str, dict[str, Any]]:
@@ -23,14 +26,45 @@ def of_edition(edition: str) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for chapter in notebooks.chapters():
-        if not (page := executed(edition, chapter)).exists():
-            continue
-        cells = json.loads(page.read_text())["cells"]
-        preset = notebooks.parameters(cells).get("preset", "")
-        for output in (o for cell in cells for o in cell.get("outputs", [])):
-            if verdict := output.get("metadata", {}).get("widemin"):
-                found[verdict["claim"]] = verdict | {"preset": preset}
+        for claim, output in best(edition, chapter).items():
+            found[claim] = output["metadata"]["widemin"]
     return {claim: found[claim] for claim in claims.criteria() if claim in found}
+
+
+def best(edition: str, chapter: str) -> dict[str, dict[str, Any]]:
+    """Return a chapter's verdicts as notebook outputs, by claim.
+
+    A verdict at the paper's own settings goes before that of the page where it
+    decides the claim and rests on at least as many seeds.
+    """
+    shown = _outputs(executed(edition, chapter))
+    larger = _outputs(executed(edition, chapter, LARGER))
+
+    def rank(output: dict[str, Any] | None) -> tuple[bool, int]:
+        verdict = output["metadata"]["widemin"] if output else {}
+        decided = verdict.get("outcome") in claims.OUTCOMES[:3]
+        return decided, verdict.get("basis", {}).get("seeds", 0)
+
+    return {
+        claim: larger[claim]
+        if rank(larger.get(claim))[0] and rank(larger[claim]) >= rank(output)
+        else output
+        for claim, output in shown.items()
+    }
+
+
+def _outputs(page: Path) -> dict[str, dict[str, Any]]:
+    """Return the verdicts of an executed chapter as its outputs; none without it."""
+    if not page.exists():
+        return {}
+    cells = json.loads(page.read_text())["cells"]
+    preset = notebooks.parameters(cells).get("preset", "")
+    found = {}
+    for output in (o for cell in cells for o in cell.get("outputs", [])):
+        if verdict := output.get("metadata", {}).get("widemin"):
+            verdict["preset"] = preset
+            found[verdict["claim"]] = output
+    return found
 
 
 def as_page(edition: str) -> str:
@@ -46,10 +80,12 @@ def as_page(edition: str) -> str:
                 else f"[{claim.id}]({_section(claim, False, '')})",
                 claims.plain(claim.statement),
                 v.get("outcome", claims.OUTCOMES[-1]),
-                *(v.get(name, "") for name in ("paper", "ours", "holds_up")),
+                *(v.get(name, "") for name in ("paper", "ours", "preset", "holds_up")),
             ]
         )
-    return markdown(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
+    return markdown(
+        ["", "claim", "outcome", "the paper", "ours", "preset", "holds up"], rows
+    )
 
 
 def in_words(edition: str) -> str:

@@ -67,6 +67,19 @@ class Verdict:
         # What is shown, and beside it what the page of verdicts is made of.
         return {"text/markdown": self.box()}, {"widemin": asdict(self)}
 
+    @property
+    def scale(self) -> str:
+        """What the verdict rests on, in words; "" for mathematics and without rows."""
+        if not self.basis.get("train_size"):
+            return ""
+        counts = {"run": self.basis["runs"], "seed": self.basis["seeds"]}
+        counted = (f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items())
+        images, epochs = (_range(self.basis[n]) for n in ("train_size", "epochs"))
+        return (
+            f"{', '.join(counted)}: {', '.join(self.basis['dataset'])}, {images} "
+            f"training images, {epochs} epochs, {', '.join(self.basis['device'])}"
+        )
+
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
         claim = criteria()[self.claim]
@@ -82,6 +95,7 @@ class Verdict:
                 else f"**Passes if** {plain(claim.criterion)}.",
                 "",
                 f"**The paper:** {self.paper}. **Ours:** {self.ours}. {self.evidence}",
+                *(["", f"**Rests on** {self.scale}."] if self.scale else []),
                 "",
                 f"**Under the stronger test:** {self.holds_up}.",
                 *(
@@ -94,6 +108,12 @@ class Verdict:
                 ":::",
             ]
         )
+
+
+def _range(values: list[int]) -> str:
+    """Return the least and the largest of some numbers in words."""
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def anchor(claim: str) -> str:
@@ -182,6 +202,9 @@ def basis(table: pd.DataFrame) -> dict[str, Any]:
         for name, column in (("runs", "key"), ("seeds", "seed"))
         if column in table
     }
+    for name in ("train_size", "epochs"):
+        if name in table:
+            found[name] = sorted({int(value) for value in table[name]})
     for name in ("dataset", *PROVENANCE):
         if name in table:
             found[name] = sorted({str(v) for v in table[name].dropna()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import click
 
 from widemin.cli.group import guard, main
+
+# A chapter, the preset it is executed for besides its page's, or "", its parameters.
+Page = tuple[str, str, dict[str, Any]]
 
 
 @main.command()
@@ -31,15 +35,9 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
       widemin book                  _build/book/html from the chapters that ran here
       widemin book --edition site   _build/site/html from the tables in book/results
     """
-    from widemin import notebooks, pages, paths
+    from widemin import pages, paths
 
-    fixed = {"device": "none", "results_dir": "published"}
-    values = {
-        name: notebooks.resolve(name, "site", fixed)
-        for name in notebooks.chapters()
-        if edition == "site"
-    }
-    draw(edition, values, paths.PUBLISHED)
+    draw(edition, _published() if edition == "site" else [], paths.PUBLISHED)
     if readme:
         pages.write_readme(edition)
     if pdf:
@@ -48,7 +46,25 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
         click.echo(f"Wrote {pages.write_figures(edition)}", err=True)
 
 
-def draw(edition: str, values: dict[str, Any], folder: Path) -> None:
+def _published() -> list[Page]:
+    """Return the chapters of the published edition.
+
+    Where there are rows at the papers' own settings, a chapter is executed with them,
+    too, for its verdicts.
+    """
+    from widemin import notebooks, paths, results, verdicts
+
+    fixed = {"device": "none", "results_dir": "published"}
+    found = [(c, "", notebooks.resolve(c, "site", fixed)) for c in notebooks.chapters()]
+    for chapter in notebooks.chapters():
+        values = notebooks.resolve(chapter, verdicts.LARGER, fixed)
+        recipes = notebooks.recipes(chapter, values)
+        if len(results.missing(recipes, paths.PUBLISHED)) < len(recipes):
+            found.append((chapter, verdicts.LARGER, values))
+    return found
+
+
+def draw(edition: str, chapters: Sequence[Page], folder: Path) -> None:
     """Execute the chapters that are stale, two at a time, and render the edition."""
     import multiprocessing
 
@@ -56,16 +72,17 @@ def draw(edition: str, values: dict[str, Any], folder: Path) -> None:
     from widemin.workers import cores
 
     jobs = []
-    for name, chosen in values.items():
+    for name, preset, chosen in chapters:
         keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
         done = sorted(results.finished(folder, keys))
         stamp = notebooks.digest(name, chosen, done)
-        target = verdicts.executed(edition, name)
+        target = verdicts.executed(edition, name, preset)
         if not notebooks.is_current(target, stamp):
             jobs.append((name, chosen, target, stamp))
     failures = []
     if jobs:
-        click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
+        drawn = dict.fromkeys(job[0] for job in jobs)
+        click.echo(f"Drawing {', '.join(drawn)}", err=True)
     front, fresh = None, False
     with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
         if jobs:

@@ -75,7 +75,7 @@ def run(
     common = {"results_dir": str(folder.absolute())} if folder else {}
     folder = folder or paths.results()
     given = dict(overrides)
-    plans = {}
+    planned, plans = notebooks.settings(names, preset), {}
     for name in names:
         # With "all" a parameter reaches the chapters that have it.
         known = notebooks.defaults(name)
@@ -85,12 +85,14 @@ def run(
         # Chapters are drawn from the rows there are: all that is to be computed is.
         values = notebooks.resolve(name, preset, common | mine | {"device": "none"})
         plans[name] = values, notebooks.recipes(name, values)
+        # Parameters of one's own are for the page alone.
+        planned[name] = [values] if mine else [values, *planned[name][1:]]
     if len(names) > 1:
         every = {key for name in names for key in notebooks.defaults(name)}
         for key in given:
             check_choice("parameter", key, sorted(every))
     _writable(folder)
-    recipes = [recipe for _, planned in plans.values() for recipe in planned]
+    recipes = notebooks.by_worth(planned)
     todo = [] if device == "none" else results.missing(recipes, folder)
     _fetch(sorted({recipe.dataset for recipe in todo}))
     total = len({recipe.key for recipe in recipes})
@@ -108,8 +110,8 @@ def run(
     )
     if device == "none":
         click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
-        for name, (_, planned) in plans.items():
-            if not results.part(table, planned).attrs["done"]:
+        for name, (_, shown) in plans.items():
+            if not results.part(table, shown).attrs["done"]:
                 raise ValueError(
                     f"results must hold a row of {name} at preset {preset} to draw "
                     f"from; found none in {folder}: run it without --pages-only"
@@ -117,7 +119,9 @@ def run(
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(progress.state(recipes, folder))
     elif not rows_only:
-        draw("book", {name: values for name, (values, _) in plans.items()}, folder)
+        draw(
+            "book", [(name, "", values) for name, (values, _) in plans.items()], folder
+        )
 
 
 def _say_what_is_left(state: Any) -> None:

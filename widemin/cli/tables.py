@@ -11,9 +11,12 @@ from widemin.cli.group import about, guard, main, results_folder, span
 
 @main.command()
 @click.option("--preset", "chosen", help="Only this preset.")
+@click.option(
+    "--papers", is_flag=True, help="Instead: how much of the papers' tables stands."
+)
 @results_folder
 @guard
-def status(chosen: str | None, folder: Path | None) -> None:
+def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     r"""Show, for each chapter and preset, how far its runs are.
 
     Planned runs, done ones (here or published), those running now, those that failed
@@ -21,13 +24,23 @@ def status(chosen: str | None, folder: Path | None) -> None:
     Work spent is in core time; what is left is an estimate for this machine's cores.
     GPU h is a guess of the hours one H200 would take, by the operations of training.
 
+    With --papers, for each table of the four papers: its cells (a cell is a network
+    that the paper trains), those that stand here at the paper's own settings with at
+    least one seed, those planned at the preset "paper" and those not planned, and the
+    runs, all seeds; the last line is the share.
+
     \b
-    Example:
+    Examples:
       widemin status --preset lab
+      widemin status --papers
     """
     from widemin import notebooks, paths, progress
 
     folder = folder or paths.results()
+    if papers:
+        if chosen:
+            raise ValueError(f"preset must not be given with --papers; got {chosen!r}")
+        return _papers(folder)
     names = [chosen] if chosen else notebooks.presets()
     counts = ("planned", "done", "running", "failed", "diverged", "stale")
     heads = [*counts, "spent", "left", "GPU h"]
@@ -43,6 +56,19 @@ def status(chosen: str | None, folder: Path | None) -> None:
                 f"{progress.gpu_hours(state.missing):.1f}" if state.missing else "-"
             ]
             click.echo(f"{chapter:34} {preset:7}" + "".join(f"{v:>9}" for v in row))
+
+
+def _papers(folder: Path) -> None:
+    from widemin import coverage
+
+    heads = ["cells", "at paper scale", "planned", "not planned", "runs", "GPU h left"]
+    click.echo(f"{'table':40}" + "".join(f"{head:>15}" for head in heads))
+    covers = coverage.of_all(folder)
+    for name, c in covers.items():
+        row = [c.cells, c.there, c.planned, c.missing, f"{c.runs} of {c.runs_planned}"]
+        row.append(f"{c.gpu_hours:.1f}")
+        click.echo(f"{name:40}" + "".join(f"{value:>15}" for value in row))
+    click.echo(coverage.share(covers))
 
 
 @main.command()

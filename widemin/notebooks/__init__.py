@@ -13,19 +13,22 @@ from widemin.notebooks.execution import (
     with_values,
 )
 from widemin.notebooks.planning import (
+    by_worth,
     chapters,
     defaults,
     find,
     parameters,
     plan,
-    preset,
-    presets,
+    printed,
     recipes,
     resolve,
+    settings,
 )
+from widemin.notebooks.presets import presets
 
 __all__ = [
     "ChapterFailed",
+    "by_worth",
     "chapters",
     "defaults",
     "digest",
@@ -34,9 +37,10 @@ __all__ = [
     "is_current",
     "parameters",
     "plan",
-    "preset",
     "presets",
+    "printed",
     "recipes",
     "resolve",
+    "settings",
     "with_values",
 ]

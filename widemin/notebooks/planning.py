@@ -7,10 +7,9 @@ import json
 from functools import cache
 from typing import Any
 
-import yaml
-
 from widemin import paths
 from widemin.data import check_choice
+from widemin.notebooks.presets import further, order, preset
 from widemin.notebooks.values import typed
 
 Values = dict[str, Any]
@@ -71,26 +70,6 @@ def defaults(chapter: str) -> Values:
     return _literals(_cells(chapter)["parameters"])
 
 
-def presets() -> list[str]:
-    """Return the names of all presets."""
-    return sorted(path.stem for path in paths.PRESETS.glob("*.yml"))
-
-
-def preset(name: str) -> dict[str, Values]:
-    """Return a preset: chapter to the values that differ from the parameter cell's.
-
-    Raises:
-        ValueError: There is no such preset.
-    """
-    check_choice("preset", name, presets())
-    content = yaml.safe_load((paths.PRESETS / f"{name}.yml").read_text())
-    base = preset(content.pop("extends")) if "extends" in content else {}
-    return {
-        chapter: base.get(chapter, {}) | content.get(chapter, {})
-        for chapter in base | content
-    }
-
-
 def resolve(chapter: str, preset_name: str, overrides: dict[str, Any]) -> Values:
     """Return all parameters of a chapter: its cell's, the preset's, then overrides.
 
@@ -103,11 +82,22 @@ def resolve(chapter: str, preset_name: str, overrides: dict[str, Any]) -> Values
         ValueError: Unknown preset or parameter, or a value of the wrong type.
     """
     values = defaults(chapter)
-    changed = preset(preset_name).get(chapter, {}) | {"preset": preset_name} | overrides
+    changed = preset(preset_name, chapter) | {"preset": preset_name} | overrides
     for name, value in changed.items():
         check_choice("parameter", name, values)
         values[name] = typed(name, value, values[name])
     return values
+
+
+def _lists(chapter: str, values: Values) -> Values:
+    """Return what a chapter's `recipes` cells define.
+
+    Raises:
+        ValueError: A value that no run can have.
+    """
+    scope = dict(values)
+    exec(compile(_cells(chapter)["recipes"], f"{chapter}, recipes", "exec"), scope)
+    return scope
 
 
 def recipes(chapter: str, values: Values) -> list[Any]:
@@ -116,16 +106,76 @@ def recipes(chapter: str, values: Values) -> list[Any]:
     Raises:
         ValueError: A value that no run can have.
     """
-    scope = dict(values)
-    exec(compile(_cells(chapter)["recipes"], f"{chapter}, recipes", "exec"), scope)
-    found: list[Any] = scope["recipes"]
+    found: list[Any] = _lists(chapter, values)["recipes"]
     return found
 
 
-def plan(chapter: str, preset_name: str) -> list[Any]:
-    """Return the runs of a chapter at a preset.
+def settings(names: list[str], preset_name: str) -> dict[str, list[Values]]:
+    """Return chapters' parameters at a preset, then those of its further settings.
+
+    The chapters come in the preset's order of computing them.
 
     Raises:
         ValueError: Unknown preset.
     """
-    return recipes(chapter, resolve(chapter, preset_name, {}))
+    numbers = order(preset_name)
+    names = sorted(names, key=lambda n: numbers.index(n[:2]) if n[:2] in numbers else 9)
+    return {
+        name: [
+            resolve(name, preset_name, change)
+            for change in [{}, *further(preset_name, name)]
+        ]
+        for name in names
+    }
+
+
+def plan(chapter: str, preset_name: str) -> list[Any]:
+    """Return the runs of a chapter at a preset, its further settings too, by worth.
+
+    Raises:
+        ValueError: Unknown preset.
+    """
+    return by_worth(settings([chapter], preset_name))
+
+
+def printed(chapter: str, preset_name: str) -> list[Any]:
+    """Return the runs of a preset that stand in the paper's tables, all settings.
+
+    Raises:
+        ValueError: Unknown preset.
+    """
+    found = []
+    for values in settings([chapter], preset_name)[chapter]:
+        found += _lists(chapter, values)["printed"]
+    return found
+
+
+def by_worth(planned: dict[str, list[Values]]) -> list[Any]:
+    """Return the runs of chapters in the order of their worth.
+
+    What each chapter lists to be computed `first`; then one seed of all that stands in
+    the papers' tables; then the rest, seed by seed.
+
+    Args:
+        planned: Chapter to its parameters, then those of further settings, of which
+            only what stands in the paper's tables is computed. Of equal worth, what
+            comes first here is computed first.
+    """
+    ahead: set[str] = set()
+    shown: set[str] = set()
+    runs: list[Any] = []
+    for chapter, (own, *others) in planned.items():
+        lists = _lists(chapter, own)
+        tables = lists["printed"] + [
+            run for values in others for run in _lists(chapter, values)["printed"]
+        ]
+        ahead.update(run.key for run in lists["first"])
+        shown.update(run.key for run in tables)
+        runs += lists["recipes"] + tables
+
+    def rank(run: Any) -> tuple[int, int]:
+        if run.key in ahead:
+            return 0, run.seed
+        return (1, 0) if run.key in shown and run.seed == 0 else (2, run.seed)
+
+    return sorted({run.key: run for run in runs}.values(), key=rank)

@@ -1,0 +1,102 @@
+"""What the papers print is planned, counted once, and done by its worth."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from widemin import coverage, notebooks, paths, results
+from widemin.claims import paper_table
+
+PAPER = {
+    chapter[:2]: notebooks.printed(chapter, "paper") for chapter in notebooks.chapters()
+}
+
+
+def runs(table):
+    return [recipe for recipe in PAPER[table.chapter] if table.kept(recipe)]
+
+
+def test_every_cell_of_every_table_is_planned():
+    covers = coverage.of_all(paths.PUBLISHED)
+    assert [c.cells for c in covers.values()][:6] == [72, 12, 12, 8, 6, 3]
+    for name, cover in covers.items():
+        assert cover.missing == 0, name
+        assert cover.there + cover.planned == cover.cells, name
+
+
+def test_the_planned_cells_are_the_printed_ones():
+    [grid] = [t for t in coverage.TABLES if t.printed == "wide_minima_table2"]
+    printed = paper_table(grid.printed)[["batch_size", "learning_rate"]]
+    planned = {(r.batch_size, r.learning_rate) for r in runs(grid)}
+    assert planned == set(printed.itertuples(index=False, name=None))
+    assert {(r.train_size, r.epochs) for r in runs(grid)} == {(60_000, 120)}
+    for table in coverage.TABLES:
+        if table.printed.startswith("sam_"):
+            rows = paper_table(table.printed)
+            rhos = rows.loc[rows["method"] == "SAM", "strength"].astype(float)
+            assert {r.rho for r in runs(table)} == {0.0, *rhos}
+            bounds = rows.loc[rows["strength_kind"] == "eps"]
+            named = bounds["method"].str.removeprefix("AT-").str.lower()
+            assert {r.attack for r in runs(table)} == {
+                "",
+                *(named + " " + bounds["strength"]),
+            }
+
+
+def test_no_run_stands_in_two_tables_of_one_kind():
+    """Curves and data sets do not overlap; both of Wang et al.'s count one network."""
+    for chapter in ("01", "02", "04"):
+        tables = [table for table in coverage.TABLES if table.chapter == chapter]
+        for recipe in PAPER[chapter]:
+            assert sum(table.kept(recipe) for table in tables) == 1, recipe
+
+
+def test_a_run_that_is_there_moves_its_cell(tmp_path):
+    [table] = [t for t in coverage.TABLES if t.printed == "dynamic_table3"]
+    before = coverage.of(table, PAPER["03"], tmp_path)
+    assert (before.cells, before.there, before.runs) == (3, 0, 0)
+    recipe = next(r for r in runs(table) if r.fosc_max)
+    row = {**json.loads(json.dumps(asdict(recipe))), "measured": "final"}
+    results.write(tmp_path, recipe.key, [row])
+    after = coverage.of(table, PAPER["03"], tmp_path)
+    assert (after.there, after.planned, after.runs) == (1, 2, 1)
+    assert 0 < after.gpu_hours < before.gpu_hours
+    assert coverage.share({"a": before, "b": after}) == (
+        "1 of 6 cells (16.7 %) at the settings of the papers"
+    )
+
+
+def test_what_decides_comes_first_then_a_seed_of_every_cell_then_more_seeds():
+    order = notebooks.by_worth(notebooks.settings(notebooks.chapters(), "paper"))
+    assert len({run.key for run in order}) == len(order)
+    printed = {run.key for listed in PAPER.values() for run in listed}
+    assert printed <= {run.key for run in order}
+    first = order[0]
+    assert (first.batch_size, first.learning_rate, first.seed) == (16, 0.1, 0)
+    assert first.brief_epochs and first.epochs == 120
+    # One seed of every cell stands before the second seed of any that decides nothing.
+    of_cells = [i for i, r in enumerate(order) if r.key in printed and r.seed == 0]
+    corner = [i for i, r in enumerate(order) if r.seed > 2 and not r.brief_epochs]
+    assert max(of_cells) < min(corner)
+    # Of equal worth: chapter 1, then 4, 3, 2.
+    seen = [run.dataset for run in order if run.key in printed and run.seed == 0]
+    assert seen.index("mnist") < seen.index("fashion-mnist") < seen.index("cifar10")
+    assert seen[-1] == "cifar100"
+
+
+def test_parameters_of_ones_own_leave_further_settings_out():
+    values = notebooks.resolve(
+        "02_sam_and_adversarial_training", "paper", {"rhos": [0.3]}
+    )
+    own = notebooks.by_worth({"02_sam_and_adversarial_training": [values]})
+    assert {run.dataset for run in own} == {"cifar10"}
+    every = notebooks.plan("02_sam_and_adversarial_training", "paper")
+    assert {run.dataset for run in every} == {"cifar10", "cifar100"}
+
+
+@pytest.mark.parametrize("chapter", notebooks.chapters())
+def test_smaller_presets_have_no_further_settings(chapter):
+    for preset in ("smoke", "lab", "site", "class"):
+        [own] = notebooks.settings([chapter], preset)[chapter]
+        assert own["preset"] == preset

@@ -1,0 +1,171 @@
+"""How much of the papers' tables stands in the book at the papers' own settings.
+
+A cell is a network that a paper trains and prints numbers of: a square of a grid, a
+row of a table, a point of a curve. It stands here once a run of it at the preset
+`paper` has rows; how many seeds a paper has is another question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from widemin import notebooks, progress, results
+from widemin.claims import paper_table
+from widemin.recipes import Recipe
+
+PRESET = "paper"
+_DEFENCE = ("dataset", "attack", "fosc_max", "step_schedule")
+_POINT = ("batch_size", "learning_rate", "momentum", "schedule")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper, or all curves of one network.
+
+    Attributes:
+        chapter: Number of the chapter that reruns it.
+        name: What it is called.
+        by: Fields of a recipe that tell its cells apart.
+        kept: Whether a run stands for numbers of this table.
+        printed: Its copy in book/results/papers; "" where the paper's numbers are
+            lost, and its cells are the ones planned.
+    """
+
+    chapter: str
+    name: str
+    by: tuple[str, ...]
+    kept: Callable[[Recipe], bool] = lambda recipe: True
+    printed: str = ""
+
+
+def _curves(dataset: str, model: str, called: str) -> Table:
+    def kept(recipe: Recipe) -> bool:
+        return (recipe.dataset, recipe.model) == (dataset, model)
+
+    return Table("04", f"Kamath et al., {called}", _POINT, kept)
+
+
+TABLES = (
+    Table(
+        "01",
+        "Khritankov et al., table 2",
+        ("batch_size", "learning_rate"),
+        printed="wide_minima_table2",
+    ),
+    Table(
+        "02",
+        "Wei et al., table 1, CIFAR-100",
+        ("attack", "rho"),
+        lambda recipe: recipe.dataset == "cifar100",
+        "sam_table1_cifar100",
+    ),
+    Table(
+        "02",
+        "Wei et al., table 2, CIFAR-10",
+        ("attack", "rho"),
+        lambda recipe: recipe.dataset == "cifar10",
+        "sam_table2_cifar10",
+    ),
+    Table(
+        "03",
+        "Wang et al., table 1, white box",
+        _DEFENCE,
+        lambda recipe: recipe.model != "wideresnet",
+        "dynamic_table1",
+    ),
+    Table(
+        "03",
+        "Wang et al., table 2, black box",
+        _DEFENCE,
+        lambda recipe: recipe.model != "wideresnet" and recipe.attack != "",
+        "dynamic_table2",
+    ),
+    Table(
+        "03",
+        "Wang et al., table 3, wide ResNet",
+        _DEFENCE,
+        lambda recipe: recipe.model == "wideresnet" and recipe.attack != "",
+        "dynamic_table3",
+    ),
+    _curves("mnist", "m1", "M1 on MNIST"),
+    _curves("mnist", "stdcnn", "StdCNN on MNIST"),
+    _curves("fashion-mnist", "m1", "M1 on Fashion-MNIST"),
+    _curves("fashion-mnist", "stdcnn", "StdCNN on Fashion-MNIST"),
+    _curves("cifar10", "c1", "C1 on CIFAR-10"),
+    _curves("cifar10", "resnet18", "ResNet-18 on CIFAR-10"),
+)
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How much of a table stands here.
+
+    Attributes:
+        cells: Of the paper's table.
+        there: Cells of which a run at the paper's settings has rows.
+        planned: Cells that the preset lists and nobody has run.
+        missing: Cells that no run is planned for.
+        runs: Runs that have rows, all seeds.
+        runs_planned: Runs that the preset lists.
+        gpu_hours: A guess of what training the rest takes, on one GPU.
+    """
+
+    cells: int
+    there: int
+    planned: int
+    missing: int
+    runs: int
+    runs_planned: int
+    gpu_hours: float
+
+
+def of(table: Table, printed: Sequence[Recipe], folder: Path) -> Cover:
+    """Return how much of a table stands here.
+
+    Args:
+        table: Which.
+        printed: The runs of its chapter that stand for numbers in its paper's tables.
+        folder: Of results; the published ones count, too.
+    """
+    runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
+    left = results.missing(list(runs.values()), folder)
+
+    def cell(recipe: Recipe) -> tuple[object, ...]:
+        return tuple(getattr(recipe, name) for name in table.by)
+
+    lacking = {recipe.key for recipe in left}
+    listed = {cell(recipe) for recipe in runs.values()}
+    there = {cell(recipe) for key, recipe in runs.items() if key not in lacking}
+    cells = len(paper_table(table.printed)) if table.printed else len(listed)
+    return Cover(
+        cells=cells,
+        there=len(there),
+        planned=len(listed - there),
+        missing=cells - len(listed),
+        runs=len(runs) - len(left),
+        runs_planned=len(runs),
+        gpu_hours=progress.gpu_hours(left),
+    )
+
+
+def of_all(folder: Path) -> dict[str, Cover]:
+    """Return how much of each table stands here, by its name."""
+    printed = {
+        chapter[:2]: notebooks.printed(chapter, PRESET)
+        for chapter in notebooks.chapters()
+    }
+    return {table.name: of(table, printed[table.chapter], folder) for table in TABLES}
+
+
+def share(covers: dict[str, Cover]) -> str:
+    """Return how many of all cells stand here, in words.
+
+    >>> share({"a": Cover(8, 2, 6, 0, 3, 24, 1.5)})
+    '2 of 8 cells (25.0 %) at the settings of the papers'
+    """
+    there = sum(cover.there for cover in covers.values())
+    cells = sum(cover.cells for cover in covers.values())
+    percent = 100 * there / cells
+    return f"{there} of {cells} cells ({percent:.1f} %) at the settings of the papers"

@@ -1,0 +1,69 @@
+"""Presets: how much each chapter does, from notebooks/presets."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from widemin import paths
+from widemin.data import check_choice
+
+Values = dict[str, Any]
+
+
+def presets() -> list[str]:
+    """Return the names of all presets."""
+    return sorted(path.stem for path in paths.PRESETS.glob("*.yml"))
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """Return a preset's file, laid over the one it extends.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    check_choice("preset", name, presets())
+    path = paths.PRESETS / f"{name}.yml"
+    content = dict(_read(path, path.stat().st_mtime_ns))
+    base = _preset(content.pop("extends")) if "extends" in content else {}
+    laid = {
+        key: base.get(key, {}) | content[key]
+        for key in content
+        if isinstance(content[key], dict)
+    }
+    return base | content | laid
+
+
+@cache
+def _read(path: Path, changed: int) -> dict[str, Any]:
+    """Read a preset once, as long as it is the same file."""
+    return dict(yaml.safe_load(path.read_text()))
+
+
+def preset(name: str, chapter: str) -> Values:
+    """Return what a preset changes of a chapter's parameter cell.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    values: Values = _preset(name).get(chapter, {})
+    return {key: value for key, value in values.items() if key != "further"}
+
+
+def further(name: str, chapter: str) -> list[Values]:
+    """Return a preset's further settings of a chapter: changes to its own values.
+
+    They are computed after the chapter's own runs, for the paper's tables alone; the
+    page is drawn from its own.
+    """
+    found: list[Values] = _preset(name).get(chapter, {}).get("further", [])
+    return found
+
+
+def order(name: str) -> list[str]:
+    """Return the numbers of the chapters in which a preset computes them; [] is any."""
+    found: list[str] = _preset(name).get("order", [])
+    return found
