@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import jsonschema
@@ -84,6 +85,18 @@ def test_a_book_of_which_no_chapter_has_run_is_whole(tmp_path, monkeypatch):
     assert fresh and (front.parent / "verdicts.json").exists()
     page = front.parent / "chapters" / "02_sam_and_adversarial_training.html"
     assert "has not run on this machine" in page.read_text()
+
+
+@pytest.mark.parametrize("chapter", notebooks.chapters())
+def test_a_page_is_drawn_from_the_last_run_alone(chapter, book, cache, tmp_path):
+    """As it is while a sweep is under way, in whatever order its runs end."""
+    last = notebooks.plan(chapter, "smoke")[-1].key
+    (tmp_path / "runs").mkdir()
+    shutil.copy(Path(cache) / "results" / "runs" / f"{last}.json", tmp_path / "runs")
+    here = {"device": "none", "results_dir": str(tmp_path)}
+    values = notebooks.resolve(chapter, "smoke", here)
+    notebooks.execute(chapter, values, tmp_path / "page.ipynb", "")
+    assert "**smoke**: 1 of" in (tmp_path / "page.ipynb").read_text()
 
 
 def test_four_chapters_have_figures_and_verdict_boxes(book):

@@ -40,6 +40,8 @@ def rank_flatness(rows: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
 
 def correlations(found: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw rank correlations with intervals; hollow ones are partial."""
+    if found.empty:
+        return axes
     for ax, (outcome, part) in zip(
         axes, found.groupby("outcome", sort=False), strict=False
     ):

@@ -81,6 +81,8 @@ def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
 def _by_factor(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return means by factor of the logits, and the ways of attacking among them."""
     rows = table[table["measured"] == "scale"]
+    if rows.empty:
+        return rows, {}
     means = rows.groupby("factor").mean(numeric_only=True).dropna(axis=1, how="all")
     return means, {name: label for name, label in WAYS.items() if name in means}
 
@@ -91,6 +93,8 @@ def table_by_scale(table: pd.DataFrame) -> pd.DataFrame:
     The page turns it into a slider (book/_static/scale.js).
     """
     means, ways = _by_factor(table)
+    if not ways:
+        return pd.DataFrame()
     shown = (100 * means[list(ways)]).T.rename(index=ways).map("{:.1f}".format)
     return shown.set_axis([f"times {factor:g}" for factor in means.index], axis=1)
 
@@ -98,6 +102,8 @@ def table_by_scale(table: pd.DataFrame) -> pd.DataFrame:
 def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw what one attack answers as a network's logits are multiplied."""
     means, lines = _by_factor(table)
+    if not lines:
+        return ax
     markers = dict(zip(lines, "o^sDvPX*", strict=False))
     for name, label in lines.items():
         colour = COLOURS["cross-entropy" if name in FADING else "margin"]
@@ -121,7 +127,8 @@ def attacked_pictures(table: pd.DataFrame, axes: Any) -> Any:
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
-    for line, (way, part) in zip(axes, rows.groupby("way", sort=False), strict=False):
+    ways = rows.groupby("way", sort=False) if len(rows) else []
+    for line, (way, part) in zip(axes, ways, strict=False):
         label = (
             WAYS[f"{way}_accuracy"].replace(", ", ",\n").replace(" float", "\nfloat")
         )

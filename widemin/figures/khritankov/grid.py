@@ -129,4 +129,5 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
             means["FGSM, margin (%)"] = spread(part, "fgsm_margin_accuracy")
             name = f"B = {cell[0]}, LR = {cell[1]:g}"
             found.append({"cell": name, "epoch chosen": rule} | means)
-    return pd.DataFrame(found).set_index(["cell", "epoch chosen"])
+    places = ["cell", "epoch chosen"]
+    return pd.DataFrame(found, columns=None if found else places).set_index(places)

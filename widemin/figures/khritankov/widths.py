@@ -95,6 +95,7 @@ def by_flatness(
 ) -> Sequence[Axes]:
     """Draw accuracy under FGSM and the distance that fools against a flatness."""
     rows = measured_widths(grid)
+    rows = rows.reindex(columns=rows.columns.union([column, *ROBUSTNESS]))
     colours = np.log10(rows["ratio"]) if len(rows) else []
     for ax, (name, label) in zip(axes, ROBUSTNESS.items(), strict=True):
         values = as_percent(rows[name]) if name.endswith("accuracy") else rows[name]

@@ -18,6 +18,8 @@ from widemin.figures.wei.methods import colour_of, line_looks, strength_of, with
 def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw robust accuracy by training method, a panel per test set."""
     rows = final(table)
+    if rows.empty:
+        return axes
     rows = rows.assign(name=rows.apply(strength_of, axis=1))
     names = list(dict.fromkeys(rows["name"]))
     for ax, (test, part) in zip(axes, rows.groupby("test", sort=False), strict=True):

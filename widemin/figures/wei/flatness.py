@@ -16,6 +16,8 @@ from widemin.figures.wei.methods import line_looks, strength_of, with_names
 def eigenvalue_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the top Hessian eigenvalue by training method, a point per network."""
     rows = final(table).drop_duplicates("key")
+    if rows.empty:
+        return ax
     rows = rows.assign(name=rows.apply(strength_of, axis=1))
     names = list(dict.fromkeys(rows["name"]))
     ax.scatter(
@@ -55,6 +57,8 @@ def by_flatness(
 def along_lines(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw the loss along the steepest line in weights and in images, by method."""
     rows = with_names(table, "line")
+    if rows.empty:
+        return axes
     looks = line_looks(rows)
     kinds = {"weights": (1, "distance in weights (L2)")}
     kinds["images"] = (255, "distance in images (L∞, 1/255)")

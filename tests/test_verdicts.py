@@ -1,0 +1,63 @@
+"""Which of two verdicts on a claim counts, and what it says it rests on."""
+
+import json
+
+import pytest
+
+from widemin import paths, verdicts
+from widemin.claims import Verdict
+
+CHAPTER = "01_width_of_minima"
+
+
+def page(edition, preset, *found):
+    """Write an executed chapter that shows verdicts: (claim, outcome, seeds)."""
+    cells = [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": ["parameters"]},
+            "source": f'preset = "{preset or "site"}"',
+        }
+    ]
+    for claim, outcome, seeds in found:
+        verdict = Verdict(claim, outcome, "", preset, "", basis={"seeds": seeds})
+        data, metadata = verdict._repr_mimebundle_()
+        outputs = [{"data": data, "metadata": metadata}]
+        cells.append({"cell_type": "code", "metadata": {}, "outputs": outputs})
+    path = verdicts.executed(edition, CHAPTER, preset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells}))
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "preset"),
+    [
+        (("not decidable at this scale", 3), ("reproduced", 1), "paper"),
+        (("reproduced", 2), ("not reproduced", 2), "paper"),
+        (("reproduced", 3), ("not reproduced", 1), "site"),  # too few seeds
+        (("not yet run", 0), ("not decidable at this scale", 5), "site"),
+        (("not decidable at this scale", 1), ("not yet run", 0), "site"),
+    ],
+)
+def test_the_papers_own_scale_goes_first_where_it_decides(
+    tmp_path, monkeypatch, smaller, larger, preset
+):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    page("site", "", ("W1", *smaller))
+    assert verdicts.of_edition("site")["W1"]["preset"] == "site"
+    page("site", "paper", ("W1", *larger))
+    chosen = verdicts.of_edition("site")["W1"]
+    assert chosen["preset"] == preset
+    assert chosen["outcome"] == (larger if preset == "paper" else smaller)[0]
+    assert f"| {preset} |" in verdicts.as_page("site")
+
+
+def test_a_verdict_says_what_it_rests_on():
+    basis = {"runs": 40, "seeds": 1, "dataset": ["mnist"], "device": ["cpu"]}
+    basis |= {"train_size": [10_000, 60_000], "epochs": [25]}
+    verdict = Verdict("W1", "reproduced", "", "", "", basis=basis)
+    assert verdict.scale == (
+        "40 runs, 1 seed: mnist, 10,000 to 60,000 training images, 25 epochs, cpu"
+    )
+    assert f"**Rests on** {verdict.scale}." in verdict.box()
+    assert "Rests on" not in Verdict("W12", "partly", "", "", "").box()
