@@ -122,7 +122,8 @@ _OF_THE_MACHINE = ("device", "workers", "results_dir")
 
 def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
     """Add to a chapter how to run it: the command, the notebook and its rows."""
-    values = notebooks.parameters(notebook["cells"])
+    # A page drawn by an older source may lack a parameter.
+    values = notebooks.defaults(chapter) | notebooks.parameters(notebook["cells"])
     usual = notebooks.resolve(chapter, values["preset"], {})
     command = f"widemin run {chapter[:2]} --preset {values['preset']}"
     for name, value in values.items():
@@ -184,7 +185,7 @@ def differences(edition: str) -> str:
         page = executed(edition, chapter)
         values = notebooks.defaults(chapter)
         if page.exists():
-            values = notebooks.parameters(json.loads(page.read_text())["cells"])
+            values |= notebooks.parameters(json.loads(page.read_text())["cells"])
         where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
         folder = paths.results(values["results_dir"])
         done = ledger.effect(entry, notebooks.recipes(chapter, values), folder)

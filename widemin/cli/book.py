@@ -49,17 +49,18 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
 def _published() -> list[Page]:
     """Return the chapters of the published edition.
 
-    Where there are rows at the papers' own settings, a chapter is executed with them,
-    too, for its verdicts.
+    Where two seeds have rows at the paper's own settings, the chapter is executed with
+    them, too, for its verdicts: fewer tell no spread, and could not stand for more.
     """
-    from widemin import notebooks, paths, results, verdicts
+    from widemin import notebooks, results, verdicts
 
     fixed = {"device": "none", "results_dir": "published"}
     found = [(c, "", notebooks.resolve(c, "site", fixed)) for c in notebooks.chapters()]
     for chapter in notebooks.chapters():
         values = notebooks.resolve(chapter, verdicts.LARGER, fixed)
-        recipes = notebooks.recipes(chapter, values)
-        if len(results.missing(recipes, paths.PUBLISHED)) < len(recipes):
+        runs = notebooks.recipes(chapter, values)
+        seeds = {run.seed for run in runs if run.key in results.published()}
+        if len(seeds) > 1:
             found.append((chapter, verdicts.LARGER, values))
     return found
 

@@ -34,7 +34,7 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if table.empty:
         names = [field.name for field in fields(recipes[0])] if recipes else []
-        table = pd.DataFrame(columns=["key", *names, "measured"])
+        table = pd.DataFrame(columns=["key", *names, "method", "measured"])
     done = sum(key in found for key in unique)
     table.attrs = {"planned": len(unique), "done": done}
     return table

@@ -49,20 +49,31 @@ def cell_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def heat_map(cells: pd.DataFrame, ax: Axes, title: str) -> Axes:
-    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank."""
-    sns.heatmap(
-        cells.sort_index(ascending=False),
-        ax=ax,
-        vmin=0,
-        vmax=100,
-        cmap="viridis",
-        annot=True,
-        fmt=".0f",
-        annot_kws={"size": 8},
-        cbar=False,
-    )
+    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank.
+
+    seaborn's would draw the whole figure anew for every panel.
+    """
+    cells = cells.sort_index(ascending=False)
+    # An empty frame holds no numbers, but objects.
+    values = cells.to_numpy(dtype=float)
+    ax.pcolormesh(values, vmin=0, vmax=100, cmap="viridis")
+    for row, column in np.argwhere(np.isfinite(values)):
+        value = values[row, column]
+        ax.text(
+            column + 0.5,
+            row + 0.5,
+            f"{value:.0f}",
+            size=8,
+            ha="center",
+            va="center",
+            color="white" if value < 60 else "black",
+        ).set_in_layout(False)  # inside its cell: no need to measure it
+    ax.set_xticks(np.arange(len(cells.columns)) + 0.5, cells.columns)
+    ax.set_yticks(np.arange(len(cells.index)) + 0.5, cells.index)
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.invert_yaxis()
     ax.set(xlabel="batch size", ylabel="learning rate", title=title)
-    ax.tick_params(axis="y", rotation=0)
     return ax
 
 
