@@ -30,7 +30,7 @@ import torchattacks
 from torch import nn
 from torch.nn import functional as F
 
-from tests.benchmarks import grid
+from tests.benchmarks import grid, loops
 from widemin import attacks, data, evaluation, hessian, models, paths, training
 from widemin.attacks import Linf
 from widemin.provenance import provenance
@@ -305,6 +305,24 @@ def _epoch() -> Duel:
     )
 
 
+def _recipes():
+    """Yield recipes of the papers against the same in a plain loop."""
+    for name, (images, ours, theirs) in loops.pairs().items():
+
+        def rate(images: int, ours: Callable[[], object]) -> str:
+            return f"{images / _seconds(ours):,.0f} images a second on one core"
+
+        yield Duel(
+            f"{images:,} images of {name}",
+            "the same recipe in a plain loop",
+            ours,
+            theirs,
+            1.0,
+            rounds=5,
+            note=partial(rate, images, ours),
+        )
+
+
 def _sgd() -> Duel:
     """A plain step on M1 at batch size 16 against torch.optim.SGD."""
     model, x, y = _network("m1", (1, 28, 28), 16, None)
@@ -412,9 +430,9 @@ def main(words: list[str]) -> None:
     else:
         print("Without MNIST in WIDEMIN_DATA the grids and three rows are left out.")
     if (Path(os.environ.get("WIDEMIN_DATA", "")) / "cifar-10-batches-py").is_dir():
-        duels.append(_epoch())
+        duels += [_epoch(), *_recipes()]
     else:
-        print("Without CIFAR-10 in WIDEMIN_DATA the epoch is left out.")
+        print("Without CIFAR-10 in WIDEMIN_DATA epochs are left out.")
     jobs: dict[str, Callable[[], Iterable[dict[str, object]]]] = {
         "runs": lambda: [grid.overhead()],
         "rows": lambda: [grid.loading()],
