@@ -49,7 +49,7 @@ def test_the_papers_own_scale_goes_first_where_it_decides(
     chosen = verdicts.of_edition("site")["W1"]
     assert chosen["preset"] == preset
     assert chosen["outcome"] == (larger if preset == "paper" else smaller)[0]
-    assert f"| {preset} |" in verdicts.as_page("site")
+    assert f"(`{preset}`) |" in verdicts.as_page("site")
 
 
 def test_a_verdict_says_what_it_rests_on():

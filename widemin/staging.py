@@ -207,7 +207,7 @@ def covered(edition: str) -> str:
             str(c.cells),
             str(c.there),
             str(c.planned),
-            f"{c.runs} of {c.runs_planned}",
+            f"{c.runs}\u00a0of\u00a0{c.runs_planned}",
             f"{c.gpu_hours:.1f}",
         ]
         for name, c in covers.items()

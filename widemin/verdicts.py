@@ -80,12 +80,12 @@ def as_page(edition: str) -> str:
                 else f"[{claim.id}]({_section(claim, False, '')})",
                 claims.plain(claim.statement),
                 v.get("outcome", claims.OUTCOMES[-1]),
-                *(v.get(name, "") for name in ("paper", "ours", "preset", "holds_up")),
+                v.get("paper", ""),
+                f"{v['ours']} (`{v['preset']}`)" if v else "",
+                v.get("holds_up", ""),
             ]
         )
-    return markdown(
-        ["", "claim", "outcome", "the paper", "ours", "preset", "holds up"], rows
-    )
+    return markdown(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
 
 
 def in_words(edition: str) -> str:
