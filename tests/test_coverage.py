@@ -62,6 +62,7 @@ def test_a_run_that_is_there_moves_its_cell(tmp_path):
     after = coverage.of(table, PAPER["03"], tmp_path)
     assert (after.there, after.planned, after.runs) == (1, 2, 1)
     assert 0 < after.gpu_hours < before.gpu_hours
+    assert 0 < after.core_hours < before.core_hours
     assert coverage.share({"a": before, "b": after}) == (
         "1 of 6 cells (16.7 %) at the settings of the papers"
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from widemin import notebooks, progress, results
+from widemin import notebooks, progress
 from widemin.claims import paper_table
 from widemin.recipes import Recipe
 
@@ -109,6 +109,8 @@ class Cover:
         missing: Cells that no run is planned for.
         runs: Runs that have rows, all seeds.
         runs_planned: Runs that the preset lists.
+        core_hours: An estimate of what the rest takes on a core like those that ran
+            what is there; None where nothing is.
         gpu_hours: A guess of what training the rest takes, on one GPU.
     """
 
@@ -118,6 +120,7 @@ class Cover:
     missing: int
     runs: int
     runs_planned: int
+    core_hours: float | None
     gpu_hours: float
 
 
@@ -130,7 +133,8 @@ def of(table: Table, printed: Sequence[Recipe], folder: Path) -> Cover:
         folder: Of results; the published ones count, too.
     """
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
-    left = results.missing(list(runs.values()), folder)
+    state = progress.state(list(runs.values()), folder)
+    left = state.missing
 
     def cell(recipe: Recipe) -> tuple[object, ...]:
         return tuple(getattr(recipe, name) for name in table.by)
@@ -146,6 +150,7 @@ def of(table: Table, printed: Sequence[Recipe], folder: Path) -> Cover:
         missing=cells - len(listed),
         runs=len(runs) - len(left),
         runs_planned=len(runs),
+        core_hours=None if state.left is None else state.left / 3600,
         gpu_hours=progress.gpu_hours(left),
     )
 
@@ -162,7 +167,7 @@ def of_all(folder: Path) -> dict[str, Cover]:
 def share(covers: dict[str, Cover]) -> str:
     """Return how many of all cells stand here, in words.
 
-    >>> share({"a": Cover(8, 2, 6, 0, 3, 24, 1.5)})
+    >>> share({"a": Cover(8, 2, 6, 0, 3, 24, 9.5, 1.5)})
     '2 of 8 cells (25.0 %) at the settings of the papers'
     """
     there = sum(cover.there for cover in covers.values())

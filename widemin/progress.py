@@ -29,8 +29,8 @@ class State:
         diverged: Done runs that diverged or give one answer to everything.
         stale: Runs computed under an older revision, to be computed again.
         spent: Seconds of work in what is done.
-        left: Seconds of work left, by what runs of the same networks took; None
-            where none is known.
+        left: Seconds of work left, by what runs of the same networks took, or else by
+            their operations and those of any known run; None where none is known.
         missing: The recipes that have no rows.
     """
 
@@ -69,8 +69,7 @@ def state(recipes: Sequence[Keyed], folder: Path) -> State:
 def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
     """Return the hours of one core that runs take, those done and those to come.
 
-    By what they took, or else by what runs of the same network did; NaN where neither
-    is known.
+    By what they took, or else as `State.left` estimates; NaN where nothing is known.
     """
     found = state(recipes, folder)
     return math.nan if found.left is None else (found.spent + found.left) / 3600
@@ -149,17 +148,43 @@ def _seconds(row: dict[str, Any]) -> float:
     return float(row.get("train_seconds", 0) + row.get("measure_seconds", 0))
 
 
-def _seconds_of(recipes: Sequence[Keyed], known: Rows) -> float | None:
-    """Estimate what runs take from known ones of the same network, per gradient."""
-    total = 0.0
+def _seconds_of(recipes: Sequence[Any], known: Rows) -> float | None:
+    """Estimate what runs take from known ones of the same network, per gradient.
+
+    A network that nobody has run is taken to compute as fast as the known ones do.
+    """
+    took: dict[str, tuple[float, float]] = {}  # network: gradients of images, seconds
+    for row in known:
+        model = str(row.get("model"))
+        gradients, seconds = took.get(model, (0.0, 0.0))
+        more = row.get("gradients", 0) * row.get("train_size", 0)
+        took[model] = gradients + more, seconds + _seconds(row)
+    took = {model: found for model, found in took.items() if found[0]}
+    total, unknown = 0.0, []
     for recipe in recipes:
-        model = getattr(recipe, "model", None)
-        kin = [row for row in known if row.get("model") == model]
-        work = sum(row.get("gradients", 0) * row.get("train_size", 0) for row in kin)
-        if not work:
-            return None
-        total += recipe.work * sum(map(_seconds, kin)) / work
-    return total
+        model = str(getattr(recipe, "model", None))
+        gradients, seconds = took.get(model, (0.0, 0.0))
+        if gradients:
+            total += recipe.work * seconds / gradients
+        else:
+            unknown.append(recipe)
+    if not unknown:
+        return total
+    if not all(hasattr(recipe, "dataset") for recipe in unknown):
+        return None
+    done = 0.0
+    networks = {str(row.get("model")): row for row in known if "dataset" in row}
+    for model in took.keys() & networks.keys():
+        row = networks[model]
+        one = _operations(row["dataset"], model, int(row.get("width", 0)))
+        done += took[model][0] * one
+    if not done:
+        return None
+    rate = done / sum(took[model][1] for model in took.keys() & networks.keys())
+    return total + sum(
+        recipe.work * _operations(recipe.dataset, recipe.model, recipe.width) / rate
+        for recipe in unknown
+    )
 
 
 def _is_running(folder: Path, key: str) -> bool:

@@ -200,7 +200,8 @@ def covered(edition: str) -> str:
     """
     folder = paths.PUBLISHED if edition == "site" else paths.results()
     covers = coverage.of_all(folder)
-    heads = ["table", "cells", "at paper scale", "planned", "runs", "GPU hours left"]
+    heads = ["table", "cells", "at paper scale", "planned", "runs"]
+    heads += ["core hours left", "GPU hours left"]
     rows = [
         [
             name,
@@ -208,6 +209,7 @@ def covered(edition: str) -> str:
             str(c.there),
             str(c.planned),
             f"{c.runs}\u00a0of\u00a0{c.runs_planned}",
+            "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
             f"{c.gpu_hours:.1f}",
         ]
         for name, c in covers.items()

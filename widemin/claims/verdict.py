@@ -75,10 +75,9 @@ class Verdict:
         counts = {"run": self.basis["runs"], "seed": self.basis["seeds"]}
         counted = (f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items())
         images, epochs = (_range(self.basis[n]) for n in ("train_size", "epochs"))
-        return (
-            f"{', '.join(counted)}: {', '.join(self.basis['dataset'])}, {images} "
-            f"training images, {epochs} epochs, {', '.join(self.basis['device'])}"
-        )
+        where = [f"{images} training images", f"{epochs} epochs"]
+        where = [*self.basis["dataset"], *where, *self.basis.get("device", [])]
+        return f"{', '.join(counted)}: {', '.join(where)}"
 
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""

@@ -61,12 +61,14 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
 def _papers(folder: Path) -> None:
     from widemin import coverage
 
-    heads = ["cells", "at paper scale", "planned", "not planned", "runs", "GPU h left"]
+    heads = ["cells", "at paper scale", "planned", "not planned", "runs"]
+    heads += ["core h left", "GPU h left"]
     click.echo(f"{'table':40}" + "".join(f"{head:>15}" for head in heads))
     covers = coverage.of_all(folder)
     for name, c in covers.items():
         row = [c.cells, c.there, c.planned, c.missing, f"{c.runs} of {c.runs_planned}"]
-        row.append(f"{c.gpu_hours:.1f}")
+        row += ["?" if c.core_hours is None else f"{c.core_hours:,.0f}"]
+        row += [f"{c.gpu_hours:.1f}"]
         click.echo(f"{name:40}" + "".join(f"{value:>15}" for value in row))
     click.echo(coverage.share(covers))
 

@@ -13,6 +13,7 @@ from widemin.claims.wang.runs import (
     ATTACKS,
     all_above,
     attack_columns,
+    in_points,
     lead_over,
     listed,
     named,
@@ -70,7 +71,7 @@ def _equal_cost(table: pd.DataFrame, than: str) -> str:
     cost = longer["gradients"].mean() / other["gradients"].mean()
     return (
         f" At {cost:.2f} of its gradients, over {longer['epochs'].max()} epochs: "
-        f"PGD-20 {100 * gain:+.1f} ± {100 * error:.1f}."
+        f"PGD-20 {in_points(gain, error)}."
     )
 
 
@@ -95,7 +96,7 @@ def D9(table: pd.DataFrame) -> Verdict:
         rows,
         gain > 0,
         paper=f"{printed_lead('mnist', 'clean'):+.2f} points",
-        ours=f"{100 * gain:+.2f} ± {100 * error:.2f} points at equal epochs",
+        ours=f"{in_points(gain, error, 2)} points at equal epochs",
         evidence="Paired by seed: same weights at the start, same order of images.",
         holds_up="not applicable",
         seeds=claims.deciding(

@@ -77,9 +77,19 @@ def listed(found: dict[str, tuple[float, float]]) -> str:
     """Return leads in points, by attack, with their standard errors."""
     names = {"pgd10": "PGD-10", "pgd20": "PGD-20", "cw": "C&W", "fgsm": "FGSM"}
     return ", ".join(
-        f"{names.get(name, name)} {100 * gain:+.1f} ± {100 * error:.1f}"
-        for name, (gain, error) in found.items()
+        f"{names.get(name, name)} {in_points(*lead)}" for name, lead in found.items()
     )
+
+
+def in_points(gain: float, error: float, digits: int = 1) -> str:
+    """Return a lead in points with its standard error; one seed has none.
+
+    >>> in_points(0.012, 0.004), in_points(-0.01, math.nan)
+    ('+1.2 ± 0.4', '-1.0 (1 seed)')
+    """
+    said = f"{100 * gain:+.{digits}f}"
+    known = not math.isnan(error)
+    return f"{said} ± {100 * error:.{digits}f}" if known else f"{said} (1 seed)"
 
 
 def printed_lead(dataset: str, attack: str, than: str = "standard") -> float:
