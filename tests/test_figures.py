@@ -335,7 +335,7 @@ def test_switches_say_what_they_cost(ax):
     groups = {"standard": ["a", "d"], "none": []}
     wang.switched(table, groups, ax, "worst_accuracy")
     assert len(points(ax)) == 2
-    assert [text.get_text() for text in ax.texts] == ["  77 gradients"]
+    assert [text.get_text() for text in ax.texts] == ["77 gradients"]
 
 
 def test_undertrained_points_are_hollow(ax):

@@ -55,3 +55,17 @@ def test_networks_side_by_side_share_their_passes():
     # What is measured in another way has the same network.
     again = [replace(one, pgd_steps=40), one]
     assert progress.gpu_hours(again) == progress.gpu_hours([one])
+
+
+def test_a_network_nobody_has_run_is_guessed_by_its_operations():
+    known = dict(dataset="mnist", model="m1", gradients=10.0, train_size=1_000)
+    known |= {"train_seconds": 8.0, "measure_seconds": 2.0}
+    same = Recipe(dataset="mnist", model="m1", train_size=2_000, epochs=5)
+    assert progress._seconds_of([same], [known]) == 10.0
+    other = replace(same, model="stdcnn")
+    ratio = progress._operations("mnist", "stdcnn", 0)
+    ratio /= progress._operations("mnist", "m1", 0)
+    found = progress._seconds_of([same, other], [known])
+    assert found == pytest.approx(10.0 + 10.0 * ratio)
+    assert progress._seconds_of([replace(other, epochs=1, train_size=64)], [known]) == 1
+    assert progress._seconds_of([same], []) is None

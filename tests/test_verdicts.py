@@ -1,13 +1,15 @@
 """Which of two verdicts on a claim counts, and what it says it rests on."""
 
+import importlib
 import json
 
 import pytest
 
-from widemin import paths, verdicts
+from widemin import notebooks, paths, results, verdicts
 from widemin.claims import Verdict
 
 CHAPTER = "01_width_of_minima"
+drawing = importlib.import_module("widemin.cli.book")  # its command has the same name
 
 
 def page(edition, preset, *found):
@@ -61,3 +63,17 @@ def test_a_verdict_says_what_it_rests_on():
     )
     assert f"**Rests on** {verdict.scale}." in verdict.box()
     assert "Rests on" not in Verdict("W12", "partly", "", "", "").box()
+
+
+def test_two_seeds_at_the_papers_scale_are_drawn_for_their_verdicts(monkeypatch):
+    seeds = {run.seed: run for run in notebooks.plan(CHAPTER, "paper")}
+    there = {}
+    monkeypatch.setattr(results, "published", lambda: there)
+    chapters = [(chapter, "") for chapter in notebooks.chapters()]
+    assert [page[:2] for page in drawing._published()] == chapters
+    there[seeds[0].key] = []
+    assert [page[:2] for page in drawing._published()] == chapters
+    there[seeds[1].key] = []
+    found = drawing._published()
+    assert [page[:2] for page in found] == [*chapters, (CHAPTER, "paper")]
+    assert found[-1][2]["train_size"] == 60_000

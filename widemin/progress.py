@@ -151,7 +151,8 @@ def _seconds(row: dict[str, Any]) -> float:
 def _seconds_of(recipes: Sequence[Any], known: Rows) -> float | None:
     """Estimate what runs take from known ones of the same network, per gradient.
 
-    A network that nobody has run is taken to compute as fast as the known ones do.
+    A network that nobody has run is taken to compute as fast as the known ones do, and
+    for a second at least.
     """
     took: dict[str, tuple[float, float]] = {}  # network: gradients of images, seconds
     for row in known:
@@ -182,8 +183,8 @@ def _seconds_of(recipes: Sequence[Any], known: Rows) -> float | None:
         return None
     rate = done / sum(took[model][1] for model in took.keys() & networks.keys())
     return total + sum(
-        recipe.work * _operations(recipe.dataset, recipe.model, recipe.width) / rate
-        for recipe in unknown
+        max(1.0, r.work * _operations(r.dataset, r.model, r.width) / rate)
+        for r in unknown
     )
 
 

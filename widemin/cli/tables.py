@@ -44,7 +44,7 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     names = [chosen] if chosen else notebooks.presets()
     counts = ("planned", "done", "running", "failed", "diverged", "stale")
     heads = [*counts, "spent", "left", "GPU h"]
-    click.echo(f"{'chapter':34} {'preset':7}" + "".join(f"{h:>9}" for h in heads))
+    click.echo(f"{'chapter':34} {'preset':10}" + "".join(f"{h:>10}" for h in heads))
     for preset in names:
         for chapter in notebooks.chapters():
             recipes = notebooks.plan(chapter, preset)
@@ -55,7 +55,7 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
             row += [
                 f"{progress.gpu_hours(state.missing):.1f}" if state.missing else "-"
             ]
-            click.echo(f"{chapter:34} {preset:7}" + "".join(f"{v:>9}" for v in row))
+            click.echo(f"{chapter:34} {preset:10}" + "".join(f"{v:>10}" for v in row))
 
 
 def _papers(folder: Path) -> None:

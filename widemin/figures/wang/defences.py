@@ -167,9 +167,16 @@ def switched(
     by_group(rows, groups, ax, {column: BLUE})
     for place, keys in enumerate(there(rows, groups).values()):
         part = rows[rows["key"].isin(keys)]
-        text = f"  {part['gradients'].iloc[0]:.0f} gradients"
+        text = f"{part['gradients'].iloc[0]:.0f} gradients"
         at = (100 * part[column].max(), place)
-        ax.annotate(text, at, fontsize="x-small", va="center")
+        ax.annotate(
+            text,
+            at,
+            xytext=(7, 0),  # clear of the mark
+            textcoords="offset points",
+            fontsize="x-small",
+            va="center",
+        )
     ax.set(xlabel="worst-case accuracy (%)")
     ax.margins(x=0.25)
     return ax
