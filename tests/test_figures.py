@@ -330,6 +330,15 @@ def test_epochs_before_the_full_radius_do_not_compete():
     assert found["best on test images"] == "60.0"
 
 
+def test_defences_without_the_papers_attacks_leave_their_columns_empty():
+    plain = defences(0.02).assign(train_seconds=1.0, gradients=77.0)
+    plain = plain.drop(columns=[name for name in plain if name.startswith("wang_")])
+    found = wang.table_of_defences(plain, plain[:0])
+    ours = found.xs("ours", level=1)
+    assert len(ours) > 1 and (ours[["FGSM", "C&W"]] == "").all(axis=None)
+    assert (ours["PGD-20, margin"] != "").all()
+
+
 def test_switches_say_what_they_cost(ax):
     table = defences(0.02).assign(key=list("abcdefghi"), gradients=77.0)
     groups = {"standard": ["a", "d"], "none": []}

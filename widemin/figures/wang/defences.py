@@ -89,13 +89,17 @@ def table_of_defences(
         in_depth: Runs of like training with more attacks, which fill columns that the
             others lack.
     """
-    more = _defences(table if in_depth is None else in_depth)
+    rows, more = (
+        # Runs of one kind alone lack the columns of the other.
+        found.reindex(columns=found.columns.union(list(WHITE_BOX)))
+        for found in map(_defences, (table, table if in_depth is None else in_depth))
+    )
     printed = paper_table("dynamic_table1")
     theirs = printed[printed["dataset"] == "mnist"].set_index("defense")
     places = {"natural_accuracy": "clean", "wang_cw_accuracy": "cw_inf"}
     places |= {f"wang_{name}_accuracy": name for name in ("fgsm", "pgd10", "pgd20")}
     cost = ["gradients an image", "core seconds", "seeds"]
-    rows, found = _defences(table), {}
+    found = {}
     for label, part in rows.groupby("label", sort=False):
         defence = part["defence"].iloc[0]
         again = more[more["label"] == label]
