@@ -69,7 +69,7 @@ def test_cells_are_short(chapter):
     for cell in code(chapter):
         source = "".join(cell["source"])
         tags = cell["metadata"].get("tags", [])
-        assert len(source.splitlines()) <= (22 if "parameters" in tags else 20), source
+        assert len(source.splitlines()) <= 20, source
         if not {"parameters", "recipes"} & set(tags):
             assert len([line for line in source.splitlines() if line]) <= 12, source
 
@@ -315,3 +315,23 @@ def test_the_page_attacks_a_network_that_comes_with_the_book(
     [row] = last[last["batch_size"].eq(16) & last["seed"].eq(0)].to_dict("records")
     # Rows leave images alone that are wrong already.
     assert printed == pytest.approx(row["fgsm_margin_accuracy"], abs=0.005)
+
+
+def test_a_page_of_another_source_is_read_as_the_chapter_now_is():
+    tags = {"tags": ["parameters"]}
+    cell = {"metadata": tags, "source": ["epochs = 3\n", "no_longer = 0.25"]}
+    values = notebooks.drawn(CHAPTERS[2], [cell])
+    assert values == defaults(CHAPTERS[2]) | {"epochs": 3}
+    assert notebooks.drawn(CHAPTERS[2], []) == defaults(CHAPTERS[2])
+
+
+def test_parameters_of_ones_own_reach_the_chapters_that_have_them():
+    """And leave no further settings, which are for the paper's tables."""
+    given = {"fosc_max": 0.25}
+    plans = notebooks.settings(CHAPTERS, "paper", given, device="none")
+    assert [values["fosc_max"] for values in plans[CHAPTERS[2]]] == [0.25]
+    assert "fosc_max" not in plans[CHAPTERS[0]][0]
+    assert len(plans[CHAPTERS[3]]) > 1
+    assert {values["device"] for own in plans.values() for values in own} == {"none"}
+    with pytest.raises(ValueError, match="unknown parameter 'nothing'"):
+        notebooks.settings(CHAPTERS, "paper", {"nothing": 1})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from widemin import notebooks, progress
+from widemin import estimates, notebooks, progress
 from widemin.claims import paper_table
 from widemin.recipes import Recipe
 
@@ -151,7 +151,7 @@ def of(table: Table, printed: Sequence[Recipe], folder: Path) -> Cover:
         runs=len(runs) - len(left),
         runs_planned=len(runs),
         core_hours=None if state.left is None else state.left / 3600,
-        gpu_hours=progress.gpu_hours(left),
+        gpu_hours=estimates.gpu_hours(left),
     )
 
 

@@ -9,20 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
-from widemin import (
-    claims,
-    coverage,
-    ledger,
-    notebooks,
-    paths,
-    provenance,
-    results,
-    verdicts,
-)
-from widemin.verdicts import executed, markdown
+from widemin import claims, insertions, notebooks, paths, provenance, results, verdicts
+from widemin.verdicts import executed
 
 EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
@@ -52,9 +42,9 @@ def stage(edition: str, source: Path) -> str:
     for name, mark, content in (
         ("intro", "<!-- counts -->", verdicts.in_words(edition)),
         ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
-        ("ledger", "<!-- ledger -->", differences(edition)),
-        ("coverage", "<!-- coverage -->", covered(edition)),
-        ("reproduce", "<!-- benchmarks -->", benchmarks()),
+        ("ledger", "<!-- ledger -->", insertions.differences(edition)),
+        ("coverage", "<!-- coverage -->", insertions.covered(edition)),
+        ("reproduce", "<!-- benchmarks -->", insertions.benchmarks()),
     ):
         page = source / f"{name}.md"
         page.write_text(page.read_text().replace(mark, content))
@@ -122,8 +112,7 @@ _OF_THE_MACHINE = ("device", "workers", "results_dir")
 
 def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
     """Add to a chapter how to run it: the command, the notebook and its rows."""
-    # A page drawn by an older source may lack a parameter.
-    values = notebooks.defaults(chapter) | notebooks.parameters(notebook["cells"])
+    values = notebooks.drawn(chapter, notebook["cells"])
     usual = notebooks.resolve(chapter, values["preset"], {})
     command = f"widemin run {chapter[:2]} --preset {values['preset']}"
     for name, value in values.items():
@@ -174,62 +163,3 @@ def _stub(chapter: str) -> str:
         f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
         f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
     )
-
-
-def differences(edition: str) -> str:
-    """Return the ledger in markdown, measured on the rows of the edition's pages."""
-    heads = ["", "the paper", "the released code", "here", "the other side does"]
-    rows = []
-    for entry in ledger.ENTRIES:
-        [chapter] = notebooks.find(entry.chapter)
-        page = executed(edition, chapter)
-        values = notebooks.defaults(chapter)
-        if page.exists():
-            values |= notebooks.parameters(json.loads(page.read_text())["cells"])
-        where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
-        folder = paths.results(values["results_dir"])
-        done = ledger.effect(entry, notebooks.recipes(chapter, values), folder)
-        rows.append([where, entry.text, entry.code, entry.here, done])
-    return markdown(heads, rows)
-
-
-def covered(edition: str) -> str:
-    """Return in markdown how much of the papers' tables stands, by published rows.
-
-    In the edition computed here, also by the rows computed here.
-    """
-    folder = paths.PUBLISHED if edition == "site" else paths.results()
-    covers = coverage.of_all(folder)
-    heads = ["table", "cells", "at paper scale", "planned", "runs"]
-    heads += ["core hours left", "GPU hours left"]
-    rows = [
-        [
-            name,
-            str(c.cells),
-            str(c.there),
-            str(c.planned),
-            f"{c.runs}\u00a0of\u00a0{c.runs_planned}",
-            "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
-            f"{c.gpu_hours:.1f}",
-        ]
-        for name, c in covers.items()
-    ]
-    return f"**{coverage.share(covers)}.**\n\n{markdown(heads, rows)}"
-
-
-def benchmarks() -> str:
-    """Return the measured speeds in markdown: ratio, quartiles and goal of each row."""
-    path = paths.PUBLISHED / "benchmarks.csv"
-    if not path.exists():
-        return "Not measured yet: `make bench` writes the table."
-    rows = pd.read_csv(path, keep_default_na=False)
-    heads, tables = ["work", "against", "times faster", "goal"], []
-    for (machine, torch, date), part in rows.groupby(["hardware", "torch", "date"]):
-        cells = []
-        for row in part.to_dict("records"):
-            work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
-            spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
-            cells.append([work, row["peer"], spread, str(row["goal"])])
-        said = f"On {machine}, torch {torch}, {date}:"
-        tables.append(f"{said}\n\n{markdown(heads, cells)}")
-    return "\n\n".join(tables)

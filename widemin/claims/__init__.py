@@ -7,6 +7,7 @@ its claim and judges the rows it is given; which rows those are, the chapter say
 """
 
 from widemin.claims.criterion import Claim, criteria, paper_table, plain
+from widemin.claims.judging import absent, basis, judge, shortfall
 from widemin.claims.numbers import (
     BALLS,
     Spread,
@@ -17,15 +18,7 @@ from widemin.claims.numbers import (
     percent,
     summary,
 )
-from widemin.claims.verdict import (
-    OUTCOMES,
-    Verdict,
-    absent,
-    anchor,
-    basis,
-    judge,
-    shortfall,
-)
+from widemin.claims.verdict import OUTCOMES, Verdict, anchor
 
 __all__ = [
     "BALLS",

@@ -1,16 +1,11 @@
-"""Verdicts: what became of a claim, judged by the rows there are."""
+"""Verdicts: what became of a claim, and how a page shows it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pandas as pd
-
 from widemin.claims.criterion import criteria, plain
-from widemin.claims.numbers import Spread
-from widemin.provenance import PROVENANCE
 
 OUTCOMES = (
     "reproduced",
@@ -19,18 +14,6 @@ OUTCOMES = (
     "not decidable at this scale",
     "not yet run",
 )
-
-# Rows that agree in these differ in their seed alone.
-_CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
-_CELL += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
-_CELL += ["attack_step", "step_schedule"]
-_PLURAL = {
-    "seed": "seeds",
-    "batch_size": "batch sizes",
-    "learning_rate": "learning rates",
-    "attack": "training sets of perturbations",
-    "train_size": "training images",
-}
 
 _COLOUR = dict(zip(OUTCOMES, ("tip", "note", "warning", "note", "note"), strict=True))
 
@@ -122,94 +105,3 @@ def anchor(claim: str) -> str:
 
 def _sentence(text: str) -> str:
     return plain(text[0].upper() + text[1:]) + "."
-
-
-def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
-    """Return what the rows lack to decide a claim, or "".
-
-    Sizes (train_size, epochs, images) must be reached by every row, `samples` is
-    their product; of seeds, cells and sets there must be as many different ones.
-    """
-    if set(table["dataset"]) == {"digits"}:
-        return "it takes larger images than digits"
-    for name, wanted in needs.items():
-        if name == "dataset":
-            if set(table["dataset"]) != {wanted}:
-                return f"it takes {wanted}"
-            continue
-        if name == "samples":
-            found = int((table["train_size"] * table["epochs"]).min())
-        elif name in ("train_size", "epochs", "images"):
-            found = int(table[name].min())
-        elif name == "cells":
-            found = table.groupby(["batch_size", "learning_rate"]).ngroups
-        elif name == "networks":
-            found = table["key"].nunique()
-        elif name == "seed":  # of the cell that has the fewest
-            cell = [name for name in _CELL if name in table]
-            found = int(table.groupby(cell)["seed"].nunique().min())
-        else:
-            found = table.loc[table[name].astype(str) != "", name].nunique()
-        if found < int(wanted):
-            plural = _PLURAL.get(name, name.replace("_", " "))
-            return f"it takes {int(wanted):,} {plural}; there are {found:,}"
-    return ""
-
-
-def judge(
-    name: str,
-    table: pd.DataFrame,
-    passed: bool | str,
-    *,
-    seeds: str | Spread = "",
-    **texts: str,
-) -> Verdict:
-    """Return the verdict; too small a table decides nothing, whatever it shows.
-
-    Args:
-        name: The claim's id.
-        table: The rows judged.
-        passed: Whether the criterion is met, or "partly".
-        seeds: What would decide it, in words or by the spread over seeds.
-        texts: paper, ours, evidence and, where there is one, holds_up of the Verdict.
-    """
-    done, planned = (table.attrs.get(key, 0) for key in ("done", "planned"))
-    if done < planned:
-        texts["evidence"] += f" Rests on {done} of {planned} planned runs."
-    lacking = shortfall(table, criteria()[name].needs)
-    outcome = passed if isinstance(passed, str) else "reproduced"
-    outcome = outcome if passed else "not reproduced"
-    if lacking:
-        outcome = "not decidable at this scale"
-        shown = "would pass" if passed is True else "would not pass"
-        texts["evidence"] += f" At this scale it {shown}; to decide, {lacking}."
-        texts["holds_up"] = "not tested"
-    facts: dict[str, Any] = {**texts, "basis": basis(table), "seeds": seeds}
-    if isinstance(seeds, Spread):
-        facts["seeds"] = seeds.words
-        if math.isfinite(seeds.mean):
-            facts["value"] = seeds.mean
-        if math.isfinite(seeds.half):
-            facts["interval"] = (seeds.mean - seeds.half, seeds.mean + seeds.half)
-    return Verdict(name, outcome, **facts)
-
-
-def basis(table: pd.DataFrame) -> dict[str, Any]:
-    """Return how many runs and seeds rows hold, and where they come from."""
-    found: dict[str, Any] = {
-        name: int(table[column].nunique())
-        for name, column in (("runs", "key"), ("seeds", "seed"))
-        if column in table
-    }
-    for name in ("train_size", "epochs"):
-        if name in table:
-            found[name] = sorted({int(value) for value in table[name]})
-    for name in ("dataset", *PROVENANCE):
-        if name in table:
-            found[name] = sorted({str(v) for v in table[name].dropna()})
-    return found
-
-
-def absent(name: str) -> Verdict:
-    """Return the verdict of a claim for which there are no rows."""
-    return Verdict(name, "not yet run", "see the chapter", "none", "No rows yet.")

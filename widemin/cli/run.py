@@ -60,7 +60,6 @@ def run(
     """
     started = time.time()
     from widemin import experiments, notebooks, paths, progress, results
-    from widemin.data import check_choice
 
     names = notebooks.find(chapter)
     if workers < 0:
@@ -72,27 +71,15 @@ def run(
     if rows_only and pages_only:
         raise ValueError("rows-only and pages-only must not both be given; got both")
     device = experiments.pick_device("none" if pages_only else device)
-    common = {"results_dir": str(folder.absolute())} if folder else {}
+    # Chapters are drawn from the rows there are: all that is to be computed is.
+    machine = {"device": "none"}
+    if folder:
+        machine["results_dir"] = str(folder.absolute())
     folder = folder or paths.results()
-    given = dict(overrides)
-    planned, plans = notebooks.settings(names, preset), {}
-    for name in names:
-        # With "all" a parameter reaches the chapters that have it.
-        known = notebooks.defaults(name)
-        mine = (
-            given if len(names) == 1 else {k: v for k, v in given.items() if k in known}
-        )
-        # Chapters are drawn from the rows there are: all that is to be computed is.
-        values = notebooks.resolve(name, preset, common | mine | {"device": "none"})
-        plans[name] = values, notebooks.recipes(name, values)
-        # Parameters of one's own are for the page alone.
-        planned[name] = [values] if mine else [values, *planned[name][1:]]
-    if len(names) > 1:
-        every = {key for name in names for key in notebooks.defaults(name)}
-        for key in given:
-            check_choice("parameter", key, sorted(every))
+    plans = notebooks.settings(names, preset, dict(overrides), **machine)
+    pages = {name: own for name, (own, *_) in plans.items()}
+    recipes = notebooks.by_worth(plans)
     _writable(folder)
-    recipes = notebooks.by_worth(planned)
     todo = [] if device == "none" else results.missing(recipes, folder)
     _fetch(sorted({recipe.dataset for recipe in todo}))
     total = len({recipe.key for recipe in recipes})
@@ -110,8 +97,9 @@ def run(
     )
     if device == "none":
         click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
-        for name, (_, shown) in plans.items():
-            if not results.part(table, shown).attrs["done"]:
+        for name, values in pages.items():
+            mine = results.part(table, notebooks.recipes(name, values))
+            if not mine.attrs["done"]:
                 raise ValueError(
                     f"results must hold a row of {name} at preset {preset} to draw "
                     f"from; found none in {folder}: run it without --pages-only"
@@ -119,9 +107,7 @@ def run(
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(progress.state(recipes, folder))
     elif not rows_only:
-        draw(
-            "book", [(name, "", values) for name, (values, _) in plans.items()], folder
-        )
+        draw("book", [(name, "", values) for name, values in pages.items()], folder)
 
 
 def _say_what_is_left(state: Any) -> None:

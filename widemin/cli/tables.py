@@ -34,7 +34,7 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
       widemin status --preset lab
       widemin status --papers
     """
-    from widemin import notebooks, paths, progress
+    from widemin import estimates, notebooks, paths, progress
 
     folder = folder or paths.results()
     if papers:
@@ -53,7 +53,7 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
             left = about(state.left).removeprefix(", about ") or "?"
             row += [span(state.spent), left if state.done < state.planned else "-"]
             row += [
-                f"{progress.gpu_hours(state.missing):.1f}" if state.missing else "-"
+                f"{estimates.gpu_hours(state.missing):.1f}" if state.missing else "-"
             ]
             click.echo(f"{chapter:34} {preset:10}" + "".join(f"{v:>10}" for v in row))
 

@@ -45,6 +45,15 @@ def parameters(cells: list[dict[str, Any]]) -> Values:
     return found
 
 
+def drawn(chapter: str, cells: list[dict[str, Any]]) -> Values:
+    """Return the values a page was drawn with, as the chapter's parameters now are.
+
+    A page that an older source has drawn may lack some and have others.
+    """
+    held = parameters(cells)
+    return {name: held.get(name, value) for name, value in defaults(chapter).items()}
+
+
 def _literals(source: str) -> Values:
     return {
         node.targets[0].id: ast.literal_eval(node.value)
@@ -110,23 +119,38 @@ def recipes(chapter: str, values: Values) -> list[Any]:
     return found
 
 
-def settings(names: list[str], preset_name: str) -> dict[str, list[Values]]:
+def settings(
+    names: list[str],
+    preset_name: str,
+    given: dict[str, Any] | None = None,
+    **machine: Any,
+) -> dict[str, list[Values]]:
     """Return chapters' parameters at a preset, then those of its further settings.
 
     The chapters come in the preset's order of computing them.
 
+    Args:
+        names: Of the chapters.
+        preset_name: smoke, lab, paper, ...
+        given: Parameters changed, each in the chapters that have it. They are for the
+            page: a chapter with any has no further settings.
+        machine: Parameters of every chapter, over all others: device, results_dir.
+
     Raises:
-        ValueError: Unknown preset.
+        ValueError: Unknown preset or parameter, or a value of the wrong type.
     """
+    given = given or {}
+    every = dict.fromkeys(key for name in names for key in defaults(name))
+    for key in given:
+        check_choice("parameter", key, every)
     numbers = order(preset_name)
     names = sorted(names, key=lambda n: numbers.index(n[:2]) if n[:2] in numbers else 9)
-    return {
-        name: [
-            resolve(name, preset_name, change)
-            for change in [{}, *further(preset_name, name)]
-        ]
-        for name in names
-    }
+    found = {}
+    for name in names:
+        own = {key: value for key, value in given.items() if key in defaults(name)}
+        changes = [own] if own else [{}, *further(preset_name, name)]
+        found[name] = [resolve(name, preset_name, c | machine) for c in changes]
+    return found
 
 
 def plan(chapter: str, preset_name: str) -> list[Any]:

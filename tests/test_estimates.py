@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from widemin import data, progress
+from widemin import data, estimates
 from widemin.fitting import build
 from widemin.recipes import Recipe
 
@@ -21,13 +21,13 @@ def test_operations_are_what_torch_counts(dataset, model):
     shape, _ = data.SHAPES[dataset]
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(2, *shape, requires_grad=True)).sum().backward()
-    found = progress._operations(dataset, model, 0)
+    found = estimates.operations(dataset, model)
     assert found == counter.get_total_flops() / 2
 
 
 def test_operations_of_a_known_network():
     """PreActResNet-18 multiplies 0.556 billion times forwards, thrice that in all."""
-    found = progress._operations("cifar10", "preactresnet18", 0)
+    found = estimates.operations("cifar10", "preactresnet18")
     assert found == pytest.approx(6 * 0.556e9, rel=0.01)
 
 
@@ -35,37 +35,37 @@ def test_hours_follow_the_work_of_large_networks_and_the_steps_of_small_ones():
     large = Recipe(
         dataset="cifar10", model="preactresnet18", train_size=40_000, epochs=5
     )
-    one = progress.gpu_hours([large])
+    one = estimates.gpu_hours([large])
     attack = {"attack": "linf 8/255", "attack_steps": 10}
     harder = Recipe(
         dataset="cifar10", model="preactresnet18", train_size=40_000, epochs=5, **attack
     )
-    assert progress.gpu_hours([harder]) == pytest.approx(11 * one)
+    assert estimates.gpu_hours([harder]) == pytest.approx(11 * one)
     small = Recipe(train_size=1_000, batch_size=10, epochs=10)
-    expected = 1_000 * progress.GPU_PASS / 3600
-    assert progress.gpu_hours([small]) == pytest.approx(expected)
+    expected = 1_000 * estimates.GPU_PASS / 3600
+    assert estimates.gpu_hours([small]) == pytest.approx(expected)
 
 
 def test_networks_side_by_side_share_their_passes():
     one = Recipe(model="m1", dataset="mnist", train_size=60_000, epochs=2, batch_size=1)
     several = [replace(one, learning_rate=0.01 * (1 + i)) for i in range(46)]
-    expected = 120_000 * progress.GPU_PASS_TOGETHER / 3600
-    assert progress.gpu_hours(several[:45]) == pytest.approx(expected)
-    assert progress.gpu_hours(several) == pytest.approx(2 * expected)  # two graphs
+    expected = 120_000 * estimates.GPU_PASS_TOGETHER / 3600
+    assert estimates.gpu_hours(several[:45]) == pytest.approx(expected)
+    assert estimates.gpu_hours(several) == pytest.approx(2 * expected)  # two graphs
     # What is measured in another way has the same network.
     again = [replace(one, pgd_steps=40), one]
-    assert progress.gpu_hours(again) == progress.gpu_hours([one])
+    assert estimates.gpu_hours(again) == estimates.gpu_hours([one])
 
 
 def test_a_network_nobody_has_run_is_guessed_by_its_operations():
     known = dict(dataset="mnist", model="m1", gradients=10.0, train_size=1_000)
     known |= {"train_seconds": 8.0, "measure_seconds": 2.0}
     same = Recipe(dataset="mnist", model="m1", train_size=2_000, epochs=5)
-    assert progress._seconds_of([same], [known]) == 10.0
+    assert estimates.seconds([same], [known]) == 10.0
     other = replace(same, model="stdcnn")
-    ratio = progress._operations("mnist", "stdcnn", 0)
-    ratio /= progress._operations("mnist", "m1", 0)
-    found = progress._seconds_of([same, other], [known])
+    ratio = estimates.operations("mnist", "stdcnn")
+    ratio /= estimates.operations("mnist", "m1")
+    found = estimates.seconds([same, other], [known])
     assert found == pytest.approx(10.0 + 10.0 * ratio)
-    assert progress._seconds_of([replace(other, epochs=1, train_size=64)], [known]) == 1
-    assert progress._seconds_of([same], []) is None
+    assert estimates.seconds([replace(other, epochs=1, train_size=64)], [known]) == 1
+    assert estimates.seconds([same], []) is None

@@ -1,0 +1,68 @@
+"""Tables that are put into the book's pages: the ledger, coverage, measured speeds."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from widemin import coverage, ledger, notebooks, paths
+from widemin.verdicts import executed, markdown
+
+
+def differences(edition: str) -> str:
+    """Return the ledger in markdown, measured on the rows of the edition's pages."""
+    heads = ["", "the paper", "the released code", "here", "the other side does"]
+    rows = []
+    for entry in ledger.ENTRIES:
+        [chapter] = notebooks.find(entry.chapter)
+        page = executed(edition, chapter)
+        cells = json.loads(page.read_text())["cells"] if page.exists() else []
+        values = notebooks.drawn(chapter, cells)
+        where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
+        folder = paths.results(values["results_dir"])
+        done = ledger.effect(entry, notebooks.recipes(chapter, values), folder)
+        rows.append([where, entry.text, entry.code, entry.here, done])
+    return markdown(heads, rows)
+
+
+def covered(edition: str) -> str:
+    """Return in markdown how much of the papers' tables stands, by published rows.
+
+    In the edition computed here, also by the rows computed here.
+    """
+    folder = paths.PUBLISHED if edition == "site" else paths.results()
+    covers = coverage.of_all(folder)
+    heads = ["table", "cells", "at paper scale", "planned", "runs"]
+    heads += ["core hours left", "GPU hours left"]
+    rows = [
+        [
+            name,
+            str(c.cells),
+            str(c.there),
+            str(c.planned),
+            f"{c.runs}\u00a0of\u00a0{c.runs_planned}",
+            "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
+            f"{c.gpu_hours:.1f}",
+        ]
+        for name, c in covers.items()
+    ]
+    return f"**{coverage.share(covers)}.**\n\n{markdown(heads, rows)}"
+
+
+def benchmarks() -> str:
+    """Return the measured speeds in markdown: ratio, quartiles and goal of each row."""
+    path = paths.PUBLISHED / "benchmarks.csv"
+    if not path.exists():
+        return "Not measured yet: `make bench` writes the table."
+    rows = pd.read_csv(path, keep_default_na=False)
+    heads, tables = ["work", "against", "times faster", "goal"], []
+    for (machine, torch, date), part in rows.groupby(["hardware", "torch", "date"]):
+        cells = []
+        for row in part.to_dict("records"):
+            work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
+            spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
+            cells.append([work, row["peer"], spread, str(row["goal"])])
+        said = f"On {machine}, torch {torch}, {date}:"
+        tables.append(f"{said}\n\n{markdown(heads, cells)}")
+    return "\n\n".join(tables)
