@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from widemin import coverage, notebooks, paths, results
+from widemin import coverage, notebooks, paths, progress, results
 from widemin.claims import paper_table
 
 PAPER = {
@@ -54,12 +54,12 @@ def test_no_run_stands_in_two_tables_of_one_kind():
 
 def test_a_run_that_is_there_moves_its_cell(tmp_path):
     [table] = [t for t in coverage.TABLES if t.printed == "dynamic_table3"]
-    before = coverage.of(table, PAPER["03"], tmp_path)
+    before = coverage.of(table, PAPER["03"], progress.known(PAPER["03"], tmp_path))
     assert (before.cells, before.there, before.runs) == (3, 0, 0)
     recipe = next(r for r in runs(table) if r.fosc_max)
     row = {**json.loads(json.dumps(asdict(recipe))), "measured": "final"}
     results.write(tmp_path, recipe.key, [row])
-    after = coverage.of(table, PAPER["03"], tmp_path)
+    after = coverage.of(table, PAPER["03"], progress.known(PAPER["03"], tmp_path))
     assert (after.there, after.planned, after.runs) == (1, 2, 1)
     assert 0 < after.gpu_hours < before.gpu_hours
     assert 0 < after.core_hours < before.core_hours

@@ -22,7 +22,7 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # From the bottom row up; a module imports only from lower rows (or, for a package,
 # from its own). Those marked import no torch either.
 ROWS = [
-    {"paths", "__init__"},
+    {"paths", "choices", "__init__"},
     {"data", "statistics", "theory", "workers"},
     {"models"},
     {"attacks"},
@@ -45,7 +45,7 @@ ROWS = [
     {"cli"},
     {"__main__"},
 ]
-NO_TORCH = {"claims", "figures", "statistics", "theory", "paths"}
+NO_TORCH = {"claims", "figures", "statistics", "theory", "paths", "choices"}
 
 
 def modules():

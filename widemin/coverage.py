@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from widemin import estimates, notebooks, progress
 from widemin.claims import paper_table
@@ -124,17 +125,17 @@ class Cover:
     gpu_hours: float
 
 
-def of(table: Table, printed: Sequence[Recipe], folder: Path) -> Cover:
+def of(table: Table, printed: Sequence[Recipe], known: dict[str, Any]) -> Cover:
     """Return how much of a table stands here.
 
     Args:
         table: Which.
         printed: The runs of its chapter that stand for numbers in its paper's tables.
-        folder: Of results; the published ones count, too.
+        known: A row of each run that took place, by key.
     """
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
-    state = progress.state(list(runs.values()), folder)
-    left = state.missing
+    left = [recipe for key, recipe in runs.items() if key not in known]
+    seconds = estimates.seconds(left, list(known.values()))
 
     def cell(recipe: Recipe) -> tuple[object, ...]:
         return tuple(getattr(recipe, name) for name in table.by)
@@ -150,18 +151,23 @@ def of(table: Table, printed: Sequence[Recipe], folder: Path) -> Cover:
         missing=cells - len(listed),
         runs=len(runs) - len(left),
         runs_planned=len(runs),
-        core_hours=None if state.left is None else state.left / 3600,
+        core_hours=None if seconds is None else seconds / 3600,
         gpu_hours=estimates.gpu_hours(left),
     )
 
 
 def of_all(folder: Path) -> dict[str, Cover]:
-    """Return how much of each table stands here, by its name."""
+    """Return how much of each table stands here, by its name.
+
+    Args:
+        folder: Of results; the published ones count, too.
+    """
     printed = {
         chapter[:2]: notebooks.printed(chapter, PRESET)
         for chapter in notebooks.chapters()
     }
-    return {table.name: of(table, printed[table.chapter], folder) for table in TABLES}
+    known = progress.known([run for runs in printed.values() for run in runs], folder)
+    return {table.name: of(table, printed[table.chapter], known) for table in TABLES}
 
 
 def share(covers: dict[str, Cover]) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import importlib.util
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from widemin import paths
+from widemin.choices import check_choice
 
 PARTS = ("train", "validation", "test")
 
@@ -151,12 +153,15 @@ def _scale(x: Tensor) -> float:
 
 @lru_cache(maxsize=2)
 def _digits(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    # Read without scikit-learn, which takes longer to import than these to train on.
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("digits come with scikit-learn, which is not installed")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",")  # 64 pixels and the digit
     cut = slice(None, SIZES[name][0]) if train else slice(SIZES[name][0], None)
-    x = torch.from_numpy(digits.images[cut])[:, None]
-    return x, torch.from_numpy(digits.target[cut]), tuple("0123456789")
+    x = torch.from_numpy(table[cut, :64]).reshape(-1, 1, 8, 8)
+    return x, torch.from_numpy(table[cut, 64]).long(), tuple("0123456789")
 
 
 @lru_cache(maxsize=2)
@@ -217,21 +222,6 @@ LOADERS = {
     "cifar10": _torchvision,
     "cifar100": _torchvision,
 }
-
-
-def check_choice(argument: str, value: str, known: Any) -> None:
-    """Raise ValueError unless value is one of the known names; offer the nearest.
-
-    >>> check_choice("dataset", "minst", ["digits", "mnist"])
-    Traceback (most recent call last):
-    ...
-    ValueError: unknown dataset 'minst' (did you mean 'mnist'?); known: digits, mnist
-    """
-    if value in known:
-        return
-    near = difflib.get_close_matches(str(value), list(known), n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"unknown {argument} {value!r}{hint}; known: {', '.join(known)}")
 
 
 def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

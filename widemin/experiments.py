@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from widemin.data import check_choice
+from widemin.choices import check_choice
 from widemin.fitting import spent_seconds
 from widemin.instruments import lines, measure, pictures, scaled, spectrum
 from widemin.networks import shared, trained

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from widemin.data import check_choice
+from widemin.choices import check_choice
 
 Shape = tuple[int, int, int]  # channels, height, width
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # means, standard deviations

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from widemin import paths, workers
-from widemin.data import check_choice
+from widemin.choices import check_choice
 from widemin.fitting import Trained, build, family, train, train_together
 from widemin.recipes import Recipe
 

@@ -42,13 +42,18 @@ class State:
     missing: tuple[Any, ...] = ()
 
 
+def known(recipes: Sequence[Keyed], folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the last row of all published runs and of the recipes' own, by key."""
+    found = published() | computed(recipes, folder)
+    return {key: rows[-1] for key, rows in found.items()}
+
+
 def state(recipes: Sequence[Keyed], folder: Path) -> State:
     """Return how far the recipes' runs are."""
     unique = {recipe.key: recipe for recipe in recipes}
-    everything = published()
-    found = everything | computed(unique.values(), folder)
+    found = known(recipes, folder)
     left = [unique[key] for key in unique if key not in found]
-    runs = [found[key][-1] for key in unique if key in found]
+    runs = [found[key] for key in unique if key in found]
     lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
     return State(
         planned=len(unique),
@@ -59,9 +64,7 @@ def state(recipes: Sequence[Keyed], folder: Path) -> State:
         stale=_stale(left, folder),
         spent=sum(estimates.spent(row) for row in runs),
         missing=tuple(left),
-        left=estimates.seconds(
-            left, [rows[-1] for rows in (everything | found).values()]
-        ),
+        left=estimates.seconds(left, list(found.values())),
     )
 
 
@@ -70,8 +73,12 @@ def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
 
     By what they took, or else as `State.left` estimates; NaN where nothing is known.
     """
-    found = state(recipes, folder)
-    return math.nan if found.left is None else (found.spent + found.left) / 3600
+    unique = {recipe.key: recipe for recipe in recipes}
+    found = known(recipes, folder)
+    spent = sum(estimates.spent(found[key]) for key in unique if key in found)
+    missing = [recipe for key, recipe in unique.items() if key not in found]
+    left = estimates.seconds(missing, list(found.values()))
+    return math.nan if left is None else (spent + left) / 3600
 
 
 def _is_running(folder: Path, key: str) -> bool:

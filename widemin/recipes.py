@@ -20,7 +20,7 @@ import torch
 
 from widemin import data, models, training
 from widemin.attacks import parse_ball
-from widemin.data import check_choice
+from widemin.choices import check_choice
 
 # Part of every key. Raise the first when training can give other weights, the second
 # when an instrument can give another number, by more than the rounding in which

@@ -1,4 +1,7 @@
-"""Intervals, rank correlations, and how many runs would decide; without torch."""
+"""Intervals, rank correlations, and how many runs would decide; without torch.
+
+scipy.stats, which takes seconds to import, is so when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 def wilson(fraction: float, n: int) -> tuple[float, float]:
@@ -22,7 +25,9 @@ def wilson(fraction: float, n: int) -> tuple[float, float]:
         raise ValueError(
             f"fraction must lie in [0, 1] and n be at least 1; got {fraction} and {n}"
         )
-    interval = stats.binomtest(round(fraction * n), n).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(round(fraction * n), n).proportion_ci(
+        method="wilson"
+    )
     return float(interval.low), float(interval.high)
 
 
@@ -37,7 +42,7 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, float("nan")
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return mean, error * float(stats.t.ppf(0.975, len(values) - 1))
+    return mean, error * float(scipy.stats.t.ppf(0.975, len(values) - 1))
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
@@ -49,7 +54,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
-    return float(stats.spearmanr(x, y).statistic)
+    return float(scipy.stats.spearmanr(x, y).statistic)
 
 
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:
@@ -62,8 +67,8 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> 
     >>> round(partial_spearman(x, x, [noise]), 3)
     1.0
     """
-    sides = [stats.rankdata(side) for side in (x, y)]
-    others = [np.ones(len(sides[0]))] + [stats.rankdata(other) for other in given]
+    sides = [scipy.stats.rankdata(side) for side in (x, y)]
+    others = [np.ones(len(sides[0]))] + [scipy.stats.rankdata(other) for other in given]
     if len(sides[0]) < len(others) + 3:
         return float("nan")
     basis = np.stack(others, 1)
@@ -154,6 +159,6 @@ def seeds_to_decide(
     away = abs(float(np.mean(values)) - threshold)
     spread = float(np.std(values, ddof=1))
     for n in range(2, most + 1):
-        if spread / n**0.5 * float(stats.t.ppf(0.975, n - 1)) < away:
+        if spread / n**0.5 * float(scipy.stats.t.ppf(0.975, n - 1)) < away:
             return n
     return None

@@ -86,9 +86,10 @@ def data(names: tuple[str, ...]) -> None:
       widemin data mnist cifar10
     """
     from widemin import data as datasets
+    from widemin.choices import check_choice
 
     for name in names:
-        datasets.check_choice("dataset", name, datasets.LOADERS)
+        check_choice("dataset", name, datasets.LOADERS)
     for name in names:
         train, test = (len(datasets.load(name, part)) for part in ("train", "test"))
         held = datasets.HELD_OUT[name]

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from widemin import paths
-from widemin.data import check_choice
+from widemin.choices import check_choice
 from widemin.notebooks.presets import further, order, preset
 from widemin.notebooks.values import typed
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from widemin import paths
-from widemin.data import check_choice
+from widemin.choices import check_choice
 
 Values = dict[str, Any]
 
