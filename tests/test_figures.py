@@ -442,8 +442,9 @@ def test_a_level_set_and_widths_over_levels(ax):
     assert list(exact.get_ydata()) == [2, 1]
     assert list(measured.get_ydata()) == [2.1, 1.1]
     khritankov.against_bound(plt.subplots()[1], gaps, gaps + 1, gaps, "1.2")
-    table = figures.hours_table({"lab": (24, 0.53)})
-    assert table.loc["lab"].tolist() == [24, 0.5]
+    table = figures.hours_table({"lab": (24, 0.53), "paper": (1359, 26774.04)})
+    assert table.loc["lab"].tolist() == ["24", "0.5"]
+    assert table.loc["paper"].tolist() == ["1,359", "26,774"]
     plt.close(other.figure)
 
 

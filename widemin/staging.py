@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -34,6 +35,7 @@ def stage(edition: str, source: Path) -> str:
             notebook = json.loads(page.read_text())
             _take_verdicts(notebook, verdicts.best(edition, chapter))
             _share_numbers(notebook, source / "tables")
+            _say_sizes(notebook)
             _say_how_to_run(notebook, chapter, source / "tables")
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
         else:
@@ -94,6 +96,22 @@ def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
                 name = f"{about['name']}.csv"
                 (folder / name).write_text("".join(numbers))
                 about["caption"] += f" {{download}}`CSV <../tables/{name}>`"
+
+
+# Up to how many points a figure can be read at the width of a phone, or at 1.5 of it.
+_SIZES = {"fits": 380.0, "medium": 600.0, "large": math.inf}
+
+
+def _say_sizes(notebook: dict[str, Any]) -> None:
+    """Give figures their size as a class: a phone shows small ones whole."""
+    for cell in notebook["cells"]:
+        about = cell["metadata"].get("mystnb", {})
+        for output in cell.get("outputs", []):
+            drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
+            width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
+            if "figure" in about and width:
+                size = next(s for s, most in _SIZES.items() if float(width[1]) <= most)
+                about.setdefault("image", {})["classes"] = size
 
 
 _RUN = """## Run it yourself

@@ -138,7 +138,10 @@ def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) 
 
 def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
     """Return presets with their runs and the hours of one core that these take."""
-    rows = [(name, runs, round(time, 1)) for name, (runs, time) in hours.items()]
+    rows = [
+        (name, f"{runs:,}", f"{time:,.1f}" if time < 100 else f"{time:,.0f}")
+        for name, (runs, time) in hours.items()
+    ]
     found = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
     return found.set_index("preset").rename_axis(None)
 

@@ -1,0 +1,49 @@
+"""Executed chapters become pages: numbers taken out, sizes said, a way to run them."""
+
+import json
+
+from widemin import notebooks, paths, staging
+
+
+def drawn(width, **about):
+    svg = f'<?xml version="1.0"?><svg height="9pt" width="{width}pt" version="1.1">'
+    output = {"data": {"image/svg+xml": [svg], "text/csv": ["a,b\n", "1,2\n"]}}
+    return {"metadata": {"mystnb": about}, "outputs": [output]}
+
+
+def test_figures_say_their_size():
+    widths = {316.8: "fits", 380.0: "fits", 512.4: "medium", 923.0: "large"}
+    cells = [drawn(width, figure={}, image={"alt": "lines"}) for width in widths]
+    staging._say_sizes({"cells": cells})
+    images = [cell["metadata"]["mystnb"]["image"] for cell in cells]
+    assert images == [{"alt": "lines", "classes": size} for size in widths.values()]
+
+
+def test_what_is_not_a_figure_has_no_size():
+    cell = drawn(900)
+    staging._say_sizes({"cells": [cell, {"metadata": {}, "source": "text"}]})
+    assert cell["metadata"]["mystnb"] == {}
+
+
+def test_numbers_of_a_figure_become_a_table_to_download(tmp_path):
+    cell = drawn(300, figure={"name": "fig-x", "caption": "**Which?**"})
+    staging._share_numbers({"cells": [cell]}, tmp_path)
+    assert (tmp_path / "fig-x.csv").read_text() == "a,b\n1,2\n"
+    assert "text/csv" not in cell["outputs"][0]["data"]
+    caption = cell["metadata"]["mystnb"]["figure"]["caption"]
+    assert caption == "**Which?** {download}`CSV <../tables/fig-x.csv>`"
+
+
+def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
+    """Its parameters are not the chapter's; its command names what differs."""
+    chapter = notebooks.chapters()[2]
+    source = 'preset = "smoke"\nepochs = 2\nno_longer = 0.25'
+    cell = {"metadata": {"tags": ["parameters"]}, "source": source}
+    notebook = {"cells": [cell]}
+    staging._say_how_to_run(notebook, chapter, tmp_path)
+    said = notebook["cells"][-1]["source"]
+    assert "widemin run 03 --preset smoke -p epochs '2'\n" in said
+    assert (tmp_path / f"{chapter}.ipynb").read_bytes() == (
+        paths.NOTEBOOKS / f"{chapter}.ipynb"
+    ).read_bytes()
+    assert json.loads((tmp_path / f"{chapter}.ipynb").read_text())["cells"]
