@@ -40,6 +40,7 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     draw(edition, _published() if edition == "site" else [], paths.PUBLISHED)
     if readme:
         pages.write_readme(edition)
+        pages.render(edition)  # the front page shows README's figure
     if pdf:
         click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
     if figures:

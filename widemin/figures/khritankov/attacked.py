@@ -40,7 +40,7 @@ def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
                 np.full(len(part), row + shift[index]),
                 marker=markers[index % 5],
                 color=BLACK if column == "natural_accuracy" else colour,
-                s=44,
+                s=22,
             )
         ax.scatter(
             [],
@@ -51,8 +51,8 @@ def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
         )
     ax.set_yticks(range(len(WAYS)), list(WAYS.values()))
     ax.invert_yaxis()
-    ax.set(xlabel="images still classified rightly (%)", xlim=(-3, 103))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    ax.set(xlabel="images still right (%)", xlim=(-3, 103))
+    ax.legend(loc="lower right")
     return ax
 
 
