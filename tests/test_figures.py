@@ -543,3 +543,10 @@ def test_numbers_are_those_that_are_drawn():
     cells = found[found["value"].notna()].set_index(["y", "x"])["value"]
     assert cells.to_dict() == {("one", "wide"): 5, ("one", "sharp"): 6}
     plt.close("all")
+
+
+def test_a_spread_is_over_the_runs_that_measured_it():
+    rows = pd.DataFrame({"a": [0.4, 0.6, np.nan], "b": [0.25, np.nan, np.nan]})
+    assert figures.spread(rows.assign(c=np.nan), "c") == "not run"
+    assert figures.spread(rows, "b") == "25.0"
+    assert figures.spread(rows, "a") == "50.0 ± 127.1"  # t of one degree: 12.706

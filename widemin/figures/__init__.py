@@ -131,8 +131,14 @@ def plain_log(axis: Any, ticks: Sequence[float] | None = None) -> None:
 
 
 def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) -> str:
-    """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2"."""
-    mean, half = over_seeds(list(unit * rows[column].dropna()))
+    """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2".
+
+    "not run" where no run has measured it.
+    """
+    values = list(unit * rows[column].dropna())
+    if not values:
+        return "not run"
+    mean, half = over_seeds(values)
     return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
 
 
