@@ -161,7 +161,7 @@ def _digits(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
     table = np.loadtxt(file, delimiter=",")  # 64 pixels and the digit
     cut = slice(None, SIZES[name][0]) if train else slice(SIZES[name][0], None)
     x = torch.from_numpy(table[cut, :64]).reshape(-1, 1, 8, 8)
-    return x, torch.from_numpy(table[cut, 64]).long(), tuple("0123456789")
+    return x, torch.from_numpy(table[cut, 64]), tuple("0123456789")
 
 
 @lru_cache(maxsize=2)

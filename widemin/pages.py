@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def write_readme(edition: str) -> None:
     path.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
     target = paths.BOOK / "images" / "one_attack.svg"
     target.parent.mkdir(exist_ok=True)
-    target.write_text(dict(_figures(edition))["fig-ways"])
+    drawn = dict(_figures(edition))["fig-ways"]
+    # Without the date: what is drawn again is the same file.
+    target.write_text(re.sub(r" *<dc:date>.*</dc:date>\n", "", drawn))
 
 
 def print_pdf(edition: str) -> Path:

@@ -8,10 +8,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from widemin import estimates
 from widemin.results import Keyed, computed, failed, published
+
+K = TypeVar("K", bound=Keyed)
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,31 @@ def known(recipes: Sequence[Keyed], folder: Path) -> dict[str, dict[str, Any]]:
     return {key: rows[-1] for key, rows in found.items()}
 
 
-def state(recipes: Sequence[Keyed], folder: Path) -> State:
-    """Return how far the recipes' runs are."""
+def _parted(
+    recipes: Sequence[K], folder: Path
+) -> tuple[list[dict[str, Any]], list[K], float | None]:
+    """Return a row of each run that has some, the other recipes, and their seconds."""
     unique = {recipe.key: recipe for recipe in recipes}
     found = known(recipes, folder)
-    left = [unique[key] for key in unique if key not in found]
     runs = [found[key] for key in unique if key in found]
+    left = [recipe for key, recipe in unique.items() if key not in found]
+    return runs, left, estimates.seconds(left, list(found.values()))
+
+
+def state(recipes: Sequence[Keyed], folder: Path) -> State:
+    """Return how far the recipes' runs are."""
+    runs, left, seconds = _parted(recipes, folder)
     lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
     return State(
-        planned=len(unique),
+        planned=len(runs) + len(left),
         done=len(runs),
         running=sum(_is_running(folder, recipe.key) for recipe in left),
         failed=len(failed(folder).keys() & {recipe.key for recipe in left}),
         diverged=len(lost),
         stale=_stale(left, folder),
-        spent=sum(estimates.spent(row) for row in runs),
+        spent=sum(map(estimates.spent, runs)),
         missing=tuple(left),
-        left=estimates.seconds(left, list(found.values())),
+        left=seconds,
     )
 
 
@@ -73,12 +83,9 @@ def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
 
     By what they took, or else as `State.left` estimates; NaN where nothing is known.
     """
-    unique = {recipe.key: recipe for recipe in recipes}
-    found = known(recipes, folder)
-    spent = sum(estimates.spent(found[key]) for key in unique if key in found)
-    missing = [recipe for key, recipe in unique.items() if key not in found]
-    left = estimates.seconds(missing, list(found.values()))
-    return math.nan if left is None else (spent + left) / 3600
+    runs, _, seconds = _parted(recipes, folder)
+    spent = sum(map(estimates.spent, runs))
+    return math.nan if seconds is None else (spent + seconds) / 3600
 
 
 def _is_running(folder: Path, key: str) -> bool:

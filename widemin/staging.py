@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -98,19 +97,20 @@ def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
                 about["caption"] += f" {{download}}`CSV <../tables/{name}>`"
 
 
-# Up to how many points a figure can be read at the width of a phone, or at 1.5 of it.
-_SIZES = {"fits": 380.0, "medium": 600.0, "large": math.inf}
+# From how many points on a figure cannot be read at the width of a phone, at 1.5 of it.
+_SIZES = {"large": 600, "medium": 380}
 
 
 def _say_sizes(notebook: dict[str, Any]) -> None:
-    """Give figures their size as a class: a phone shows small ones whole."""
+    """Give figures that a phone cannot show whole their size, as a class."""
     for cell in notebook["cells"]:
         about = cell["metadata"].get("mystnb", {})
         for output in cell.get("outputs", []):
             drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
             width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
-            if "figure" in about and width:
-                size = next(s for s, most in _SIZES.items() if float(width[1]) <= most)
+            points = float(width[1]) if width else 0.0
+            size = next((s for s, least in _SIZES.items() if points > least), "")
+            if "figure" in about and size:
                 about.setdefault("image", {})["classes"] = size
 
 

@@ -37,10 +37,8 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     """
     from widemin import pages, paths
 
-    draw(edition, _published() if edition == "site" else [], paths.PUBLISHED)
-    if readme:
-        pages.write_readme(edition)
-        pages.render(edition)  # the front page shows README's figure
+    chapters = _published() if edition == "site" else []
+    draw(edition, chapters, paths.PUBLISHED, readme=readme)
     if pdf:
         click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
     if figures:
@@ -66,7 +64,9 @@ def _published() -> list[Page]:
     return found
 
 
-def draw(edition: str, chapters: Sequence[Page], folder: Path) -> None:
+def draw(
+    edition: str, chapters: Sequence[Page], folder: Path, *, readme: bool = False
+) -> None:
     """Execute the chapters that are stale, two at a time, and render the edition."""
     import multiprocessing
 
@@ -96,6 +96,8 @@ def draw(edition: str, chapters: Sequence[Page], folder: Path) -> None:
                     if failure := future.exception():
                         failures.append(str(failure))
                     bar.update(1)
+        if readme and not failures:  # before the pages: the front one shows its figure
+            pages.write_readme(edition)
         try:
             front, fresh = pages.render(edition)
         except pages.BuildFailed as failure:

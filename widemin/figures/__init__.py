@@ -93,6 +93,7 @@ def style() -> None:
             "grid.alpha": 0.3,
             "legend.frameon": False,
             "svg.fonttype": "none",
+            "svg.hashsalt": "widemin",  # the same drawing, the same file
         }
     )
 

@@ -14,11 +14,6 @@ from widemin.notebooks.execution import (
 )
 from widemin.notebooks.planning import (
     by_worth,
-    chapters,
-    defaults,
-    drawn,
-    find,
-    parameters,
     plan,
     printed,
     recipes,
@@ -26,6 +21,7 @@ from widemin.notebooks.planning import (
     settings,
 )
 from widemin.notebooks.presets import presets
+from widemin.notebooks.reading import chapters, defaults, drawn, find, parameters
 
 __all__ = [
     "ChapterFailed",

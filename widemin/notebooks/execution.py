@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from widemin import paths
-from widemin.notebooks.planning import Values
+from widemin.notebooks.values import Values
 
 
 class ChapterFailed(RuntimeError):

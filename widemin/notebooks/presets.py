@@ -10,8 +10,7 @@ import yaml
 
 from widemin import paths
 from widemin.choices import check_choice
-
-Values = dict[str, Any]
+from widemin.notebooks.values import Values
 
 
 def presets() -> list[str]:

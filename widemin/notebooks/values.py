@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+Values = dict[str, Any]  # a chapter's parameters, by name
+
 
 def typed(name: str, value: Any, example: Any) -> Any:
     """Return value if it has the type of the example; read a text as YAML first."""
