@@ -78,7 +78,9 @@ def test_a_folder_that_cannot_be_written(call, tmp_path):
     assert "results must be a folder that can be written" in found.stderr
 
 
-def test_missing_data_while_offline(call, tmp_path, monkeypatch):
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Leave no data set but the embedded one within reach."""
     import urllib.error
     import urllib.request
 
@@ -87,6 +89,9 @@ def test_missing_data_while_offline(call, tmp_path, monkeypatch):
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     monkeypatch.setenv("WIDEMIN_DATA", str(tmp_path / "data"))
+
+
+def test_missing_data_while_offline(call, tmp_path, offline):
     # A size of our own: published rows would need no data.
     size = ["-p", "train_size", "333", "--rows-only"]
     found = call("run", "03", "--preset", "lab", *size)
@@ -94,6 +99,22 @@ def test_missing_data_while_offline(call, tmp_path, monkeypatch):
     for part in (str(tmp_path / "data"), "WIDEMIN_DATA", "--preset smoke"):
         assert part in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_what_needs_no_missing_data_is_computed_before_it_is_an_error(
+    call, tmp_path, offline
+):
+    sizes = {"other_dataset": "fashion-mnist", "epochs": 1, "batch_sizes": "[64]"}
+    sizes |= {"momenta": "[0.9]", "strong_size": 0, "test_size": 20, "hessian_size": 20}
+    options = [part for name, value in sizes.items() for part in ("-p", name, value)]
+    options += ["--rows-only", "--workers", "1", "--results", tmp_path / "rows"]
+    found = call("run", "04", *options)
+    assert found.exit_code == 2
+    waits, planned, error = found.stderr.strip().splitlines()
+    assert waits == "fashion-mnist is not at hand; runs left out: 1"
+    assert "WIDEMIN_DATA" in error
+    computed = len(list((tmp_path / "rows" / "runs").glob("*.json")))
+    assert planned.startswith(f"{computed + 1} runs planned") and computed > 1
 
 
 def test_help_everywhere_has_examples():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,13 @@ def run(
     recipes = notebooks.by_worth(plans)
     _writable(folder)
     todo = [] if device == "none" else results.missing(recipes, folder)
-    _fetch(sorted({recipe.dataset for recipe in todo}))
+    lacking = _not_at_hand(todo)
     total = len({recipe.key for recipe in recipes})
     if device != "none":
         click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
+    todo = [recipe for recipe in todo if recipe.dataset not in lacking]
     table = results.collect(
-        recipes,
+        [recipe for recipe in recipes if recipe.dataset not in lacking],
         experiments.runner(device, folder, todo),
         folder,
         device=device,
@@ -104,6 +106,8 @@ def run(
                     f"results must hold a row of {name} at preset {preset} to draw "
                     f"from; found none in {folder}: run it without --pages-only"
                 )
+    if lacking and table.attrs["done"] == table.attrs["planned"]:
+        raise next(iter(lacking.values()))  # all else is done and kept
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(progress.state(recipes, folder))
     elif not rows_only:
@@ -131,9 +135,25 @@ def _writable(folder: Path) -> None:
         ) from error
 
 
-def _fetch(names: list[str]) -> None:
-    """Load a test image of each data set, here and once, before workers ask for it."""
+def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
+    """Load a test image of each data set, here and once, before workers ask for it.
+
+    Where other runs can go on, their wait is said at once and raised at the end.
+
+    Returns:
+        The errors of the data sets that cannot be had, by name.
+    """
     from widemin import data
 
-    for name in names:
-        data.load(name, "test", size=1)
+    runs = Counter(recipe.dataset for recipe in todo)
+    lacking: dict[str, ValueError] = {}
+    for name in sorted(runs):
+        try:
+            data.load(name, "test", size=1)
+        except data.DataError as error:
+            lacking[name] = error
+    if lacking and lacking.keys() == runs.keys():
+        raise next(iter(lacking.values()))
+    for name in lacking:
+        click.echo(f"{name} is not at hand; runs left out: {runs[name]}", err=True)
+    return lacking
