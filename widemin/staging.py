@@ -16,8 +16,7 @@ from widemin.verdicts import executed
 
 EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
-    "site": "Published edition, drawn from committed tables; each chapter names the "
-    "hardware they come from.",
+    "site": "Published edition, drawn from committed tables.",
 }
 _NOT_STAGED = ("results", "networks", "chapters", "*.csv", "*.json", "__pycache__")
 
