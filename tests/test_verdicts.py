@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from widemin import notebooks, paths, results, verdicts
+from widemin import claims, notebooks, paths, results, staging, verdicts
 from widemin.claims import Verdict
 
 CHAPTER = "01_width_of_minima"
@@ -52,6 +52,25 @@ def test_the_papers_own_scale_goes_first_where_it_decides(
     assert chosen["preset"] == preset
     assert chosen["outcome"] == (larger if preset == "paper" else smaller)[0]
     assert f"(`{preset}`) |" in verdicts.as_page("site")
+
+
+def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    page("site", "", ("W7", "not reproduced", 3), ("W1", "reproduced", 2))
+    box = verdicts.in_short("site", CHAPTER, ["W7", "W2"]).splitlines()
+    counts = "**1** reproduced, **1** not reproduced, **11** not yet run"
+    assert box[1] == f"Of [13 claims](../verdicts.md): {counts}."
+    [told] = [line for line in box if line.startswith("- ")]  # W2 is not there
+    assert told.startswith("- {ref}`W7 <verdict-w7>`, ")
+    assert ": **not reproduced**: " in told
+
+
+@pytest.mark.parametrize("chapter", notebooks.chapters())
+def test_what_a_chapter_tells_in_short_are_claims_of_its_own(chapter):
+    opening = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"][0]
+    [mark] = staging._IN_SHORT.findall("".join(opening["source"]))
+    papers = {claims.criteria()[name].paper for name in mark.split()}
+    assert [verdicts.CHAPTER[paper] for paper in papers] == [chapter[:2]]
 
 
 def test_a_verdict_says_what_it_rests_on():

@@ -32,6 +32,7 @@ def stage(edition: str, source: Path) -> str:
         if page.exists():
             notebook = json.loads(page.read_text())
             _take_verdicts(notebook, verdicts.best(edition, chapter))
+            _put_in_short(notebook, edition, chapter)
             _share_numbers(notebook, source / "tables")
             _say_sizes(notebook)
             _say_how_to_run(notebook, chapter, source / "tables")
@@ -82,6 +83,18 @@ def _take_verdicts(notebook: dict[str, Any], best: dict[str, dict[str, Any]]) ->
         for place, output in enumerate(outputs):
             if verdict := output.get("metadata", {}).get("widemin"):
                 outputs[place] = best[verdict["claim"]]
+
+
+_IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
+
+
+def _put_in_short(notebook: dict[str, Any], edition: str, chapter: str) -> None:
+    """Put what became of a chapter's claims where its opening asks for it."""
+    opening = notebook["cells"][0]
+    opening["source"] = _IN_SHORT.sub(
+        lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
+        "".join(opening["source"]),
+    )
 
 
 def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
@@ -174,7 +187,7 @@ def _stub(chapter: str) -> str:
     labels = re.findall(r"^(\([\w-]+\)=)$", text, re.MULTILINE)
     opening = "".join(notebook["cells"][0]["source"])
     # Its sections are not there: what links to them from other pages ends here.
-    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", opening)
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", opening))
     opening = "\n".join([*(label for label in labels if label not in opening), opening])
     return (
         f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "

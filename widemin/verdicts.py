@@ -91,11 +91,33 @@ def as_page(edition: str) -> str:
 def in_words(edition: str) -> str:
     """Return how many claims came out how, as a sentence in markdown."""
     found = of_edition(edition)
-    outcomes = [v["outcome"] for v in found.values()]
-    outcomes += [claims.OUTCOMES[-1]] * (len(claims.criteria()) - len(found))
+    return _counts([found.get(claim, {}) for claim in claims.criteria()], "verdicts.md")
+
+
+def _counts(found: list[dict[str, Any]], page: str) -> str:
+    outcomes = [verdict.get("outcome", claims.OUTCOMES[-1]) for verdict in found]
     counts = [(outcomes.count(name), name) for name in claims.OUTCOMES]
     listed = ", ".join(f"**{count}** {name}" for count, name in counts if count)
-    return f"Of [{len(outcomes)} claims](verdicts.md): {listed}."
+    return f"Of [{len(outcomes)} claims]({page}): {listed}."
+
+
+def in_short(edition: str, chapter: str, named: list[str]) -> str:
+    """Return what became of a chapter's claims as a box in markdown.
+
+    Args:
+        edition: book or site.
+        chapter: Its name.
+        named: Claims to be told one by one.
+    """
+    found = of_edition(edition)
+    mine = [c for c in claims.criteria().values() if CHAPTER[c.paper] == chapter[:2]]
+    lines = [_counts([found.get(claim.id, {}) for claim in mine], "../verdicts.md"), ""]
+    for claim in (claims.criteria()[name] for name in named if name in found):
+        verdict = found[claim.id]
+        link = f"{{ref}}`{claim.id} <{claims.anchor(claim.id)}>`"
+        said = f"{link}, {claims.plain(claim.statement)}: **{verdict['outcome']}**"
+        lines.append(f"- {said}: {claims.plain(verdict['ours'])}.")
+    return "\n".join([":::{admonition} In short", *lines, ":::"])
 
 
 def as_readme(edition: str) -> str:

@@ -54,7 +54,7 @@ def W1(grid: pd.DataFrame) -> Verdict:
             final(grid),
             False,
             paper=f"Spearman {theirs:.2f} in {len(printed)} cells",
-            ours=f"{len(cells)} cells above {clean} clean accuracy",
+            ours=f"{len(cells)} cells above {clean} natural accuracy",
             evidence="Too few to rank.",
         )
     by = {
@@ -99,7 +99,7 @@ def _ranked(correlation: float, level: float, threshold: float) -> str:
 
 
 def W3(grid: pd.DataFrame) -> Verdict:
-    """No clean accuracy is lost where FGSM accuracy is best."""
+    """No natural accuracy is lost where FGSM accuracy is best."""
     if final(grid).empty:
         return claims.absent("W3")
     cells = _cells(grid)
@@ -133,7 +133,7 @@ def _over_seeds(values: list[float]) -> str:
 
 
 def _clean_loss(rows: pd.DataFrame) -> float:
-    """Return the clean accuracy lost in the cell that is best under FGSM."""
+    """Return the natural accuracy lost in the cell that is best under FGSM."""
     cells = _cells(rows)
     best = cells.loc[cells["fgsm_accuracy"].idxmax(), "natural_accuracy"]
     return float(cells["natural_accuracy"].max() - best)

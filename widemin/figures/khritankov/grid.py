@@ -14,7 +14,7 @@ from widemin.figures import BLUE, GREEN, PURPLE, RED, SKY, as_percent, spread
 def accuracy_by_ratio(rows: pd.DataFrame, ax: Axes, column: str) -> Axes:
     """Draw accuracy against learning rate over batch size; colour is the batch size.
 
-    A point is a row. Hollow ones have less than 95 % clean accuracy.
+    A point is a row. Hollow ones have less than 95 % natural accuracy.
     """
     rows = rows.assign(ratio=lambda t: t["learning_rate"] / t["batch_size"])
     sizes = sorted(rows["batch_size"].unique())
@@ -134,7 +134,7 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     for rule, chosen in rules.items():
         for cell, part in chosen.groupby(["batch_size", "learning_rate"], sort=False):
             means = {"epoch": spread(part, "epoch", 1)}
-            means["clean (%)"] = spread(part, "natural_accuracy")
+            means["natural (%)"] = spread(part, "natural_accuracy")
             means["FGSM (%)"] = spread(part, "fgsm_accuracy")
             means["FGSM, clipped (%)"] = spread(part, "fgsm_clipped_accuracy")
             means["FGSM, margin (%)"] = spread(part, "fgsm_margin_accuracy")
