@@ -55,8 +55,16 @@ def paper_table(name: str) -> pd.DataFrame:
     return pd.read_csv(paths.PUBLISHED / "papers" / f"{name}.csv")
 
 
-# What markdown would read as a mark, and how it is shown instead.
-_MARKS = {"<": "&lt;", ">": "&gt;", "**": "", "*": "\\*", "$": "\\$"}
+# What is typed, or what markdown would read as a mark, and how it is shown instead.
+_MARKS = {
+    "<=": "≤",
+    ">=": "≥",
+    "<": "&lt;",
+    ">": "&gt;",
+    "**": "",
+    "*": "\\*",
+    "$": "\\$",
+}
 
 
 def plain(text: str) -> str:
