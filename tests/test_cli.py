@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -174,6 +175,19 @@ def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch)
     found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
     assert "4 of 4 runs" in found.output
     assert len(results.published()) == 4
+    both = ["--preset", "smoke", "--preset", "lab"]  # each run once
+    assert "4 of 4 runs" in call("publish", "01", *both).output
+    written = (tmp_path / "published" / "lab" / "01_width_of_minima.csv").read_bytes()
+    monkeypatch.setattr(results, "table_of", _of_nothing)
+    assert "left as it is" in call("publish", "01", "--results", tmp_path).output
+    kept = (tmp_path / "published" / "lab" / "01_width_of_minima.csv").read_bytes()
+    assert kept == written
+
+
+def _of_nothing(recipes, folder):
+    table = pd.DataFrame()
+    table.attrs = {"planned": len(recipes), "done": 0}
+    return table
 
 
 def _resolve_small(chapter, preset, overrides):

@@ -98,7 +98,14 @@ def data(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("chapter")
-@click.option("--preset", default="site", show_default=True, help="Whose rows.")
+@click.option(
+    "--preset",
+    "presets",
+    default=["site"],
+    show_default=True,
+    multiple=True,
+    help="Whose rows; repeatable. The table has no others.",
+)
 @click.option("--scale", default="lab", show_default=True, help="Folder of the table.")
 @results_folder
 @click.option(
@@ -109,20 +116,24 @@ def data(names: tuple[str, ...]) -> None:
 )
 @guard
 def publish(
-    chapter: str, preset: str, scale: str, folder: Path | None, also: bool
+    chapter: str, presets: tuple[str, ...], scale: str, folder: Path | None, also: bool
 ) -> None:
     r"""Write a chapter's finished rows to book/results, to be committed.
 
     \b
-    Example:
+    Examples:
       widemin publish all --preset site --results runs
+      widemin publish 04 --preset paper --preset paper-part --scale paper
     """
     from widemin import notebooks, paths, results
 
     for name in notebooks.find(chapter):
-        recipes = notebooks.plan(name, preset)
+        recipes = [run for preset in presets for run in notebooks.plan(name, preset)]
         table = results.table_of(recipes, folder or paths.results())
         target = paths.PUBLISHED / scale / f"{name}.csv"
+        if not table.attrs["done"]:
+            click.echo(f"{target}: no finished run, left as it is")
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(results.without_defaults(table, recipes), target)
         done, planned = table.attrs["done"], table.attrs["planned"]

@@ -47,10 +47,29 @@ def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axe
             )
     sizes = sorted(rows["batch_size"].unique())
     ax.set(xscale="log", xlabel="batch size", ylabel=label)
-    plain_log(ax.xaxis, sizes)
+    plain_log(ax.xaxis, sizes if len(sizes) < 7 else sizes[::2])
     if scale == 1:
         ax.set(yscale="log")
     return ax
+
+
+def with_settings(table: pd.DataFrame, rate: float, test: str) -> pd.DataFrame:
+    """Return the final rows of one attack, each with the name of its setting.
+
+    Args:
+        table: Runs at a constant learning rate and at a constant ratio, in any order.
+        rate: The learning rate of the first, and of both at batch size 64, whose runs
+            are therefore there twice.
+        test: The attack's set, e.g. "linf 0.1".
+    """
+    rows = final(table)
+    rows = rows[rows["test"] == test]
+    expected = {"LR": rate, "LR/BS": rate / 64 * rows["batch_size"]}
+    parts = [
+        rows[(rows["learning_rate"] / value - 1).abs() < 1e-6].assign(setting=name)
+        for name, value in expected.items()
+    ]
+    return pd.concat(parts)
 
 
 def by_run(table: pd.DataFrame) -> pd.DataFrame:
