@@ -19,7 +19,7 @@ from widemin import (
 from widemin import watching as watches
 from widemin.experiments import run
 from widemin.fitting import family
-from widemin.networks import keep_together, trained
+from widemin.networks import begun, keep_together, trained
 from widemin.recipes import Recipe, grid, stream
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
@@ -74,9 +74,10 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change,
         trained(recipe, "cpu", folder)
     [kept] = folder.iterdir()
     assert kept.suffix == ".checkpoint"
+    assert begun([SMALL, recipe], folder) == pytest.approx([look / 9])
     assert_same(whole, trained(recipe, "cpu", folder))
     [kept] = folder.iterdir()
-    assert kept.suffix == ".safetensors"
+    assert kept.suffix == ".safetensors" and not begun([recipe], folder)
 
 
 def test_epochs_are_chosen_on_images_that_training_never_sees():

@@ -118,6 +118,16 @@ def _read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
         return None
 
 
+def share_done(checkpoint: Path, recipe: Recipe) -> float:
+    """Return how much of a recipe's training a checkpoint of `train` has, in [0, 1)."""
+    state = _read_checkpoint(checkpoint, "cpu")
+    if state is None:
+        return 0.0
+    now = training.Position(**state["position"])
+    steps = now.order is not None and -(-len(now.order) // recipe.batch_size)
+    return (now.epoch + (now.batch / steps if steps else 0.0)) / recipe.epochs
+
+
 def train(
     model: nn.Module, recipe: Recipe, device: str, checkpoint: Path | None = None
 ) -> tuple[Curve, Facts]:

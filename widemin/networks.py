@@ -17,7 +17,14 @@ from torch import nn
 
 from widemin import paths, workers
 from widemin.choices import check_choice
-from widemin.fitting import Trained, build, family, train, train_together
+from widemin.fitting import (
+    Trained,
+    build,
+    family,
+    share_done,
+    train,
+    train_together,
+)
 from widemin.recipes import Recipe
 
 
@@ -53,7 +60,7 @@ def trained(
         with safe_open(path, "pt") as file:
             kept = json.loads(file.metadata()["training"])
         return model, kept["curve"], kept["facts"]
-    checkpoint = path.with_suffix(".checkpoint")
+    checkpoint = _checkpoint(recipe, weights)
     found = model, *train(model, recipe, device, checkpoint)
     _keep(found, recipe, path)
     checkpoint.unlink(missing_ok=True)
@@ -85,6 +92,16 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
         return trained(recipe, device, weights)[0]
     finally:
         lock.release()
+
+
+def begun(recipes: Sequence[Recipe], weights: Path) -> list[float]:
+    """Return the shares of training that are kept of recipes begun but not trained."""
+    kept = {
+        _checkpoint(recipe, weights): recipe
+        for recipe in recipes
+        if _checkpoint(recipe, weights).exists()
+    }
+    return [share_done(path, recipe) for path, recipe in kept.items()]
 
 
 def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None:
@@ -156,6 +173,10 @@ def _recipe(path: Path) -> Recipe:
         if name in fields:
             fields[name] = tuple(fields[name])
     return Recipe(**fields)
+
+
+def _checkpoint(recipe: Recipe, weights: Path) -> Path:
+    return _path(recipe, weights).with_suffix(".checkpoint")
 
 
 def _path(recipe: Recipe, weights: Path) -> Path:

@@ -60,7 +60,7 @@ def run(
       widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
     started = time.time()
-    from widemin import experiments, notebooks, paths, progress, results
+    from widemin import experiments, notebooks, paths, results
 
     names = notebooks.find(chapter)
     if workers < 0:
@@ -109,16 +109,22 @@ def run(
     if lacking and table.attrs["done"] == table.attrs["planned"]:
         raise next(iter(lacking.values()))  # all else is done and kept
     if table.attrs["done"] < total and device != "none":
-        _say_what_is_left(progress.state(recipes, folder))
+        _say_what_is_left(recipes, folder)
     elif not rows_only:
         draw("book", [(name, "", values) for name, values in pages.items()], folder)
 
 
-def _say_what_is_left(state: Any) -> None:
+def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
+    from widemin import networks, progress
+
+    state = progress.state(recipes, folder)
+    begun = networks.begun(state.missing, folder / "weights")
+    at = ", ".join(f"{100 * share:.0f} %" for share in begun)
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
         f"{state.planned - state.done} left{about(state.left)}; training under way is "
-        "kept. The same command goes on; with --pages-only it draws what is there.",
+        f"kept{at and f', at {at}'}. The same command goes on; with --pages-only it "
+        "draws what is there.",
         err=True,
     )
 
