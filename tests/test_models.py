@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from widemin import models
+from widemin import models, training
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
@@ -101,6 +101,51 @@ def test_folded_networks_compute_the_same_function(name):
     assert norms[1] < norms[0] or name == "c1"  # there a pool comes between
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def twins():
+    """The same network twice, once with training passes in bfloat16."""
+    names = ("preactresnet18", "preactresnet18-bf16")
+    found = [models.build(n, generator(), shape=CIFAR, width=8) for n in names]
+    for one, two in zip(*(network.parameters() for network in found), strict=True):
+        assert torch.equal(one, two)
+    return found
+
+
+def test_inference_is_in_float32_bit_for_bit():
+    plain, short = twins()
+    x = torch.rand(4, *CIFAR, generator=generator(1))
+    assert torch.equal(plain.eval()(x), short.eval()(x))
+    assert torch.equal(models.folded(plain)(x), models.folded(short)(x))
+
+
+def test_training_passes_in_bfloat16_with_gradients_in_float32():
+    plain, short = twins()
+    seen = []
+    short[0].register_forward_hook(lambda layer, x, out: seen.append(out.dtype))
+    x = torch.rand(32, *CIFAR, generator=generator(1))
+    y = torch.randint(10, (32,), generator=generator(2))
+    flat = []
+    for network in (plain, short):
+        training.backward(network, x, y)
+        flat.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    assert seen == [torch.bfloat16] and short(x).dtype == torch.float32
+    assert {g.dtype for g in flat} == {torch.float32}
+    # Eight bits of mantissa leave the direction, and are not what float32 gives.
+    assert 0.9 < torch.cosine_similarity(*flat, dim=0) < 1 - 1e-6
+
+
+def test_sams_second_pass_in_bfloat16_is_taken_at_the_moved_weights():
+    plain, short = twins()
+    x = torch.rand(32, *CIFAR, generator=generator(1))
+    y = torch.randint(10, (32,), generator=generator(2))
+    losses = []
+    for network in (plain, short):
+        first = training.backward(network, x, y)
+        with training.climbed(network, 1.0):
+            losses.append(training.backward(network, x, y) - first)
+    assert losses[0] > 0.1  # the climb is worth something
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.1, atol=0)
 
 
 def test_networks_without_batch_norm_are_not_copied():

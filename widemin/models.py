@@ -40,6 +40,22 @@ class Normalise(nn.Module):
         return (x - self.mean) / self.std
 
 
+class InBfloat16(nn.Sequential):
+    """Layers that training passes through in bfloat16, inference in float32.
+
+    Weights, their gradients and the logits are float32 always. Attacks and
+    measurements, made in inference mode, are those of the float32 network: bfloat16
+    flips the sign of small gradients.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of images, shape (batch, classes)."""
+        # Entered anew by every pass: what is cast once is kept until it is left, and
+        # SAM's second pass would meet the weights of the first.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+            return super().forward(x).to(x.dtype)
+
+
 def _classifier(features: nn.Sequential, shape: Shape, *widths: int) -> nn.Sequential:
     """Append fully connected layers, with ReLU between them, to convolutions."""
     with torch.no_grad():
@@ -241,6 +257,12 @@ def wideresnet(
 
 # The names a table may use. A laboratory's ResNets have one block a stage and, since
 # that cuts the cost several times, a stem of stride 2.
+def _in_bfloat16(
+    builder: Callable[..., nn.Sequential], shape: Shape, classes: int, **options: int
+) -> nn.Sequential:
+    return InBfloat16(*builder(shape, classes, **options))
+
+
 BUILDERS: dict[str, Callable[..., nn.Sequential]] = {
     "linear": linear,
     "mlp": mlp,
@@ -251,6 +273,7 @@ BUILDERS: dict[str, Callable[..., nn.Sequential]] = {
     "cnn4": cnn4,
     "cnn8": cnn8,
     "preactresnet18": preactresnet,
+    "preactresnet18-bf16": partial(_in_bfloat16, preactresnet),
     "preactresnet10": partial(preactresnet, blocks=1),
     "preactresnet10-stride2": partial(preactresnet, blocks=1, stem_stride=2),
     "resnet18": resnet,
@@ -319,7 +342,8 @@ def folded(model: nn.Module) -> nn.Module:
     >>> bool(torch.allclose(folded(network)(x), network(x), atol=1e-5))
     True
     """
-    if type(model) is nn.Sequential:
+    if type(model) in (nn.Sequential, InBfloat16):
+        assert isinstance(model, nn.Sequential)
         layers = [folded(layer) for layer in model]
         for i, (layer, after) in enumerate(itertools.pairwise(layers)):
             if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):

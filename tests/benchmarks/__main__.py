@@ -251,17 +251,24 @@ def _sam():
     )
 
 
-def _epoch() -> Duel:
-    """A part of an epoch on CIFAR-10, crops and flips, against a DataLoader's loop."""
+def _epoch(name: str) -> Duel:
+    """A part of an epoch on CIFAR-10, crops and flips, against a DataLoader's loop.
+
+    The loop has the plain network in float32, whatever ours computes in.
+    """
     from torchvision import datasets, transforms
 
     images, batch = 256, 128
     folder = Path(os.environ["WIDEMIN_DATA"])
     x, y = (part := data.load("cifar10", "train", size=images)).x, part.y
     statistics = data.STATISTICS["cifar10"]
-    model, _, _ = _network("preactresnet18", (3, 32, 32), 1, None)
-    model.insert(0, models.Normalise(statistics))
-    plain, _ = _plain(model, x[:1])
+    model, plain = (
+        _network(network, (3, 32, 32), 1, None)[0]
+        for network in (name, "preactresnet18")
+    )
+    for network in (model, plain):
+        network.insert(0, models.Normalise(statistics))
+    plain, _ = _plain(plain, x[:1])
     ours = training.SGD(model.parameters(), 0.01, 0.9, 5e-4)
     theirs = torch.optim.SGD(plain.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
     draws = torch.Generator().manual_seed(0)
@@ -295,8 +302,8 @@ def _epoch() -> Duel:
             theirs.step()
 
     return Duel(
-        f"{images} images of an epoch, PreActResNet-18, batch {batch}",
-        "a plain loop with a DataLoader",
+        f"{images} images of an epoch, {name}, batch {batch}",
+        "a plain loop with a DataLoader, float32",
         epoch,
         loop,
         1.1,
@@ -430,7 +437,8 @@ def main(words: list[str]) -> None:
     else:
         print("Without MNIST in WIDEMIN_DATA the grids and three rows are left out.")
     if (Path(os.environ.get("WIDEMIN_DATA", "")) / "cifar-10-batches-py").is_dir():
-        duels += [_epoch(), *_recipes()]
+        names = ("preactresnet18", "preactresnet18-bf16")
+        duels += [*map(_epoch, names), *_recipes()]
     else:
         print("Without CIFAR-10 in WIDEMIN_DATA epochs are left out.")
     jobs: dict[str, Callable[[], Iterable[dict[str, object]]]] = {
