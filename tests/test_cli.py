@@ -100,6 +100,9 @@ def test_missing_data_while_offline(call, tmp_path, offline):
     for part in (str(tmp_path / "data"), "WIDEMIN_DATA", "--preset smoke"):
         assert part in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
+    # Nothing half done is left, which a later call would take for the data set.
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert call("run", "03", "--preset", "lab", *size).stderr == found.stderr
 
 
 def test_what_needs_no_missing_data_is_computed_before_it_is_an_error(

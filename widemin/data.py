@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -173,7 +174,7 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
     dataset_class = getattr(datasets, class_name)
     here = root / folder
     if not here.is_dir():
-        _download(dataset_class, name, root)
+        _download(dataset_class, name, root, here)
     _verify(dataset_class, name, here)
     dataset = dataset_class(str(root), train=train)
     x = torch.as_tensor(dataset.data)
@@ -181,11 +182,12 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
     return x, torch.as_tensor(dataset.targets), tuple(dataset.classes)
 
 
-def _download(dataset_class: Any, name: str, root: Path) -> None:
+def _download(dataset_class: Any, name: str, root: Path, here: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         dataset_class(str(root), download=True)
     except (OSError, RuntimeError) as error:
+        shutil.rmtree(here, ignore_errors=True)  # half of it would pass for all
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"dataset {name!r} is not in {root} and could not be downloaded ({reason});"
