@@ -46,6 +46,7 @@ bench: $(READY)
 	test -d _build/peers || \
 	  $(BIN)/uv pip install -q --no-deps --target _build/peers torchattacks==3.5.1
 	PYTHONPATH=_build/peers $(BIN)/python -W ignore -m tests.benchmarks
+	$(BIN)/python -W ignore -m tests.benchmarks.rates
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml $(GROUPS:%=--group %) --universal \

@@ -66,3 +66,28 @@ def benchmarks() -> str:
         said = f"On {machine}, torch {torch}, {date}:"
         tables.append(f"{said}\n\n{markdown(heads, cells)}")
     return "\n\n".join(tables)
+
+
+def rates() -> str:
+    """Return what training does of what the device can, in markdown."""
+    path = paths.PUBLISHED / "rates.csv"
+    if not path.exists():
+        return "Not measured yet: `python -m tests.benchmarks.rates` writes the table."
+    heads = ["training", "batch size", "images a second", "an epoch", "share of peak"]
+    tables = []
+    groups = ["device", "hardware", "torch", "date"]
+    for (device, machine, torch, date), part in pd.read_csv(path).groupby(groups):
+        cells = [
+            [
+                f"{row['run']} ({row['dataset']})",
+                str(row["batch_size"]),
+                f"{row['images_a_second']:,.0f}",
+                f"{row['seconds_an_epoch']:,.0f}\u00a0s",
+                f"{100 * row['share_of_peak']:.0f}\u00a0%",
+            ]
+            for row in part.to_dict("records")
+        ]
+        where = "One core of" if device == "cpu" else "On"
+        said = f"{where} {machine}, torch {torch}, {date}:"
+        tables.append(f"{said}\n\n{markdown(heads, cells)}")
+    return "\n\n".join(tables)

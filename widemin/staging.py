@@ -46,6 +46,7 @@ def stage(edition: str, source: Path) -> str:
         ("ledger", "<!-- ledger -->", insertions.differences(edition)),
         ("coverage", "<!-- coverage -->", insertions.covered(edition)),
         ("reproduce", "<!-- benchmarks -->", insertions.benchmarks()),
+        ("reproduce", "<!-- rates -->", insertions.rates()),
     ):
         page = source / f"{name}.md"
         page.write_text(page.read_text().replace(mark, content))
