@@ -291,6 +291,20 @@ def strengths():
     return pd.DataFrame(rows)
 
 
+def test_the_least_and_the_greatest_number_of_steps_in_numbers():
+    rows = strengths()
+    found = wang.strengths(rows)
+    usual = (
+        rows[rows["step_radii"].eq(0.25)].groupby("steps_taken").mean(numeric_only=True)
+    )
+    assert found["steps_few"] == usual.index.min()
+    assert found["steps_many"] == usual.index.max()
+    for end, row in (("few", usual.iloc[0]), ("many", usual.iloc[-1])):
+        assert found[f"accuracy_{end}"] == pytest.approx(100 * row["accuracy"])
+        assert found[f"fosc_{end}"] == row["normalised_fosc_box_q50"]
+    assert np.isnan(list(wang.strengths(rows.iloc[:0]).values())).all()
+
+
 def test_strength_is_drawn_over_size_and_number():
     figure, axes = plt.subplots(2, 3)
     wang.by_strength(strengths(), axes)
@@ -496,6 +510,22 @@ def test_ratios_are_drawn_relative_to_sgd(ax):
     features.trained_ratios(ax, [0.0, 0.5], {20: np.array([[2.0, 3.0], [4.0, 5.0]])})
     mean = ax.lines[0].get_ydata()
     np.testing.assert_allclose(mean, [0, 37.5])
+
+
+def test_ways_of_finding_an_eigenvalue_are_compared_network_by_network():
+    ways = ["Lanczos, 10 images", "PyHessian, 10 images", "Lanczos, 50 images"]
+    ways += ["smallest, 10 images"]
+    values = {"a": [10.0, 10.1, 9.5, -0.2], "b": [2.0, 2.0, 2.02, -0.06]}
+    rows = [
+        {"key": key, "way": way, "value": value}
+        for key, found in values.items()
+        for way, value in zip(ways, found, strict=True)
+    ]
+    table = pd.DataFrame(rows).assign(measured="spectrum", of="eigenvalue")
+    found = kamath.eigenvalue_differences(table)
+    assert found == pytest.approx({"solver": 1.0, "images": 5.0, "smallest": 3.0})
+    empty = kamath.eigenvalue_differences(table.iloc[:0])
+    assert empty.keys() == found.keys() and np.isnan(list(empty.values())).all()
 
 
 def test_eigenvalues_and_densities_of_a_network(ax):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -134,6 +135,27 @@ def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
     index = ["network", "way"]
     named = pd.DataFrame(found, columns=columns).set_index(index)
     return named.rename_axis([None, None])
+
+
+def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
+    """Return by how many percent ways of finding a top eigenvalue differ at most.
+
+    `solver` on the same images, `images` by Lanczos on more of them, and `smallest`,
+    the size of the most negative eigenvalue over the largest; NaN where none is known.
+    """
+    rows = table[table["measured"] == "spectrum"]
+    rows = rows[rows["of"] == "eigenvalue"] if len(rows) else rows
+    found: dict[str, list[float]] = {"solver": [], "images": [], "smallest": []}
+    for _, part in rows.groupby("key") if len(rows) else ():
+        ways = dict(zip(part["way"], part["value"], strict=True))
+        usual = next(v for way, v in ways.items() if way.startswith("Lanczos"))
+        for way, value in ways.items():
+            kind = {"Lanczos": "images", "PyHessian": "solver"}.get(way.split(",")[0])
+            if kind:
+                found[kind].append(100 * abs(value / usual - 1))
+            else:
+                found["smallest"].append(100 * abs(value / usual))
+    return {kind: max(values, default=math.nan) for kind, values in found.items()}
 
 
 def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from widemin.figures.wang.condition import (
     by_strength,
     fosc_by_epoch,
     fosc_by_stage,
+    strengths,
 )
 from widemin.figures.wang.defences import (
     DEFENCES,
@@ -32,6 +33,7 @@ __all__ = [
     "gap_in_ball",
     "rates",
     "robust_by_cost",
+    "strengths",
     "switched",
     "table_of_defences",
     "white_box",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,6 +77,34 @@ def by_strength(
                 ax.fill_between(means.index, low, high, color=BLUE, alpha=0.2, lw=0)
             ax.set(xlabel=label, ylabel=name)
     return axes
+
+
+def strengths(table: pd.DataFrame) -> dict[str, float]:
+    """Return what the least and the greatest number of steps do: means over runs.
+
+    `steps`, `accuracy` (percent) and `fosc` (median, normalised, in the box), each
+    with `_few` and `_many`; NaN where nothing was measured.
+    """
+    rows = table[table["measured"] == "strength"]
+    rows = named(rows)[lambda r: r["defence"] == "standard"] if len(rows) else rows
+    found = dict.fromkeys(
+        (f"{kind}_{end}" for kind in _KINDS for end in ("few", "many")), math.nan
+    )
+    if rows.empty:
+        return found
+    rows = rows[rows["step_radii"] == 0.25]
+    means = rows.groupby("steps_taken").mean(numeric_only=True).reset_index()
+    for kind, (column, unit) in _KINDS.items():
+        found[f"{kind}_few"] = float(unit * means[column].iloc[0])
+        found[f"{kind}_many"] = float(unit * means[column].iloc[-1])
+    return found
+
+
+_KINDS = {
+    "steps": ("steps_taken", 1),
+    "accuracy": ("accuracy", 100),
+    "fosc": ("normalised_fosc_box_q50", 1),
+}
 
 
 def fosc_by_epoch(table: pd.DataFrame, ax: Axes) -> Axes:
