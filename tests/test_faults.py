@@ -19,6 +19,7 @@ import pytest
 
 from widemin import paths
 from widemin.provenance import PROVENANCE
+from widemin.workers import on_cluster
 
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "corner_cells", "[[64, 0.1, 200, 4]]"]
 SWEEP += ["-p", "decisive_cells", "[[16, 0.1, 1000, 4], [64, 0.5, 1000, 4]]"]
@@ -59,12 +60,8 @@ def undisturbed(tmp_path_factory):
 
 
 def start(folder, *more):
-    return subprocess.Popen(
-        command(folder, *more),
-        cwd=paths.ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    quiet = subprocess.DEVNULL  # of what it says, errors show where a test fails
+    return subprocess.Popen(command(folder, *more), cwd=paths.ROOT, stdout=quiet)
 
 
 def wait_for(condition, seconds=120):
@@ -321,6 +318,34 @@ def test_a_scheduler_that_comes_back_is_given_what_is_left(
     cluster.worker()
     assert process.wait(timeout=300) == 0
     assert measured(folder) == undisturbed
+
+
+def double(number):
+    return [{"double": 2 * number}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_scheduler_may_go_while_a_result_is_fetched(cluster, monkeypatch, noticed):
+    """Whether the client has noticed by then or not."""
+    distributed = pytest.importorskip("distributed")
+    scheduler, fetch = cluster.scheduler(), distributed.Future.result
+    cluster.worker()
+
+    def result(future):
+        if scheduler.poll() is None:
+            scheduler.kill()
+            scheduler.wait()
+            if noticed:
+                wait_for(future.cancelled)
+            cluster.scheduler()
+            cluster.worker()
+        return fetch(future)
+
+    monkeypatch.setattr(distributed.Future, "result", result)
+    found = list(on_cluster(cluster.address, [3, 4, 5], double))
+    assert sorted(found) == [(i, [{"double": 2 * i}]) for i in (3, 4, 5)]
+    assert len(cluster.processes) == 4
 
 
 @pytest.mark.slow

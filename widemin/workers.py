@@ -6,7 +6,10 @@ one that is asked to stop keeps what it has.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -232,15 +235,12 @@ def on_cluster(
         run: A function that the workers can import.
         until: When to stop waiting, as of time.time().
     """
-    from distributed import Client, as_completed
-    from distributed.comm.core import CommClosedError
+    from distributed import as_completed
 
+    gone = (OSError, concurrent.futures.CancelledError, asyncio.CancelledError)
     waiting, patience = dict(enumerate(todo)), 10
     while waiting:
-        try:
-            client = Client(address, timeout=patience)
-        except OSError as error:
-            raise RuntimeError(f"no scheduler answers at {address}") from error
+        client = _client(address, patience, until)
         patience = 300  # once it has answered, it may be away for minutes
         try:
             futures = {
@@ -260,12 +260,26 @@ def on_cluster(
                     message = Failure(f"{future.exception()}")
                 if not isinstance(message, Stopped):
                     yield item, message
-        except TimeoutError:
-            return
-        except CommClosedError:  # it went while a result was under way
-            continue
+        except gone:  # the time is up, or it went while a result was under way
+            if until is not None and time.time() >= until:
+                return
         finally:
-            client.close(timeout=GRACE)
+            with contextlib.suppress(TimeoutError):
+                client.close(timeout=GRACE)
+
+
+def _client(address: str, patience: float, until: float | None) -> Any:
+    """Return a client of the scheduler at an address, if one answers in time."""
+    from distributed import Client
+
+    end = min(time.time() + patience, until or math.inf)
+    while True:
+        try:
+            return Client(address, timeout=max(1.0, end - time.time()))
+        except OSError as error:  # at once where it goes while it answers
+            if time.time() >= end - 1.0:
+                raise RuntimeError(f"no scheduler answers at {address}") from error
+            time.sleep(1)
 
 
 def _there(run: Run, item: Any, until: float | None) -> Any:
