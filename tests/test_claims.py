@@ -762,7 +762,7 @@ def test_s1_and_s4_and_s10_wait_for_the_papers_scale():
     table = sam({0.1: 0.02, 0.2: 0.05, 0.4: 0.12})
     for function in (wei.S1, wei.S4, wei.S10):
         assert function(table).outcome == "not decidable at this scale"
-        assert "it takes cifar100" in function(table).evidence
+        assert "it takes CIFAR-100" in function(table).evidence
     large = table.assign(dataset="cifar100", train_size=50_000, epochs=100)
     assert wei.S4(large).outcome == "reproduced"
     assert wei.S4(large).ours.endswith("12.1 points at rho 0.4")

@@ -86,13 +86,15 @@ def test_every_way_is_a_row_with_a_mark_per_run(ax):
 def test_the_table_of_ways_has_a_column_per_cell():
     plain = khritankov.table_of_ways(every_way(decisive(fgsm_accuracy=0.9)))
     assert list(plain.columns) == ["B = 16, LR = 0.1"]
-    assert plain.loc["FGSM, cross-entropy float32"].item() == "90.0 ± 0.0"
+    assert plain.loc["FGSM, cross-entropy float32"].item() == "90.0 ±\u00a00.0"
     assert len(plain) == len(figures.WAYS) + 1  # and how many are masked
     strong = {"strong_images": 200, "distance_q50": 0.12, "restarts_accuracy": 0.0}
     strong |= {"autoattack_accuracy": 0.0, "moved_share": 0.1}
     more = khritankov.table_of_ways(every_way(decisive(**strong)))
-    assert more.loc["median radius that fools (200 images)"].item() == "0.120 ± 0.000"
-    assert more.loc["AutoAttack (200 images)"].item() == "0.0 ± 0.0"
+    assert (
+        more.loc["median radius that fools (200 images)"].item() == "0.120 ±\u00a00.000"
+    )
+    assert more.loc["AutoAttack (200 images)"].item() == "0.0 ±\u00a00.0"
 
 
 def test_a_curve_is_a_line_per_run(ax):
@@ -261,7 +263,7 @@ def test_white_box_and_cost(ax):
 def test_defences_stand_beside_the_papers():
     found = wang.table_of_defences(defences(0.02))
     assert found.loc[("dynamic, 50 epochs", "paper"), "PGD-20"] == "91.27"
-    assert found.loc[("standard, 50 epochs", "ours"), "none"] == "97.0 ± 0.0"
+    assert found.loc[("standard, 50 epochs", "ours"), "none"] == "97.0 ±\u00a00.0"
     assert found.loc[("standard, 50 epochs", "paper"), "none"] == "97.61"
     assert found.loc[("standard, 50 epochs", "ours"), "AutoAttack"] == "80.0"
     other = wang.black_box(defences(0.02))
@@ -402,7 +404,7 @@ def test_three_rules_choose_three_epochs():
     found = khritankov.chosen_epochs(table)
     epochs = found["epoch"].str.split().str[0].astype(float)
     assert epochs.tolist() == [30, 90, 120]
-    assert found["FGSM (%)"].tolist()[0] == "17.0 ± 0.0"
+    assert found["FGSM (%)"].tolist()[0] == "17.0 ±\u00a00.0"
 
 
 def test_logit_scale_has_a_line_per_way(ax):
@@ -589,4 +591,4 @@ def test_a_spread_is_over_the_runs_that_measured_it():
     rows = pd.DataFrame({"a": [0.4, 0.6, np.nan], "b": [0.25, np.nan, np.nan]})
     assert figures.spread(rows.assign(c=np.nan), "c") == "not run"
     assert figures.spread(rows, "b") == "25.0"
-    assert figures.spread(rows, "a") == "50.0 ± 127.1"  # t of one degree: 12.706
+    assert figures.spread(rows, "a") == "50.0 ±\u00a0127.1"  # t of one degree: 12.706

@@ -43,4 +43,4 @@ def test_rates_become_a_table_by_machine(tmp_path, monkeypatch):
     table.to_csv(tmp_path / "rates.csv", index=False)
     found = insertions.rates()
     assert "One core of A core, torch 2, d:" in found and "On A GPU" in found
-    assert "| M1 (mnist) | 64 | 9,876 | 6\u00a0s | 27\u00a0% |" in found
+    assert "| M1 (MNIST) | 64 | 9,876 | 6\u00a0s | 27\u00a0% |" in found

@@ -78,7 +78,7 @@ def test_a_verdict_says_what_it_rests_on():
     basis |= {"train_size": [10_000, 60_000], "epochs": [25]}
     verdict = Verdict("W1", "reproduced", "", "", "", basis=basis)
     assert verdict.scale == (
-        "40 runs, 1 seed: mnist, 10,000 to 60,000 training images, 25 epochs, cpu"
+        "40 runs, 1 seed: MNIST, 10,000 to 60,000 training images, 25 epochs, CPU"
     )
     assert f"**Rests on** {verdict.scale}." in verdict.box()
     assert "Rests on" not in Verdict("W12", "partly", "", "", "").box()

@@ -1,9 +1,27 @@
-"""Names that an argument may have."""
+"""Names that an argument may have, and how the book writes them."""
 
 from __future__ import annotations
 
 import difflib
 from typing import Any
+
+_WRITTEN = {
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cpu": "CPU",
+    "cuda": "CUDA",
+}
+
+
+def written(name: str) -> str:
+    """Return a data set's or a device's name as prose has it.
+
+    >>> written("fashion-mnist"), written("digits")
+    ('Fashion-MNIST', 'digits')
+    """
+    return _WRITTEN.get(name, name)
 
 
 def check_choice(argument: str, value: str, known: Any) -> None:

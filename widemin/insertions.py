@@ -7,6 +7,7 @@ import json
 import pandas as pd
 
 from widemin import coverage, ledger, notebooks, paths
+from widemin.choices import written
 from widemin.verdicts import executed, markdown
 
 
@@ -79,7 +80,7 @@ def rates() -> str:
     for (device, machine, torch, date), part in pd.read_csv(path).groupby(groups):
         cells = [
             [
-                f"{row['run']} ({row['dataset']})",
+                f"{row['run']} ({written(row['dataset'])})",
                 str(row["batch_size"]),
                 f"{row['images_a_second']:,.0f}",
                 f"{row['seconds_an_epoch']:,.0f}\u00a0s",

@@ -1,13 +1,18 @@
-"""A Sphinx extension: what other extensions leave out of a page, or put there amiss."""
+"""A Sphinx extension: what other extensions leave out of a page, or put there amiss.
+
+And what belongs to a number is kept beside it: its unit, its interval, its sign.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx; called by it."""
     app.connect("builder-inited", _one_page_as_many)
+    app.connect("doctree-resolved", _bind)
     app.connect("html-page-context", _put_right, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -20,6 +25,28 @@ def _one_page_as_many(app: Any) -> None:
     known = app.registry.translation_handlers
     if app.builder.name == "singlehtml":
         known["singlehtml"] = known.get("html", {}) | known.get("singlehtml", {})
+
+
+# A line does not end before a percent sign or inside an interval; a minus is no hyphen.
+_BOUND = {
+    r"(?<=\d) %|^ %": "\u00a0%",
+    r"± (?=\d)": "±\u00a0",
+    r"(?<![\w)\]-])-(?=\d)": "\u2212",
+}
+
+
+def _bind(app: Any, doctree: Any, page: str) -> None:
+    """Write numbers of a page's prose so that they stay whole."""
+    from docutils import nodes
+
+    for text in list(doctree.findall(nodes.Text)):
+        if isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.math):
+            continue
+        bound = str(text)
+        for typed, meant in _BOUND.items():
+            bound = re.sub(typed, meant, bound)
+        if bound != text:
+            text.parent.replace(text, nodes.Text(bound))
 
 
 def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -55,6 +56,41 @@ def paper_table(name: str) -> pd.DataFrame:
     return pd.read_csv(paths.PUBLISHED / "papers" / f"{name}.csv")
 
 
+# What is typed for want of a key, and what is meant.
+_WORDS = {
+    r"\beps\b": "ε",
+    r"\beta\b": "η",
+    r"\brho\b": "ρ",
+    r"\bdelta\b": "δ",
+    r"/ mu\b": "/ μ",
+    r"\blambda_1\b": "λ₁",
+    r"\bL_inf\b": "L∞",
+    r"\bL_thx\^2": "L_θx²",
+    r"\bT\^-1/2": "1/√T",
+    r"\bw\*\^2": "w*²",
+    r"\bnorm1\(g\)": "‖g‖₁",
+    r"\bw_theta\b": "width in weights",
+    r"\badv_acc\b": "adversarial accuracy",
+    r"\bclean\b": "natural",
+    r"\bST\b": "standard",
+    r"\bTHEORY\b": "theory",
+    r"\+-": "±",
+    r"(?<![\d.])\.(?=\d)": "0.",
+    r"(?<=\d)-(?=\d)": "–",
+}
+
+
+def worded(text: str) -> str:
+    """Return a text with its symbols as the book writes them.
+
+    >>> worded("Pass for rho = .4, natural below ST by 1-2 points")
+    'Pass for ρ = 0.4, natural below standard by 1–2 points'
+    """
+    for typed, meant in _WORDS.items():
+        text = re.sub(typed, meant, text)
+    return text
+
+
 # What is typed, or what markdown would read as a mark, and how it is shown instead.
 _MARKS = {
     "<=": "≤",
@@ -69,6 +105,7 @@ _MARKS = {
 
 def plain(text: str) -> str:
     """Return a text of claims.csv so that markdown shows it as it stands."""
+    text = worded(text)
     for mark, shown in _MARKS.items():
         text = text.replace(mark, shown)
     return text.rstrip(".")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from widemin.choices import written
 from widemin.claims.criterion import criteria
 from widemin.claims.numbers import Spread
 from widemin.claims.verdict import Verdict
@@ -36,7 +37,7 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
     for name, wanted in needs.items():
         if name == "dataset":
             if set(table["dataset"]) != {wanted}:
-                return f"it takes {wanted}"
+                return f"it takes {written(wanted)}"
             continue
         if name == "samples":
             found = int((table["train_size"] * table["epochs"]).min())

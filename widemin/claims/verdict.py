@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from widemin.claims.criterion import criteria, plain
+from widemin.choices import written
+from widemin.claims.criterion import criteria, plain, worded
 
 OUTCOMES = (
     "reproduced",
@@ -60,7 +61,7 @@ class Verdict:
         images, epochs = (_range(self.basis[n]) for n in ("train_size", "epochs"))
         where = [f"{images} training images", f"{epochs} epochs"]
         where = [*self.basis["dataset"], *where, *self.basis.get("device", [])]
-        return f"{', '.join(counted)}: {', '.join(where)}"
+        return f"{', '.join(counted)}: {', '.join(map(written, where))}"
 
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
@@ -76,7 +77,8 @@ class Verdict:
                 if claim.decidable_from == "mathematics"
                 else f"**Passes if** {plain(claim.criterion)}.",
                 "",
-                f"**The paper:** {self.paper}. **Ours:** {self.ours}. {self.evidence}",
+                f"**The paper:** {worded(self.paper)}. **Ours:** {worded(self.ours)}. "
+                f"{worded(self.evidence)}",
                 *(["", f"**Rests on** {self.scale}."] if self.scale else []),
                 "",
                 f"**Under the stronger test:** {self.holds_up}.",

@@ -87,6 +87,8 @@ def style() -> None:
             "figure.dpi": 110,
             "savefig.dpi": 220,
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.h_pad": 0.08,
+            "figure.constrained_layout.w_pad": 0.08,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -140,7 +142,9 @@ def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) 
     if not values:
         return "not run"
     mean, half = over_seeds(values)
-    return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
+    return f"{mean:.{digits}f}" + (
+        "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"
+    )
 
 
 def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:

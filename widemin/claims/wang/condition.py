@@ -61,6 +61,7 @@ def D2(table: pd.DataFrame) -> Verdict:
         (pool, by): _bin_ranks(part)
         for (pool, by), part in rows.groupby(["pool", "by"])
     }
+    networks = rows["key"].nunique()
     raw, normalised = found["all", "fosc"], found["all", "normalised_fosc"]
     last = found["last", "fosc"]
 
@@ -77,8 +78,8 @@ def D2(table: pd.DataFrame) -> Verdict:
         paper="accuracy and FOSC fall together (figure)",
         ours=f"Spearman of FOSC over bins: {said(raw)}",
         evidence="All steps of the training attack together, on test images of "
-        f"{rows['key'].nunique()} network(s). Where the attack ends alone: "
-        f"{said(last)}. FOSC divided by the largest gain: {said(normalised)}."
+        f"{networks} network{'' if networks == 1 else 's'}. Where the attack ends "
+        f"alone: {said(last)}. FOSC divided by the largest gain: {said(normalised)}."
         + _across_attacks(table),
         holds_up=f"{'yes' if passes(normalised) else 'no'}; normalised",
         seeds=claims.deciding(

@@ -33,7 +33,7 @@ def accuracy_by_ratio(rows: pd.DataFrame, ax: Axes, column: str) -> Axes:
         ax.scatter([], [], color=colour, label=f"{size}")
     ax.set(xscale="log", xlabel="learning rate / batch size", ylim=(-3, 103))
     ax.set(ylabel="accuracy under FGSM (%)")
-    ax.legend(title="batch size", fontsize="small", loc="upper left", ncols=2)
+    ax.legend(title="batch size", fontsize="small", loc="upper right")
     return ax
 
 

@@ -27,7 +27,7 @@ def logistic_scale(ax: Axes, x: Any, theta: Any, scales: Any, level: float) -> A
         scales, np.full(len(scales), margin), color=BLACK, label="distance to boundary"
     )
     ax.set(xscale="log", yscale="log", xlabel="all weights times", ylabel="length")
-    ax.legend()
+    ax.legend(fontsize="small", loc="upper left")
     return ax
 
 

@@ -62,7 +62,7 @@ def by_strength(
     if rows.empty:
         return axes
     kinds = ["accuracy", "normalised_fosc_box", "loss"]
-    labels = ["accuracy (%)", "FOSC in the box / largest gain", "cross-entropy"]
+    labels = ["accuracy (%)", "FOSC / largest gain", "cross-entropy"]
     sizes = rows[rows["steps_taken"] == 10], "step_radii", "size of a step (radii)"
     numbers = rows[rows["step_radii"] == 0.25], "steps_taken", "number of steps"
     for row, (part, over, label) in zip(axes, (sizes, numbers), strict=True):

@@ -22,19 +22,21 @@ def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes
         return axes
     rows = rows.assign(name=rows.apply(strength_of, axis=1))
     names = list(dict.fromkeys(rows["name"]))
+    ways = (("pgd_accuracy", -0.1), ("worst_accuracy", 0.1))  # filled; hollow beside it
+    top = 100 * rows[[column for column, _ in ways]].max().max() + 5
     for ax, (test, part) in zip(axes, rows.groupby("test", sort=False), strict=True):
         for position, name in enumerate(names):
             of_method = part[part["name"] == name]
             colour = COLOURS[of_method["method"].iloc[0]]
-            for column, face in (("pgd_accuracy", colour), ("worst_accuracy", "none")):
+            for column, shift in ways:
                 ax.scatter(
-                    np.full(len(of_method), position),
+                    np.full(len(of_method), position + shift),
                     as_percent(of_method[column]),
                     color=colour,
-                    facecolor=face,
+                    facecolor=colour if shift < 0 else "none",
                 )
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
-        ax.set(title=ball_name(str(test)), ylim=(0, 100))
+        ax.set(title=ball_name(str(test)), ylim=(0, top))
         ax.label_outer()
     axes[0].figure.supylabel("robust accuracy (%)", fontsize="medium")
     return axes
