@@ -73,6 +73,20 @@ def with_settings(table: pd.DataFrame, rate: float, test: str) -> pd.DataFrame:
     return pd.concat(parts)
 
 
+def with_limit(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with `limit_share`, the top eigenvalue over the largest stable one.
+
+    Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
+    momentum m diverges; for m = 0, Cohen et al. (2021).
+
+    >>> row = pd.DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
+    >>> with_limit(row.assign(top_eigenvalue=15.0))["limit_share"].item()
+    0.75
+    """
+    limit = 2 * (1 + table["momentum"]) / table["learning_rate"]
+    return table.assign(limit_share=table["top_eigenvalue"] / limit)
+
+
 def by_run(table: pd.DataFrame) -> pd.DataFrame:
     """Return accuracies and top eigenvalue, a row a run, by batch size."""
     found = {}
