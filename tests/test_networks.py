@@ -18,7 +18,7 @@ from widemin import (
 )
 from widemin import watching as watches
 from widemin.experiments import run
-from widemin.fitting import family
+from widemin.fitting import alone, family
 from widemin.networks import begun, keep_together, trained
 from widemin.recipes import Recipe, grid, stream
 
@@ -116,7 +116,7 @@ def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
 
 def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
     """What a kill leaves behind is the last checkpoint; the next call goes on."""
-    monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(alone, "CHECKPOINT_SECONDS", 0)
     whole = trained(SMALL, "cpu", tmp_path / "whole")
     saved = []
 
@@ -126,11 +126,11 @@ def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
         saved.append(path)
         keep(self, path)
 
-    keep = fitting._Progress.save
-    monkeypatch.setattr(fitting._Progress, "save", die_at_the_fifth)
+    keep = alone._Progress.save
+    monkeypatch.setattr(alone._Progress, "save", die_at_the_fifth)
     with pytest.raises(SystemExit):
         trained(SMALL, "cpu", tmp_path / "parts")
-    monkeypatch.setattr(fitting._Progress, "save", keep)
+    monkeypatch.setattr(alone._Progress, "save", keep)
     steps = []
     original = training.train_step
 

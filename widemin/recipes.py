@@ -57,6 +57,39 @@ MEASURED_BY = (
 OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose statistics
 STRONG_ATTACKS = ("restarts", "float64", "distance", "autoattack")
 
+_CHOICES = {
+    "dataset": data.LOADERS,
+    "model": models.BUILDERS,
+    "augment": AUGMENTATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": training.SCHEDULES,
+    "step_schedule": STEP_SCHEDULES,
+}
+# From, and to where there is an end whatever the data set.
+_BOUNDS: dict[str, tuple[float, ...]] = {
+    "batch_size": (1,),
+    "epochs": (1,),
+    "attack_steps": (1,),
+    "pgd_steps": (1,),
+    "hessian_size": (1,),
+    "width": (0,),
+    "weight_decay": (0,),
+    "fosc_max": (0,),
+    "rho": (0,),
+    "seed": (0,),
+    "strong_size": (0,),
+    "strong_steps": (0,),
+    "autoattack_size": (0,),
+    "rate_decay": (0,),
+    "fosc_bins": (0,),
+    "surrogate_epochs": (0,),
+    "brief_epochs": (0,),
+    "attack_step": (1e-3, 2),
+    "label_smoothing": (0, 1),
+    "momentum": (0, 0.999),
+    "ramp": (0, 1),
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -122,23 +155,39 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check names and ranges once, where a recipe is made."""
-        check_choice("dataset", self.dataset, data.LOADERS)
-        check_choice("model", self.model, models.BUILDERS)
-        check_choice("augment", self.augment, AUGMENTATIONS)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("schedule", self.schedule, training.SCHEDULES)
-        check_choice("step_schedule", self.step_schedule, STEP_SCHEDULES)
-        for name in ("train_size", "batch_size", "epochs", "attack_steps", "test_size"):
-            _check(name, getattr(self, name), 1)
-        for name in ("pgd_steps", "hessian_size"):
-            _check(name, getattr(self, name), 1)
-        for name in ("width", "weight_decay", "fosc_max", "rho", "seed"):
-            _check(name, getattr(self, name), 0)
-        for name in ("strong_size", "strong_steps", "autoattack_size"):
-            _check(name, getattr(self, name), 0)
-        for name in ("rate_decay", "fosc_bins", "surrogate_epochs"):
-            _check(name, getattr(self, name), 0)
-        _check("attack_step", self.attack_step, 1e-3, 2)
+        for name, known in _CHOICES.items():
+            check_choice(name, getattr(self, name), known)
+        for attack in self.strong_attacks:
+            check_choice("strong_attacks", attack, STRONG_ATTACKS)
+        for name, bounds in _BOUNDS.items():
+            _check(name, getattr(self, name), *bounds)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate must be above 0 and finite; got {self.learning_rate}"
+            )
+        self._check_sizes()
+        self._check_together()
+        for ball in (self.attack, self.watch, *self.tests):
+            if ball:
+                parse_ball(ball)
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError for more images than there are."""
+        official, test = data.SIZES[self.dataset]
+        _check("train_size", self.train_size, 1, official)
+        _check("test_size", self.test_size, 1, test)
+        _check("pictures", self.pictures, 0, test)
+        for name in ("width_size", "line_size", "spectrum_size"):
+            _check(name, getattr(self, name), 0, official)
+        _check("validation_size", self.validation_size, 0, data.HELD_OUT[self.dataset])
+        if self.batch_size > self.train_size:
+            raise ValueError(
+                "batch_size must be at most the number of training images, "
+                f"{self.train_size}; got {self.batch_size}"
+            )
+
+    def _check_together(self) -> None:
+        """Raise ValueError for what makes no sense without, or with, another field."""
         if self.optimizer == "algorithm1" and (self.attack or self.rho):
             raise ValueError(
                 "optimizer 'algorithm1' must come without attack and rho; got "
@@ -146,11 +195,6 @@ class Recipe:
             )
         if self.watch_fosc and not self.attack:
             raise ValueError("watch_fosc must come with an attack; got none")
-        for name in ("brief_epochs", "pictures"):
-            _check(name, getattr(self, name), 0)
-        for attack in self.strong_attacks:
-            check_choice("strong_attacks", attack, STRONG_ATTACKS)
-        _check("label_smoothing", self.label_smoothing, 0, 1)
         if self.other_statistics and self.dataset not in OTHER:
             raise ValueError(
                 f"other_statistics must come with one of {', '.join(OTHER)}; got "
@@ -161,28 +205,6 @@ class Recipe:
                 "gradient_leak must come with an attack and a rho above 0; got "
                 f"attack {self.attack!r} and rho {self.rho}"
             )
-        _check("momentum", self.momentum, 0, 0.999)
-        _check("ramp", self.ramp, 0, 1)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"learning_rate must be above 0 and finite; got {self.learning_rate}"
-            )
-        if self.batch_size > self.train_size:
-            raise ValueError(
-                "batch_size must be at most the number of training images, "
-                f"{self.train_size}; got {self.batch_size}"
-            )
-        official, test = data.SIZES[self.dataset]
-        _check("train_size", self.train_size, 1, official)
-        _check("test_size", self.test_size, 1, test)
-        _check("pictures", self.pictures, 0, test)
-        for name in ("width_size", "line_size", "spectrum_size"):
-            _check(name, getattr(self, name), 0, official)
-        held_out = data.HELD_OUT[self.dataset]
-        _check("validation_size", self.validation_size, 0, held_out)
-        for ball in (self.attack, self.watch, *self.tests):
-            if ball:
-                parse_ball(ball)
 
     def __str__(self) -> str:
         """Return what it departs from the defaults in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -103,6 +105,47 @@ def pgd(
     True
     """
     check_images(x, y)
+    _check_climb(x, steps, step_size, generator, restarts, keep, steps_each)
+    with inference(model):
+        ascent = _Ascent(
+            folded(model),
+            ball,
+            loss,
+            steps,
+            step_size,
+            generator,
+            keep == "best",
+            steps_each,
+            fosc_below,
+            fosc_from_start,
+            until_fooled,
+            record,
+        )
+        found = ascent.climb(x, y)
+        for _ in range(restarts - 1):
+            highest, wrong = _losses(ascent.model, found, y, loss)
+            again = torch.arange(len(x), device=x.device)
+            again = again[~wrong] if until_fooled else again
+            if len(again) == 0:
+                break
+            other = ascent.climb(x[again], y[again])
+            losses, fooled = _losses(ascent.model, other, y[again], loss)
+            better = losses > highest[again]
+            better = better | fooled if until_fooled else better
+            found[again[better]] = other[better]
+    return found
+
+
+def _check_climb(
+    x: Tensor,
+    steps: int,
+    step_size: float,
+    generator: torch.Generator | None,
+    restarts: int,
+    keep: str,
+    steps_each: Tensor | None,
+) -> None:
+    """Raise ValueError for arguments of `pgd` that make no ascent."""
     for name, value in (("steps", steps), ("restarts", restarts)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
@@ -118,61 +161,77 @@ def pgd(
     if keep not in ("last", "best"):
         raise ValueError(f"keep must be 'last' or 'best'; got {keep!r}")
 
-    def ascend(x: Tensor, y: Tensor) -> Tensor:
+
+@dataclass(frozen=True)
+class _Ascent:
+    """How `pgd` climbs and when an image stops: its arguments, checked."""
+
+    model: nn.Module
+    ball: Ball
+    loss: Loss
+    steps: int
+    step_size: float
+    generator: torch.Generator | None
+    keep_best: bool
+    steps_each: Tensor | None
+    fosc_below: float | None
+    fosc_from_start: bool
+    until_fooled: bool
+    record: list[dict[str, Tensor]] | None
+
+    def climb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return where one ascent from x, or from a random start, takes each image."""
         start = x
-        if generator is not None:
-            start = (x + ball.sample(x, generator)).clamp(0, 1)
+        if self.generator is not None:
+            start = (x + self.ball.sample(x, self.generator)).clamp(0, 1)
         x_adv, moving = start.clone(), torch.arange(len(x), device=x.device)
         best, highest = x_adv.clone(), torch.full_like(x[:, 0, 0, 0], -torch.inf)
-        for step in range(steps):
-            at, origin = x_adv[moving], x[moving]
-            gradient, losses, logits = input_gradient(net, at, y[moving], loss)
-            if record is not None:
-                gaps = gaps_of(ball, gradient, origin, at)
-                wrong = logits.argmax(1) != y[moving]
+        for step in range(self.steps):
+            at, origin, label = x_adv[moving], x[moving], y[moving]
+            gradient, losses, logits = input_gradient(self.model, at, label, self.loss)
+            wrong = logits.argmax(1) != label
+            if self.record is not None:
+                gaps = gaps_of(self.ball, gradient, origin, at)
                 found = {"images": moving, "at": at, "loss": losses, "fooled": wrong}
-                record.append(found | gaps)
-            if keep == "best":
+                self.record.append(found | gaps)
+            if self.keep_best:
                 better = losses > highest[moving]
                 best[moving[better]] = at[better]
                 highest[moving[better]] = losses[better]
-            go = torch.ones(len(moving), dtype=torch.bool, device=x.device)
-            # Always one step, as published code does: a random start at which the
-            # loss is flat must not pass for a solved inner problem.
-            if fosc_below is not None and step > 0:
-                centre = start[moving] if fosc_from_start else origin
-                go &= fosc(ball, gradient, at - centre) > fosc_below
-            if steps_each is not None:
-                go &= step < steps_each.to(x.device)[moving]
-            if until_fooled:
-                go &= logits.argmax(1) == y[moving]
+            centre = start[moving] if self.fosc_from_start else origin
+            go = self._goes_on(step, moving, gradient, at, centre, wrong)
             if not bool(go.all()):
                 moving, at, origin = moving[go], at[go], origin[go]
                 gradient = gradient[go]
             if len(moving) == 0:
                 break
-            at = at + step_size * ball.steepest(gradient)
-            x_adv[moving] = (origin + ball.project(at - origin)).clamp(0, 1)
-        if keep == "best":
-            better = _losses(net, x_adv, y, loss)[0] > highest
+            at = at + self.step_size * self.ball.steepest(gradient)
+            x_adv[moving] = (origin + self.ball.project(at - origin)).clamp(0, 1)
+        if self.keep_best:
+            better = _losses(self.model, x_adv, y, self.loss)[0] > highest
             x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         return x_adv
 
-    with inference(model):
-        net = folded(model)
-        found = ascend(x, y)
-        for _ in range(restarts - 1):
-            highest, wrong = _losses(net, found, y, loss)
-            again = torch.arange(len(x), device=x.device)
-            again = again[~wrong] if until_fooled else again
-            if len(again) == 0:
-                break
-            other = ascend(x[again], y[again])
-            losses, fooled = _losses(net, other, y[again], loss)
-            better = losses > highest[again]
-            better = better | fooled if until_fooled else better
-            found[again[better]] = other[better]
-    return found
+    def _goes_on(
+        self,
+        step: int,
+        moving: Tensor,
+        gradient: Tensor,
+        at: Tensor,
+        centre: Tensor,
+        wrong: Tensor,
+    ) -> Tensor:
+        """Return which of the moving images take this step."""
+        go = torch.ones_like(moving, dtype=torch.bool)
+        # Always one step, as published code does: a random start at which the loss is
+        # flat must not pass for a solved inner problem.
+        if self.fosc_below is not None and step > 0:
+            go &= fosc(self.ball, gradient, at - centre) > self.fosc_below
+        if self.steps_each is not None:
+            go &= step < self.steps_each.to(moving.device)[moving]
+        if self.until_fooled:
+            go &= ~wrong
+        return go
 
 
 @torch.no_grad()

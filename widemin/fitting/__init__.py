@@ -1,0 +1,22 @@
+"""A recipe's network trained, alone or beside others.
+
+A training under way is kept every minute, and at once when it is asked to stop; it
+goes on bit for bit.
+"""
+
+from widemin.fitting.alone import share_done, train
+from widemin.fitting.basics import Curve, Facts, Trained, build, spent_seconds
+from widemin.fitting.together import VARIED, family, train_together
+
+__all__ = [
+    "VARIED",
+    "Curve",
+    "Facts",
+    "Trained",
+    "build",
+    "family",
+    "share_done",
+    "spent_seconds",
+    "train",
+    "train_together",
+]

@@ -1,0 +1,54 @@
+"""A network before training, a clock, and what training left off leaves behind."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from widemin import data, models
+from widemin.recipes import Recipe, stream
+
+Curve = list[dict[str, Any]]  # a row per epoch
+Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
+Trained = tuple[nn.Module, Curve, Facts]
+
+CHECKPOINT_SECONDS = 60
+
+
+def spent_seconds(device: str) -> float:
+    """Return a clock of work: on a CPU core seconds, whatever else the machine does."""
+    return time.perf_counter() if device == "cuda" else time.process_time()
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """Return a recipe's network before training."""
+    shape, classes = data.SHAPES[recipe.dataset]
+    return models.build(
+        recipe.model,
+        stream(recipe.seed, "weights"),
+        shape=shape,
+        classes=classes,
+        width=recipe.width or None,
+        statistics=data.STATISTICS.get(recipe.dataset),
+    )
+
+
+def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
+    """Return what a checkpoint holds, if it is there; set a broken one aside."""
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # torch raises many kinds
+        path.replace(path.with_suffix(".broken"))
+        warnings.warn(
+            f"{path.name} is not a checkpoint ({error}); set aside, its training "
+            "starts again",
+            stacklevel=3,
+        )
+        return None

@@ -1,0 +1,147 @@
+"""Networks that differ in rates and seeds alone, trained side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from widemin import ensemble, paths, training, workers
+from widemin.fitting.basics import (
+    CHECKPOINT_SECONDS,
+    Curve,
+    Trained,
+    build,
+    read_checkpoint,
+    spent_seconds,
+)
+from widemin.recipes import MEASURED_BY, Recipe, stream
+from widemin.samples import images
+from widemin.watching import watcher
+
+# Fields in which networks trained side by side may differ.
+VARIED = ("learning_rate", "momentum", "weight_decay", "seed")
+
+
+def family(recipe: Recipe) -> Recipe | None:
+    """Return what recipes share whose networks can be trained side by side, or None."""
+    plain = recipe.method == "standard" and recipe.optimizer == "sgd"
+    plain = plain and not (recipe.augment or recipe.label_smoothing)
+    if not plain or recipe.model != "m1":
+        return None
+    own: dict[str, Any] = {
+        field.name: field.default
+        for field in dataclasses.fields(Recipe)
+        if field.name in VARIED + MEASURED_BY
+    }
+    return dataclasses.replace(recipe, **own)
+
+
+def train_together(
+    recipes: Sequence[Recipe], device: str, checkpoint: Path
+) -> list[Trained]:
+    """Train networks side by side; return each with its curve and what it took.
+
+    Args:
+        recipes: Of one `family`: they differ in rates and seeds alone.
+        device: cpu or cuda.
+        checkpoint: As of `train`, kept after an epoch.
+
+    Raises:
+        Stopped: Training was asked to stop; a checkpoint has all of it.
+    """
+    first = recipes[0]
+    x, y = images(first, "train", first.train_size, device)
+    watched = watcher(first, device)
+    networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
+    now = _side_by_side(networks, recipes)
+    now.load(checkpoint, device)
+    steps, last = -(-len(x) // first.batch_size), time.monotonic()
+    for epoch in range(now.done + 1, first.epochs + 1):
+        started = spent_seconds(device)
+        orders = [torch.randperm(len(x), generator=g) for g in now.generators]
+        at = [((epoch - 1) * steps + i) / (first.epochs * steps) for i in range(steps)]
+        factors = torch.tensor([training.SCHEDULES[first.schedule](t) for t in at])
+        losses = now.group.epoch(
+            x, y, torch.stack(orders).to(x.device), first.batch_size, factors.to(x)
+        )
+        found = losses.tolist()
+        now.seconds += spent_seconds(device) - started
+        for network, curve, loss in zip(networks, now.curves, found, strict=True):
+            if len(curve) < epoch - 1 or not math.isfinite(loss):
+                continue  # diverged, now or before
+            row = {"epoch": epoch, "train_loss": loss}
+            curve.append(row | watched(network, epoch))
+        now.done = epoch
+        asked = workers.stopping.is_set()
+        if asked or time.monotonic() - last > CHECKPOINT_SECONDS:
+            now.save(checkpoint)
+            last = time.monotonic()
+        if asked:
+            raise workers.Stopped
+    shared = {"train_seconds": now.seconds / len(recipes)}
+    return [
+        (
+            network,
+            curve,
+            shared
+            | {"diverged": len(curve) < first.epochs, "gradients": float(len(curve))},
+        )
+        for network, curve in zip(networks, now.curves, strict=True)
+    ]
+
+
+@dataclass
+class _Together:
+    """Networks trained side by side: what, kept, lets them go on bit for bit."""
+
+    group: ensemble.Together
+    generators: list[torch.Generator]
+    curves: list[Curve]
+    done: int = 0  # epochs
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write everything to one file, whole or not at all."""
+        state = {
+            "weights": self.group.weights,
+            "velocity": self.group.velocity,
+            "generators": [generator.get_state() for generator in self.generators],
+            "curves": self.curves,
+            "done": self.done,
+            "seconds": self.seconds,
+        }
+        with paths.atomic(path) as part:
+            torch.save(state, part)
+
+    def load(self, path: Path, device: str) -> None:
+        """Go on from a file of `save`, if it is there."""
+        state = read_checkpoint(path, device)
+        if state is None:
+            return
+        self.group.weights.copy_(state["weights"])
+        self.group.velocity.copy_(state["velocity"])
+        for generator, kept in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(kept.cpu())
+        self.curves, self.done = state["curves"], state["done"]
+        self.seconds = state["seconds"]
+
+
+def _side_by_side(
+    networks: Sequence[nn.Module], recipes: Sequence[Recipe]
+) -> _Together:
+    group = ensemble.Together(
+        networks,
+        [recipe.learning_rate for recipe in recipes],
+        [recipe.momentum for recipe in recipes],
+        [recipe.weight_decay for recipe in recipes],
+    )
+    generators = [stream(recipe.seed, "batches") for recipe in recipes]
+    return _Together(group, generators, [[] for _ in recipes])
