@@ -7,12 +7,15 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from widemin.cli.book import draw
 from widemin.cli.group import about, guard, main, results_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @main.command()
@@ -63,14 +66,7 @@ def run(
     from widemin import experiments, notebooks, paths, results
 
     names = notebooks.find(chapter)
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0; got {workers}")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes must be above 0; got {minutes}")
-    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
-        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
-    if rows_only and pages_only:
-        raise ValueError("rows-only and pages-only must not both be given; got both")
+    _check_call(workers, minutes, cluster, rows_only and pages_only)
     device = experiments.pick_device("none" if pages_only else device)
     # Chapters are drawn from the rows there are: all that is to be computed is.
     machine = {"device": "none"}
@@ -99,19 +95,41 @@ def run(
     )
     if device == "none":
         click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
-        for name, values in pages.items():
-            mine = results.part(table, notebooks.recipes(name, values))
-            if not mine.attrs["done"]:
-                raise ValueError(
-                    f"results must hold a row of {name} at preset {preset} to draw "
-                    f"from; found none in {folder}: run it without --pages-only"
-                )
+        _check_drawable(pages, table, preset, folder)
     if lacking and table.attrs["done"] == table.attrs["planned"]:
         raise next(iter(lacking.values()))  # all else is done and kept
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(recipes, folder)
     elif not rows_only:
         draw("book", [(name, "", values) for name, values in pages.items()], folder)
+
+
+def _check_call(
+    workers: int, minutes: float | None, cluster: str, neither: bool
+) -> None:
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0; got {workers}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0; got {minutes}")
+    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
+        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
+    if neither:
+        raise ValueError("rows-only and pages-only must not both be given; got both")
+
+
+def _check_drawable(
+    pages: dict[str, dict[str, Any]], table: pd.DataFrame, preset: str, folder: Path
+) -> None:
+    """Raise ValueError for a page that has no rows at all."""
+    from widemin import notebooks, results
+
+    for name, values in pages.items():
+        mine = results.part(table, notebooks.recipes(name, values))
+        if not mine.attrs["done"]:
+            raise ValueError(
+                f"results must hold a row of {name} at preset {preset} to draw "
+                f"from; found none in {folder}: run it without --pages-only"
+            )
 
 
 def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
