@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import seaborn as sns
+import torch
 
 from tests.test_claims import (
     ascent,
@@ -380,6 +381,37 @@ def test_rates_tell_settings_apart():
     found = kamath.with_settings(table, 0.01, "linf 0.1")
     sizes = {name: list(part["batch_size"]) for name, part in found.groupby("setting")}
     assert sizes == {"LR": [64, 512], "LR/BS": [64, 512, 2048]}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_above_the_limit_gradient_descent_diverges(momentum):
+    """On a bowl of one dimension, by torch's own SGD."""
+    for share, stable in ((0.98, True), (1.02, False)):
+        row = pd.DataFrame([{"momentum": momentum, "learning_rate": 0.1}])
+        row["top_eigenvalue"] = curvature = share * 2 * (1 + momentum) / 0.1
+        assert kamath.with_limit(row)["limit_share"].item() == pytest.approx(share)
+        weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.1, momentum=momentum)
+        for _ in range(2000):
+            weight.grad = curvature * weight.detach()
+            optimizer.step()
+        assert (abs(weight.item()) < 1e-3) == stable
+
+
+def test_the_ends_of_the_batch_sizes():
+    table = pd.concat(
+        [
+            batches(top_eigenvalue=lambda b: 1.0 * b).assign(setting="LR"),
+            batches(top_eigenvalue=lambda b: 9.0).assign(setting="LR/BS"),
+        ]
+    ).assign(momentum=0.0, learning_rate=0.1)
+    found = kamath.at_the_ends(kamath.with_limit(table))
+    assert (found["small"], found["large"]) == (16, 512)
+    assert found["large_rate_value"] == pytest.approx(512, rel=1e-3)
+    assert found["large_rate"] == pytest.approx(512 / 20, rel=1e-3)
+    assert found["small_ratio"] == pytest.approx(9 / 20, rel=1e-3)
+    nothing = kamath.at_the_ends(kamath.with_limit(table.iloc[:0]))
+    assert nothing.keys() == found.keys() and np.isnan(list(nothing.values())).all()
 
 
 def test_equal_updates_are_read_at_other_epochs():

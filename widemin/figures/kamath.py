@@ -87,6 +87,27 @@ def with_limit(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(limit_share=table["top_eigenvalue"] / limit)
 
 
+def at_the_ends(table: pd.DataFrame) -> dict[str, float]:
+    """Return means at the smallest and at the largest batch size; NaN without runs.
+
+    `small` and `large` are these sizes; with `_rate` and `_ratio`, the `limit_share`
+    at constant learning rate and at constant ratio; with `_value` as well, the top
+    eigenvalue. A row's setting stands in the column `setting`.
+    """
+    rows = final(table)
+    settings = {"rate": "LR", "ratio": "LR/BS"}
+    rows = rows[rows["setting"].isin(settings.values())] if len(rows) else rows
+    found = {}
+    for end, size in (("small", "min"), ("large", "max")):
+        at = rows["batch_size"].agg(size) if len(rows) else math.nan
+        found[end] = float(at)
+        for name, setting in settings.items():
+            part = rows[(rows["setting"] == setting) & (rows["batch_size"] == at)]
+            found[f"{end}_{name}"] = float(part["limit_share"].mean())
+            found[f"{end}_{name}_value"] = float(part["top_eigenvalue"].mean())
+    return found
+
+
 def by_run(table: pd.DataFrame) -> pd.DataFrame:
     """Return accuracies and top eigenvalue, a row a run, by batch size."""
     found = {}

@@ -69,7 +69,7 @@ def S5(table: pd.DataFrame) -> Verdict:
             verdict,
             outcome="not decidable at this scale",
             evidence=f"{verdict.evidence} Sets with {rows['seed'].nunique()} seeds all "
-            "lose; whether more the larger the radius, two radii of one norm would "
+            "lose; whether the loss grows with the radius, two radii of one norm would "
             "tell.",
         )
     return verdict
