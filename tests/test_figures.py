@@ -414,6 +414,21 @@ def test_the_ends_of_the_batch_sizes():
     assert nothing.keys() == found.keys() and np.isnan(list(nothing.values())).all()
 
 
+def test_from_end_to_end_with_and_without_the_undertrained():
+    falls_at_last = {16: 0.1, 64: 0.2, 128: 0.3, 512: 0.05}
+    table = batches(fgsm_accuracy=falls_at_last.get)
+    table.loc[table["batch_size"] == 512, "train_accuracy"] = 0.5
+    found = kamath.from_end_to_end(table, ["fgsm_accuracy"])
+    assert found["batch_size_large"] == 512
+    assert found["trained_batch_size_large"] == 128
+    assert found["fgsm_accuracy_large"] == pytest.approx(5.01)
+    assert found["trained_fgsm_accuracy_large"] == pytest.approx(30.01)
+    assert found["fgsm_accuracy_rank"] == pytest.approx(-0.2)
+    assert found["trained_fgsm_accuracy_rank"] == pytest.approx(1)
+    nothing = kamath.from_end_to_end(table.iloc[:0], ["fgsm_accuracy"])
+    assert np.isnan(list(nothing.values())).all()
+
+
 def test_equal_updates_are_read_at_other_epochs():
     small, large = curves(1, (16, 0.1), seeds=1), curves(1, (128, 0.1), seeds=1)
     rows = khritankov.at_updates(pd.concat([small, large]), updates=10 * 98)

@@ -22,10 +22,15 @@ def by_batch(table: pd.DataFrame, column: str) -> pd.Series[Any]:
 UNDERTRAINED = {"fashion-mnist": 0.85, "cifar10": 0.70}
 
 
+def undertrained(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows' networks have not learnt enough of what they saw."""
+    limit = rows["dataset"].map(UNDERTRAINED).fillna(0.95)
+    return rows["train_accuracy"] < limit
+
+
 def well_trained(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of batch sizes whose networks all learnt what they saw."""
-    limit = rows["dataset"].map(UNDERTRAINED).fillna(0.95)
-    poor = rows.loc[rows["train_accuracy"] < limit, "batch_size"].unique()
+    poor = rows.loc[undertrained(rows), "batch_size"].unique()
     return rows[~rows["batch_size"].isin(poor)]
 
 
