@@ -234,10 +234,11 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this ma
 
 
 @needs_chromium
-def test_the_verdicts_can_be_narrowed(site):
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_verdicts_can_be_narrowed_and_are_seen_whole(site, width):
     found = verdicts.of_edition("site")
     wanted = [v for v in found.values() if v["outcome"] == "not reproduced"]
-    with browser() as context:
+    with browser(viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
         page.goto((site / "verdicts.html").as_uri())
         assert page.locator(".verdict-filter output").inner_text() == "55 of 55 claims"
@@ -246,6 +247,9 @@ def test_the_verdicts_can_be_narrowed(site):
         page.get_by_label("paper").select_option("Wei et al.")
         ours = [v for v in wanted if v["claim"].startswith("S")]
         assert page.locator("tbody tr:visible").count() == len(ours)
+        for cell in page.locator("tbody tr:visible td").all():
+            box = cell.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
 def the_pages(html):
