@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -174,6 +175,8 @@ def test_ctrl_c_keeps_what_is_done_and_begun(tmp_path, undisturbed):
         cwd=paths.ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts tests in the background has them ignore Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: runs(tmp_path) >= 1)
     process.send_signal(signal.SIGINT)
