@@ -7,15 +7,19 @@ import pytest
 from widemin import experiments, notebooks, paths, provenance, results
 
 SECONDS, DRAWN = 40, 3
-RATIO = 0.01  # of learning rate to batch size: above it networks may collapse
+# Of learning rate (over 1 - momentum) to batch size, and of the rate itself: above them
+# networks may collapse, or grow so sure of themselves that rounding moves FGSM. All 27
+# cheap rows of an Intel processor were made again on an AMD one: the 22 below both
+# agree within 0.02 in every accuracy, of the five above none does.
+RATIO, RATE = 0.01, 0.3
 
 
 @pytest.mark.slow
 def test_three_rows_drawn_at_random_come_out_again(mnist_here, tmp_path, monkeypatch):
     """Another processor rounds otherwise, and training carries that on: not to digits.
 
-    Next to the boundary of trainability rounding alone decides whether a network
-    collapses, so cells there are left out. Other three for every version of the source.
+    Next to the boundary of trainability rounding alone decides what becomes of a
+    network, so cells there are left out. Other three for every version of the source.
     """
     monkeypatch.setenv("WIDEMIN_DATA", mnist_here)
     published = results.published()
@@ -31,11 +35,12 @@ def test_three_rows_drawn_at_random_come_out_again(mnist_here, tmp_path, monkeyp
         last = published[key][-1]
         return last["train_seconds"] + last["measure_seconds"]
 
-    def ratio(recipe):
-        return recipe.learning_rate / (1 - recipe.momentum) / recipe.batch_size
+    def trainable(recipe):
+        rate = recipe.learning_rate / (1 - recipe.momentum)
+        return rate < RATE and rate / recipe.batch_size < RATIO
 
     cheap = sorted(key for key in published if seconds(key) < SECONDS)
-    cheap = [key for key in cheap if ratio(known[key]) < RATIO]
+    cheap = [key for key in cheap if trainable(known[key])]
     assert len(cheap) > 20
     drawn = random.Random(provenance.source()).sample(cheap, DRAWN)
     recipes = [known[key] for key in drawn]
