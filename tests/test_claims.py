@@ -249,7 +249,7 @@ def test_the_claims_on_sam():
     for name in ("S2", "S3", "S5", "S6", "S7"):
         verdict = getattr(wei, name)(table)
         assert verdict.outcome == "reproduced", verdict
-    assert wei.S2(table).paper == "mean gain 3.9 points (rho 0.1) to 11.0 (rho 0.4)"
+    assert wei.S2(table).paper == "mean gain 3.9 points (ρ 0.1) to 11.0 (ρ 0.4)"
     worse = sam({0.1: -0.02, 0.2: 0.08, 0.4: 0.05})
     assert wei.S2(worse).outcome == "not reproduced"
     assert wei.S3(worse).outcome == "not reproduced"
@@ -765,7 +765,7 @@ def test_s1_and_s4_and_s10_wait_for_the_papers_scale():
         assert "it takes CIFAR-100" in function(table).evidence
     large = table.assign(dataset="cifar100", train_size=50_000, epochs=100)
     assert wei.S4(large).outcome == "reproduced"
-    assert wei.S4(large).ours.endswith("12.1 points at rho 0.4")
+    assert wei.S4(large).ours.endswith("12.1 points at ρ 0.4")
     assert wei.S4(large[large["rho"] != 0.4]).outcome == "not yet run"
     assert wei.S10(large).outcome == "reproduced"  # noise of 0.001 a seed
     assert wei.S1(large).outcome == "not reproduced"  # no gain at all

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from widemin import attacks, data, instruments, landscape, models, networks, recipes
+from widemin import attacks, data, instruments, landscape, models, networks
 from widemin.experiments import pick_device, run
 from widemin.instruments.final import _other_statistics
 from widemin.networks import trained
-from widemin.recipes import Recipe, grid, stream
+from widemin.recipes import Recipe, grid, recipe, stream
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
 
@@ -181,7 +181,7 @@ def test_keys_are_departures_from_the_defaults():
 @pytest.mark.parametrize("name", ["TRAINING_REVISION", "MEASURING_REVISION"])
 def test_a_raised_revision_gives_new_keys(monkeypatch, name):
     key, weights = SMALL.key, SMALL.training_key
-    monkeypatch.setattr(recipes, name, 99)
+    monkeypatch.setattr(recipe, name, 99)
     assert SMALL.key != key
     assert (SMALL.training_key != weights) == (name == "TRAINING_REVISION")
 

@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from widemin import paths
+from widemin.cluster import on_cluster
 from widemin.provenance import PROVENANCE
-from widemin.workers import on_cluster
 
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "corner_cells", "[[64, 0.1, 200, 4]]"]
 SWEEP += ["-p", "decisive_cells", "[[16, 0.1, 1000, 4], [64, 0.5, 1000, 4]]"]

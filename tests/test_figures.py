@@ -398,28 +398,16 @@ def test_above_the_limit_gradient_descent_diverges(momentum):
         assert (abs(weight.item()) < 1e-3) == stable
 
 
-def test_the_ends_of_the_batch_sizes():
-    table = pd.concat(
-        [
-            batches(top_eigenvalue=lambda b: 1.0 * b).assign(setting="LR"),
-            batches(top_eigenvalue=lambda b: 9.0).assign(setting="LR/BS"),
-        ]
-    ).assign(momentum=0.0, learning_rate=0.1)
-    found = kamath.at_the_ends(kamath.with_limit(table))
-    assert (found["small"], found["large"]) == (16, 512)
-    assert found["large_rate_value"] == pytest.approx(512, rel=1e-3)
-    assert found["large_rate"] == pytest.approx(512 / 20, rel=1e-3)
-    assert found["small_ratio"] == pytest.approx(9 / 20, rel=1e-3)
-    nothing = kamath.at_the_ends(kamath.with_limit(table.iloc[:0]))
-    assert nothing.keys() == found.keys() and np.isnan(list(nothing.values())).all()
-
-
 def test_from_end_to_end_with_and_without_the_undertrained():
     falls_at_last = {16: 0.1, 64: 0.2, 128: 0.3, 512: 0.05}
     table = batches(fgsm_accuracy=falls_at_last.get)
     table.loc[table["batch_size"] == 512, "train_accuracy"] = 0.5
-    found = kamath.from_end_to_end(table, ["fgsm_accuracy"])
-    assert found["batch_size_large"] == 512
+    table = kamath.with_limit(table.assign(momentum=0.0, learning_rate=0.1))
+    table["limit_share"] *= table["batch_size"] / table["top_eigenvalue"]
+    found = kamath.from_end_to_end(table, ["fgsm_accuracy", "limit_share"])
+    assert (found["batch_size_small"], found["batch_size_large"]) == (16, 512)
+    assert found["limit_share_small"] == pytest.approx(16 / 20)
+    assert found["limit_share_large"] == pytest.approx(512 / 20)
     assert found["trained_batch_size_large"] == 128
     assert found["fgsm_accuracy_large"] == pytest.approx(5.01)
     assert found["trained_fgsm_accuracy_large"] == pytest.approx(30.01)

@@ -24,7 +24,7 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 ROWS = [
     {"paths", "choices", "__init__"},
     {"data", "statistics", "theory", "workers"},
-    {"models"},
+    {"models", "cluster"},
     {"attacks"},
     {"training", "evaluation", "hessian", "landscape", "implicit"},
     {"masking", "ensemble"},

@@ -80,9 +80,9 @@ def as_page(edition: str) -> str:
                 else f"[{claim.id}]({_section(claim, False, '')})",
                 claims.plain(claim.statement),
                 v.get("outcome", claims.OUTCOMES[-1]),
-                claims.worded(v.get("paper", "")),
-                f"{claims.worded(v['ours'])} (`{v['preset']}`)" if v else "",
-                claims.worded(v.get("holds_up", "")),
+                v.get("paper", ""),
+                f"{v['ours']} (`{v['preset']}`)" if v else "",
+                v.get("holds_up", ""),
             ]
         )
     return markdown(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
@@ -127,7 +127,7 @@ def as_readme(edition: str) -> str:
             name,
             claims.plain(claims.criteria()[name].statement),
             v["outcome"],
-            claims.worded(v["ours"]),
+            v["ours"],
         ]
         for name, v in of_edition(edition).items()
     ]
@@ -153,7 +153,7 @@ def as_data(edition: str) -> dict[str, Any]:
             "decidable_from": claim.decidable_from,
             "criterion_last_changed": fixed.get(claim.line),
             "outcome": v.get("outcome", claims.OUTCOMES[-1]),
-            "printed": claims.worded(v.get("paper", "")),
+            "printed": v.get("paper", ""),
             "ours": {name: value for name, value in ours.items() if value is not None},
             "evidence": v.get("evidence", ""),
             "stronger_test": claim.stronger_test,

@@ -1,4 +1,4 @@
-"""Runs computed by other processes, here or on a Dask cluster.
+"""Runs computed by other processes on this machine.
 
 One process per core, one thread each, or one per GPU. A worker that dies is replaced,
 one that is asked to stop keeps what it has.
@@ -6,10 +6,7 @@ one that is asked to stop keeps what it has.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
-import math
 import multiprocessing
 import os
 import signal
@@ -219,80 +216,3 @@ def _follow_parent() -> None:
         stopping.set()
         time.sleep(2.0)  # for a step and a checkpoint
         os._exit(1)
-
-
-def on_cluster(
-    address: str, todo: Sequence[T], run: Run, *, until: float | None = None
-) -> Outcomes[T]:
-    """Yield each item with its rows or its failure, as a Dask cluster finishes them.
-
-    A worker that dies is replaced by the scheduler's others. When the scheduler goes,
-    what is unfinished is submitted again once one answers at its address.
-
-    Args:
-        address: Of the scheduler, e.g. tcp://127.0.0.1:8786.
-        todo: What `run` is called with, in this order.
-        run: A function that the workers can import.
-        until: When to stop waiting, as of time.time().
-    """
-    from distributed import as_completed
-
-    gone = (OSError, concurrent.futures.CancelledError, asyncio.CancelledError)
-    waiting, patience = dict(enumerate(todo)), 10
-    while waiting:
-        client = _client(address, patience, until)
-        patience = 300  # once it has answered, it may be away for minutes
-        try:
-            futures = {
-                client.submit(_there, run, item, until, pure=False, priority=-i): i
-                for i, item in waiting.items()
-            }
-            left = None if until is None else max(0.0, until - time.time())
-            for future in as_completed(futures, timeout=left):
-                if future.status in ("cancelled", "lost"):
-                    continue  # with its scheduler; submitted again below
-                message = future.result() if future.status == "finished" else None
-                if isinstance(message, Busy):
-                    time.sleep(1)
-                    continue  # submitted again, too
-                item = waiting.pop(futures[future])
-                if message is None:
-                    message = Failure(f"{future.exception()}")
-                if not isinstance(message, Stopped):
-                    yield item, message
-        except gone:  # the time is up, or it went while a result was under way
-            if until is not None and time.time() >= until:
-                return
-        finally:
-            with contextlib.suppress(TimeoutError):
-                client.close(timeout=GRACE)
-
-
-def _client(address: str, patience: float, until: float | None) -> Any:
-    """Return a client of the scheduler at an address, if one answers in time."""
-    from distributed import Client
-
-    end = min(time.time() + patience, until or math.inf)
-    while True:
-        try:
-            return Client(address, timeout=max(1.0, end - time.time()))
-        except OSError as error:  # at once where it goes while it answers
-            if time.time() >= end - 1.0:
-                raise RuntimeError(f"no scheduler answers at {address}") from error
-            time.sleep(1)
-
-
-def _there(run: Run, item: Any, until: float | None) -> Any:
-    """Compute an item in a Dask worker, with one thread, asked to stop in time."""
-    import torch
-
-    torch.set_num_threads(1)
-    stopping.clear()
-    left = threading.TIMEOUT_MAX if until is None else until - LEAD - time.time()
-    alarm = threading.Timer(max(0.0, left), stopping.set)
-    alarm.daemon = True
-    alarm.start()
-    try:
-        return attempt(run, item)
-    finally:
-        alarm.cancel()

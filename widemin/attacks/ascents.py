@@ -108,18 +108,18 @@ def pgd(
     _check_climb(x, steps, step_size, generator, restarts, keep, steps_each)
     with inference(model):
         ascent = _Ascent(
-            folded(model),
-            ball,
-            loss,
-            steps,
-            step_size,
-            generator,
-            keep == "best",
-            steps_each,
-            fosc_below,
-            fosc_from_start,
-            until_fooled,
-            record,
+            model=folded(model),
+            ball=ball,
+            loss=loss,
+            steps=steps,
+            step_size=step_size,
+            generator=generator,
+            keep_best=keep == "best",
+            steps_each=steps_each,
+            fosc_below=fosc_below,
+            fosc_from_start=fosc_from_start,
+            until_fooled=until_fooled,
+            record=record,
         )
         found = ascent.climb(x, y)
         for _ in range(restarts - 1):

@@ -6,7 +6,7 @@ percent in sentences. The functions stand in a module per paper; each is named a
 its claim and judges the rows it is given; which rows those are, the chapter says.
 """
 
-from widemin.claims.criterion import Claim, criteria, paper_table, plain, worded
+from widemin.claims.criterion import Claim, criteria, paper_table, plain
 from widemin.claims.judging import absent, basis, judge, shortfall
 from widemin.claims.numbers import (
     BALLS,
@@ -40,5 +40,4 @@ __all__ = [
     "plain",
     "shortfall",
     "summary",
-    "worded",
 ]

@@ -80,10 +80,10 @@ _WORDS = {
 }
 
 
-def worded(text: str) -> str:
-    """Return a text with its symbols as the book writes them.
+def _worded(text: str) -> str:
+    """Return a text of claims.csv with its symbols as the book writes them.
 
-    >>> worded("Pass for rho = .4, natural below ST by 1-2 points")
+    >>> _worded("Pass for rho = .4, natural below ST by 1-2 points")
     'Pass for ρ = 0.4, natural below standard by 1–2 points'
     """
     for typed, meant in _WORDS.items():
@@ -105,7 +105,7 @@ _MARKS = {
 
 def plain(text: str) -> str:
     """Return a text of claims.csv so that markdown shows it as it stands."""
-    text = worded(text)
+    text = _worded(text)
     for mark, shown in _MARKS.items():
         text = text.replace(mark, shown)
     return text.rstrip(".")

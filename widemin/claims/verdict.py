@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from widemin.choices import written
-from widemin.claims.criterion import criteria, plain, worded
+from widemin.claims.criterion import criteria, plain
 
 OUTCOMES = (
     "reproduced",
@@ -77,8 +77,7 @@ class Verdict:
                 if claim.decidable_from == "mathematics"
                 else f"**Passes if** {plain(claim.criterion)}.",
                 "",
-                f"**The paper:** {worded(self.paper)}. **Ours:** {worded(self.ours)}. "
-                f"{worded(self.evidence)}",
+                f"**The paper:** {self.paper}. **Ours:** {self.ours}. {self.evidence}",
                 *(["", f"**Rests on** {self.scale}."] if self.scale else []),
                 "",
                 f"**Under the stronger test:** {self.holds_up}.",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from widemin import data, paths, training, workers
+from widemin import data, training, workers
 from widemin.attacks import NonFiniteError
 from widemin.fitting.basics import (
     CHECKPOINT_SECONDS,
@@ -20,6 +20,7 @@ from widemin.fitting.basics import (
     Facts,
     read_checkpoint,
     spent_seconds,
+    write_checkpoint,
 )
 from widemin.inner import step_at
 from widemin.recipes import Recipe, stream
@@ -42,7 +43,7 @@ class _Progress:
     seconds: float
 
     def save(self, path: Path) -> None:
-        """Write everything to one file, whole or not at all."""
+        """Write everything to one file."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -54,8 +55,7 @@ class _Progress:
             "gradients": self.gradients,
             "seconds": self.seconds,
         }
-        with paths.atomic(path) as part:
-            torch.save(state, part)
+        write_checkpoint(path, state)
 
     def load(self, path: Path, device: str) -> None:
         """Go on from a file of `save`, if it is there."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from widemin import data, models
+from widemin import data, models, paths
 from widemin.recipes import Recipe, stream
 
 Curve = list[dict[str, Any]]  # a row per epoch
@@ -36,6 +36,12 @@ def build(recipe: Recipe) -> nn.Module:
         width=recipe.width or None,
         statistics=data.STATISTICS.get(recipe.dataset),
     )
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training under way to one file, whole or not at all."""
+    with paths.atomic(path) as part:
+        torch.save(state, part)
 
 
 def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from widemin import ensemble, paths, training, workers
+from widemin import ensemble, training, workers
 from widemin.fitting.basics import (
     CHECKPOINT_SECONDS,
     Curve,
@@ -21,6 +21,7 @@ from widemin.fitting.basics import (
     build,
     read_checkpoint,
     spent_seconds,
+    write_checkpoint,
 )
 from widemin.recipes import MEASURED_BY, Recipe, stream
 from widemin.samples import images
@@ -109,7 +110,7 @@ class _Together:
     seconds: float = 0.0
 
     def save(self, path: Path) -> None:
-        """Write everything to one file, whole or not at all."""
+        """Write everything to one file."""
         state = {
             "weights": self.group.weights,
             "velocity": self.group.velocity,
@@ -118,8 +119,7 @@ class _Together:
             "done": self.done,
             "seconds": self.seconds,
         }
-        with paths.atomic(path) as part:
-            torch.save(state, part)
+        write_checkpoint(path, state)
 
     def load(self, path: Path, device: str) -> None:
         """Go on from a file of `save`, if it is there."""

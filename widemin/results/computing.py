@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pandas as pd
 
+from widemin.cluster import on_cluster
 from widemin.provenance import provenance
 from widemin.results.kept import (
     Keyed,
@@ -23,7 +24,7 @@ from widemin.results.kept import (
     write_failure,
 )
 from widemin.results.tables import table_of
-from widemin.workers import Busy, Failure, local, on_cluster
+from widemin.workers import Busy, Failure, local
 
 
 class Incomplete(RuntimeError):

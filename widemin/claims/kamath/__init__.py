@@ -4,7 +4,7 @@ from widemin.claims.kamath.controls import H15, H16
 from widemin.claims.kamath.momentum import CHANGED, H9, H10, H11, H14
 from widemin.claims.kamath.rate import H4, H5, H6, H7, H8, H12
 from widemin.claims.kamath.ratio import H1, H2, H3, H13
-from widemin.claims.kamath.runs import undertrained, well_trained
+from widemin.claims.kamath.runs import by_batch, undertrained, well_trained
 
 __all__ = [
     "CHANGED",
@@ -24,6 +24,7 @@ __all__ = [
     "H14",
     "H15",
     "H16",
+    "by_batch",
     "undertrained",
     "well_trained",
 ]

@@ -201,10 +201,10 @@ def D12() -> Verdict:
         "reproduced" if closest < 1 and within else "not reproduced",
         paper="a theorem",
         ours=f"at most {percent(closest)} of the bound in {len(runs)} pairs of T and "
-        f"delta; the floor grows as delta to the power {at_the_edge:.2f}",
+        f"δ; the floor grows as δ to the power {at_the_edge:.2f}",
         evidence="A toy problem, strongly concave inside, all constants known, each "
         "inner "
-        "problem left at FOSC delta on the worst side. The floor is linear where the "
+        "problem left at FOSC δ on the worst side. The floor is linear where the "
         "inner maximum just meets the edge of the ball; where it lies inside, the "
         "power "
         f"is {inside:.2f}.",

@@ -56,10 +56,10 @@ def S1(table: pd.DataFrame) -> Verdict:
         "S1",
         final(table),
         all(gain > max(0, errors * error) for _, _, gain, error in gains),
-        paper=f"{', '.join(f'{gain:+.1f}' for gain in theirs)} points at rho 0.1, 0.2, "
+        paper=f"{', '.join(f'{gain:+.1f}' for gain in theirs)} points at ρ 0.1, 0.2, "
         "0.4 on CIFAR-10",
         ours=", ".join(
-            f"{100 * gain:+.1f} ± {100 * error:.1f} at rho {rho:g}"
+            f"{100 * gain:+.1f} ± {100 * error:.1f} at ρ {rho:g}"
             for rho, _, gain, error in gains
         ),
         evidence="Points and their standard errors, paired by seed.",
@@ -98,7 +98,7 @@ def S2(table: pd.DataFrame) -> Verdict:
         "S2",
         final(table),
         passed,
-        paper=f"mean gain {least:.1f} points (rho 0.1) to {most:.1f} (rho 0.4)",
+        paper=f"mean gain {least:.1f} points (ρ 0.1) to {most:.1f} (ρ 0.4)",
         ours=f"gains from {100 * low:.1f} to {100 * high:.1f} points",
         evidence=f"{raised} of {len(gains)} columns are up (PGD-10).",
         holds_up="yes" if held else "no",
@@ -123,8 +123,8 @@ def S3(table: pd.DataFrame) -> Verdict:
         "S3",
         final(table),
         found == columns,
-        paper="all four columns rise with rho",
-        ours=f"{found} of {columns} columns rise with rho",
+        paper="all four columns rise with ρ",
+        ours=f"{found} of {columns} columns rise with ρ",
         evidence="Judged on means over seeds.",
         holds_up="yes" if stronger == columns else "no",
         seeds=claims.deciding(claims.of_each_seed(final(table), least_step), 0.0),
@@ -157,8 +157,8 @@ def S4(table: pd.DataFrame) -> Verdict:
         "S4",
         final(table),
         found[limits["rho"]] >= limits["gain"],
-        paper=f"{theirs} points at rho 0.1, 0.2, 0.4 on CIFAR-10",
-        ours=", ".join(f"{100 * g:.1f} points at rho {r:g}" for r, g in found.items()),
+        paper=f"{theirs} points at ρ 0.1, 0.2, 0.4 on CIFAR-10",
+        ours=", ".join(f"{100 * g:.1f} points at ρ {r:g}" for r, g in found.items()),
         evidence="Means of the four columns, and over seeds.",
         holds_up="yes" if stronger[limits["rho"]] >= limits["gain"] else "no",
         seeds=_seeds(

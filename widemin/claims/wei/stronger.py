@@ -41,13 +41,13 @@ def S9(table: pd.DataFrame) -> Verdict:
         rows,
         bool(kept.all() and small) or (bool(kept.all() or small) and "partly"),
         paper="not tested",
-        ours=f"the order in rho is kept in {kept.sum()} of {len(kept)} columns; a "
+        ours=f"the order in ρ is kept in {kept.sum()} of {len(kept)} columns; a "
         f"method loses {text}",
         evidence=f"Losses from PGD-10 on the same images "
         f"({int(rows['strong_images'].min())} of them), mean over seeds. Median logit "
-        f"margin by rho: {margins}; no margin above 16.64 hides a gradient."
+        f"margin by ρ: {margins}; no margin above 16.64 hides a gradient."
         if rows["masked_share"].max() == 0
-        else f"Median logit margin by rho: {margins}.",
+        else f"Median logit margin by ρ: {margins}.",
         holds_up="yes" if small else "no",
         seeds=claims.deciding(
             claims.of_each_seed(

@@ -24,11 +24,11 @@ def S8() -> Verdict:
         paper="five theorems",
         ours="4.1, 4.2 and 4.3 hold; the constant of 4.4 and 4.5 is too large by "
         f"{printed / derived:.0f} = 2d",
-        evidence=f"At p = {p}, eta = {eta}, d = {d}, radius {radius:g} the exact shift "
+        evidence=f"At p = {p}, η = {eta}, d = {d}, radius {radius:g} the exact shift "
         f"is {exact:.4f}, 1/(3d) gives {derived:.4f} and the printed 2/3 gives "
         f"{printed:.2f}; the attack of equal effect is {right:.5f}, not {theirs:.2f}. "
         "4.2 "
-        "needs an attack smaller than eta that spares the robust feature. If SAM moves "
+        "needs an attack smaller than η that spares the robust feature. If SAM moves "
         "all weights, as it does in practice, the robust weight falls at d = "
         f"{10 * d}: "
         f"{all_weights:.4f}.",

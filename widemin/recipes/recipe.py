@@ -1,26 +1,17 @@
-"""Recipes: what is trained, within which radii, how it is measured.
-
-A recipe is frozen, flat and made of numbers and names, since its fields become the
-columns of the tables.
-"""
+"""A recipe, and what it is found by."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-import math
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from widemin import data, models, training
-from widemin.attacks import parse_ball
-from widemin.choices import check_choice
+from widemin.recipes.checks import STRONG_ATTACKS, check
 
 # Part of every key. Raise the first when training can give other weights, the second
 # when an instrument can give another number, by more than the rounding in which
@@ -28,12 +19,6 @@ from widemin.choices import check_choice
 TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
-OPTIMIZERS = ("sgd", "adam", "algorithm1")  # the last as Kamath et al. print it
-# All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
-# the first or in the last third of training; for each image a number of its own.
-STEP_SCHEDULES = ("", "rising", "weak-first", "weak-last", "random")
-# The last turns by up to 10 degrees and shifts by up to a fifth, too.
-AUGMENTATIONS = ("", "flip", "crop+flip", "turn+shift+flip")
 # Fields that say how a network is measured; the rest decide its weights.
 MEASURED_BY = (
     "tests",
@@ -54,41 +39,6 @@ MEASURED_BY = (
     "surrogate_epochs",
     "pictures",
 )
-OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose statistics
-STRONG_ATTACKS = ("restarts", "float64", "distance", "autoattack")
-
-_CHOICES = {
-    "dataset": data.LOADERS,
-    "model": models.BUILDERS,
-    "augment": AUGMENTATIONS,
-    "optimizer": OPTIMIZERS,
-    "schedule": training.SCHEDULES,
-    "step_schedule": STEP_SCHEDULES,
-}
-# From, and to where there is an end whatever the data set.
-_BOUNDS: dict[str, tuple[float, ...]] = {
-    "batch_size": (1,),
-    "epochs": (1,),
-    "attack_steps": (1,),
-    "pgd_steps": (1,),
-    "hessian_size": (1,),
-    "width": (0,),
-    "weight_decay": (0,),
-    "fosc_max": (0,),
-    "rho": (0,),
-    "seed": (0,),
-    "strong_size": (0,),
-    "strong_steps": (0,),
-    "autoattack_size": (0,),
-    "rate_decay": (0,),
-    "fosc_bins": (0,),
-    "surrogate_epochs": (0,),
-    "brief_epochs": (0,),
-    "attack_step": (1e-3, 2),
-    "label_smoothing": (0, 1),
-    "momentum": (0, 0.999),
-    "ramp": (0, 1),
-}
 
 
 @dataclass(frozen=True)
@@ -155,56 +105,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check names and ranges once, where a recipe is made."""
-        for name, known in _CHOICES.items():
-            check_choice(name, getattr(self, name), known)
-        for attack in self.strong_attacks:
-            check_choice("strong_attacks", attack, STRONG_ATTACKS)
-        for name, bounds in _BOUNDS.items():
-            _check(name, getattr(self, name), *bounds)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"learning_rate must be above 0 and finite; got {self.learning_rate}"
-            )
-        self._check_sizes()
-        self._check_together()
-        for ball in (self.attack, self.watch, *self.tests):
-            if ball:
-                parse_ball(ball)
-
-    def _check_sizes(self) -> None:
-        """Raise ValueError for more images than there are."""
-        official, test = data.SIZES[self.dataset]
-        _check("train_size", self.train_size, 1, official)
-        _check("test_size", self.test_size, 1, test)
-        _check("pictures", self.pictures, 0, test)
-        for name in ("width_size", "line_size", "spectrum_size"):
-            _check(name, getattr(self, name), 0, official)
-        _check("validation_size", self.validation_size, 0, data.HELD_OUT[self.dataset])
-        if self.batch_size > self.train_size:
-            raise ValueError(
-                "batch_size must be at most the number of training images, "
-                f"{self.train_size}; got {self.batch_size}"
-            )
-
-    def _check_together(self) -> None:
-        """Raise ValueError for what makes no sense without, or with, another field."""
-        if self.optimizer == "algorithm1" and (self.attack or self.rho):
-            raise ValueError(
-                "optimizer 'algorithm1' must come without attack and rho; got "
-                f"attack {self.attack!r} and rho {self.rho}"
-            )
-        if self.watch_fosc and not self.attack:
-            raise ValueError("watch_fosc must come with an attack; got none")
-        if self.other_statistics and self.dataset not in OTHER:
-            raise ValueError(
-                f"other_statistics must come with one of {', '.join(OTHER)}; got "
-                f"dataset {self.dataset!r}"
-            )
-        if self.gradient_leak and not (self.attack and self.rho):
-            raise ValueError(
-                "gradient_leak must come with an attack and a rho above 0; got "
-                f"attack {self.attack!r} and rho {self.rho}"
-            )
+        check(self)
 
     def __str__(self) -> str:
         """Return what it departs from the defaults in."""
@@ -274,12 +175,6 @@ class Recipe:
         return _digest(fields, training=TRAINING_REVISION)
 
 
-def _check(name: str, value: float, least: float, most: float = math.inf) -> None:
-    if not least <= value <= most or value == math.inf:  # NaN fails too
-        upper = "" if most == math.inf else f" and at most {most:g}"
-        raise ValueError(f"{name} must be at least {least:g}{upper}; got {value}")
-
-
 def _departures(recipe: Recipe) -> dict[str, Any]:
     return {
         field.name: getattr(recipe, field.name)
@@ -291,47 +186,6 @@ def _departures(recipe: Recipe) -> dict[str, Any]:
 def _digest(fields: dict[str, Any], **revisions: int) -> str:
     text = json.dumps([fields, revisions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def grid(base: Recipe, **axes: Iterable[Any]) -> list[Recipe]:
-    """Return base with every combination of the axes' values; the first is slowest.
-
-    >>> recipes = grid(Recipe(), seed=range(2), rho=[0.0, 0.1])
-    >>> [(recipe.seed, recipe.rho) for recipe in recipes]
-    [(0, 0.0), (0, 0.1), (1, 0.0), (1, 0.1)]
-    """
-    return [
-        dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
-        for values in itertools.product(*axes.values())
-    ]
-
-
-def cells(
-    base: Recipe, listed: Iterable[tuple[int, float, int, int]], seeds: int
-) -> list[Recipe]:
-    """Return base in cells of their own lengths, every cell once before the next seed.
-
-    Args:
-        base: What the cells share.
-        listed: For each its batch size, learning rate, training images and epochs.
-        seeds: Runs of every cell.
-
-    >>> [recipe] = cells(Recipe(), [(16, 0.1, 500, 20)], seeds=1)
-    >>> recipe.batch_size, recipe.learning_rate, recipe.train_size, recipe.epochs
-    (16, 0.1, 500, 20)
-    """
-    return [
-        dataclasses.replace(
-            base,
-            seed=seed,
-            batch_size=size,
-            learning_rate=rate,
-            train_size=images,
-            epochs=epochs,
-        )
-        for seed in range(seeds)
-        for size, rate, images, epochs in listed
-    ]
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:

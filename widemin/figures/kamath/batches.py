@@ -1,23 +1,19 @@
-"""Chapter 4: everything against batch size."""
+"""Everything against batch size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from widemin.claims import ball_name, final
-from widemin.claims.kamath import undertrained, well_trained
+from widemin.claims.kamath import by_batch, undertrained, well_trained
 from widemin.figures import (
-    BLUE,
     COLOURS,
-    GREEN,
     ORANGE,
     PURPLE,
-    RED,
     SKY,
     YELLOW,
     plain_log,
@@ -75,41 +71,6 @@ def with_settings(table: pd.DataFrame, rate: float, test: str) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def with_limit(table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with `limit_share`, the top eigenvalue over the largest stable one.
-
-    Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
-    momentum m diverges; for m = 0, Cohen et al. (2021).
-
-    >>> row = pd.DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
-    >>> with_limit(row.assign(top_eigenvalue=15.0))["limit_share"].item()
-    0.75
-    """
-    limit = 2 * (1 + table["momentum"]) / table["learning_rate"]
-    return table.assign(limit_share=table["top_eigenvalue"] / limit)
-
-
-def at_the_ends(table: pd.DataFrame) -> dict[str, float]:
-    """Return means at the smallest and at the largest batch size; NaN without runs.
-
-    `small` and `large` are these sizes; with `_rate` and `_ratio`, the `limit_share`
-    at constant learning rate and at constant ratio; with `_value` as well, the top
-    eigenvalue. A row's setting stands in the column `setting`.
-    """
-    rows = final(table)
-    settings = {"rate": "LR", "ratio": "LR/BS"}
-    rows = rows[rows["setting"].isin(settings.values())] if len(rows) else rows
-    found = {}
-    for end, size in (("small", "min"), ("large", "max")):
-        at = rows["batch_size"].agg(size) if len(rows) else math.nan
-        found[end] = float(at)
-        for name, setting in settings.items():
-            part = rows[(rows["setting"] == setting) & (rows["batch_size"] == at)]
-            found[f"{end}_{name}"] = float(part["limit_share"].mean())
-            found[f"{end}_{name}_value"] = float(part["top_eigenvalue"].mean())
-    return found
-
-
 def from_end_to_end(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, float]:
     """Return what columns are at the ends of the batch sizes, and how they rank.
 
@@ -125,7 +86,7 @@ def from_end_to_end(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, fl
     found = {}
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
-            means = part.groupby("batch_size")[column].mean().sort_index()
+            means = by_batch(part, column)
             unit = 100 if column.endswith("accuracy") else 1
             small, large = means.iloc[[0, -1]] if len(means) else (math.nan, math.nan)
             found[f"{prefix}{column}_small"] = float(unit * small)
@@ -184,94 +145,6 @@ def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
             row[label] = spread(rows, column, unit) if len(rows) else ""
         found.append(row)
     return pd.DataFrame(found).set_index("algorithm").rename_axis(None)
-
-
-def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what each way of finding an eigenvalue gives, a row a network and way."""
-    rows = table[table["measured"] == "spectrum"]
-    rows = rows[rows["of"] == "eigenvalue"] if len(rows) else rows
-    found = [
-        {
-            "network": _network(row),
-            "way": row["way"],
-            "eigenvalue": f"{row['value']:.4g}",
-            "residual": f"{row['residual']:.2g}",
-            "products": f"{row['products']:.0f}",
-        }
-        for _, row in rows.iterrows()
-    ]
-    columns = ["network", "way", "eigenvalue", "residual", "products"]
-    index = ["network", "way"]
-    named = pd.DataFrame(found, columns=columns).set_index(index)
-    return named.rename_axis([None, None])
-
-
-def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
-    """Return by how many percent ways of finding a top eigenvalue differ at most.
-
-    `solver` on the same images, `images` by Lanczos on more of them, and `smallest`,
-    the size of the most negative eigenvalue over the largest; NaN where none is known.
-    """
-    rows = table[table["measured"] == "spectrum"]
-    rows = rows[rows["of"] == "eigenvalue"] if len(rows) else rows
-    found: dict[str, list[float]] = {"solver": [], "images": [], "smallest": []}
-    for _, part in rows.groupby("key") if len(rows) else ():
-        ways = dict(zip(part["way"], part["value"], strict=True))
-        usual = next(v for way, v in ways.items() if way.startswith("Lanczos"))
-        for way, value in ways.items():
-            kind = {"Lanczos": "images", "PyHessian": "solver"}.get(way.split(",")[0])
-            if kind:
-                found[kind].append(100 * abs(value / usual - 1))
-            else:
-                found["smallest"].append(100 * abs(value / usual))
-    return {kind: max(values, default=math.nan) for kind, values in found.items()}
-
-
-def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
-    """Return every network's top eigenvalue, and how it was found, a row a network.
-
-    A row's setting stands in the column `setting`.
-    """
-    shown = {
-        "setting": "setting",
-        "batch_size": "batch size",
-        "seed": "seed",
-        "top_eigenvalue": "eigenvalue",
-        "eigenvalue_residual": "residual",
-        "hessian_products": "products",
-        "hessian_images": "images",
-    }
-    rows = final(table)
-    rows = rows.drop_duplicates(["setting", "key"]) if len(rows) else rows
-    rows = rows.reindex(columns=list(shown)).rename(columns=shown)
-    rows[["products", "images"]] = rows[["products", "images"]].astype("Int64")
-    for column in ("eigenvalue", "residual"):
-        rows[column] = rows[column].map("{:.3g}".format)
-    return rows.set_index("setting").rename_axis(None)
-
-
-def _network(row: pd.Series[Any]) -> str:
-    return f"B = {row['batch_size']}, LR = {row['learning_rate']:g}"
-
-
-def densities(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the Hessian's spectral density, a line a network."""
-    rows = table[table["measured"] == "spectrum"]
-    rows = rows[rows["of"] == "density"] if len(rows) else rows
-    for (_, part), colour in zip(
-        rows.groupby("key", sort=False), (RED, BLUE, GREEN, PURPLE), strict=False
-    ):
-        ax.plot(
-            part["place"],
-            part["value"].clip(lower=1e-9),
-            color=colour,
-            label=_network(part.iloc[0]),
-        )
-    ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-6, None))
-    ax.set_xscale("symlog", linthresh=1)
-    if ax.lines:
-        ax.legend(fontsize="small")
-    return ax
 
 
 def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:

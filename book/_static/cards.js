@@ -1,0 +1,8 @@
+// On a phone a row of a table becomes a card: each cell is told what stands over it.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll(".cards table")) {
+    const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    for (const row of table.tBodies[0].rows)
+      [...row.cells].forEach((cell, index) => { cell.dataset.head = heads[index]; });
+  }
+});

@@ -1,0 +1,117 @@
+"""What a recipe may say."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from widemin import data, models, training
+from widemin.attacks import parse_ball
+from widemin.choices import check_choice
+
+if TYPE_CHECKING:
+    from widemin.recipes.recipe import Recipe
+
+OPTIMIZERS = ("sgd", "adam", "algorithm1")  # the last as Kamath et al. print it
+# All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
+# the first or in the last third of training; for each image a number of its own.
+STEP_SCHEDULES = ("", "rising", "weak-first", "weak-last", "random")
+# The last turns by up to 10 degrees and shifts by up to a fifth, too.
+AUGMENTATIONS = ("", "flip", "crop+flip", "turn+shift+flip")
+OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose statistics
+STRONG_ATTACKS = ("restarts", "float64", "distance", "autoattack")
+
+_CHOICES = {
+    "dataset": data.LOADERS,
+    "model": models.BUILDERS,
+    "augment": AUGMENTATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": training.SCHEDULES,
+    "step_schedule": STEP_SCHEDULES,
+}
+# From, and to where there is an end whatever the data set.
+_BOUNDS: dict[str, tuple[float, ...]] = {
+    "batch_size": (1,),
+    "epochs": (1,),
+    "attack_steps": (1,),
+    "pgd_steps": (1,),
+    "hessian_size": (1,),
+    "width": (0,),
+    "weight_decay": (0,),
+    "fosc_max": (0,),
+    "rho": (0,),
+    "seed": (0,),
+    "strong_size": (0,),
+    "strong_steps": (0,),
+    "autoattack_size": (0,),
+    "rate_decay": (0,),
+    "fosc_bins": (0,),
+    "surrogate_epochs": (0,),
+    "brief_epochs": (0,),
+    "attack_step": (1e-3, 2),
+    "label_smoothing": (0, 1),
+    "momentum": (0, 0.999),
+    "ramp": (0, 1),
+}
+
+
+def check(recipe: Recipe) -> None:
+    """Raise ValueError for an unknown name or a value out of range."""
+    for name, known in _CHOICES.items():
+        check_choice(name, getattr(recipe, name), known)
+    for attack in recipe.strong_attacks:
+        check_choice("strong_attacks", attack, STRONG_ATTACKS)
+    for name, bounds in _BOUNDS.items():
+        _check(name, getattr(recipe, name), *bounds)
+    if not 0 < recipe.learning_rate < math.inf:
+        raise ValueError(
+            f"learning_rate must be above 0 and finite; got {recipe.learning_rate}"
+        )
+    _check_sizes(recipe)
+    _check_together(recipe)
+    for ball in (recipe.attack, recipe.watch, *recipe.tests):
+        if ball:
+            parse_ball(ball)
+
+
+def _check_sizes(recipe: Recipe) -> None:
+    """Raise ValueError for more images than there are."""
+    official, test = data.SIZES[recipe.dataset]
+    _check("train_size", recipe.train_size, 1, official)
+    _check("test_size", recipe.test_size, 1, test)
+    _check("pictures", recipe.pictures, 0, test)
+    for name in ("width_size", "line_size", "spectrum_size"):
+        _check(name, getattr(recipe, name), 0, official)
+    _check("validation_size", recipe.validation_size, 0, data.HELD_OUT[recipe.dataset])
+    if recipe.batch_size > recipe.train_size:
+        raise ValueError(
+            "batch_size must be at most the number of training images, "
+            f"{recipe.train_size}; got {recipe.batch_size}"
+        )
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Raise ValueError for what makes no sense without, or with, another field."""
+    if recipe.optimizer == "algorithm1" and (recipe.attack or recipe.rho):
+        raise ValueError(
+            "optimizer 'algorithm1' must come without attack and rho; got "
+            f"attack {recipe.attack!r} and rho {recipe.rho}"
+        )
+    if recipe.watch_fosc and not recipe.attack:
+        raise ValueError("watch_fosc must come with an attack; got none")
+    if recipe.other_statistics and recipe.dataset not in OTHER:
+        raise ValueError(
+            f"other_statistics must come with one of {', '.join(OTHER)}; got "
+            f"dataset {recipe.dataset!r}"
+        )
+    if recipe.gradient_leak and not (recipe.attack and recipe.rho):
+        raise ValueError(
+            "gradient_leak must come with an attack and a rho above 0; got "
+            f"attack {recipe.attack!r} and rho {recipe.rho}"
+        )
+
+
+def _check(name: str, value: float, least: float, most: float = math.inf) -> None:
+    if not least <= value <= most or value == math.inf:  # NaN fails too
+        upper = "" if most == math.inf else f" and at most {most:g}"
+        raise ValueError(f"{name} must be at least {least:g}{upper}; got {value}")
