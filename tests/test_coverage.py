@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from widemin import coverage, notebooks, paths, progress, results
+from widemin import coverage, estimates, notebooks, paths, progress, results
 from widemin.claims import paper_table
 
 PAPER = {
@@ -80,10 +80,19 @@ def test_what_decides_comes_first_then_a_seed_of_every_cell_then_more_seeds():
     of_cells = [i for i, r in enumerate(order) if r.key in printed and r.seed == 0]
     corner = [i for i, r in enumerate(order) if r.seed > 2 and not r.brief_epochs]
     assert max(of_cells) < min(corner)
-    # Of equal worth: chapter 1, then 4, 3, 2.
-    seen = [run.dataset for run in order if run.key in printed and run.seed == 0]
-    assert seen.index("mnist") < seen.index("fashion-mnist") < seen.index("cifar10")
-    assert seen[-1] == "cifar100"
+    # All seeds of what decides cheaply come before the first of what costs ten times
+    # as much, and cells likewise.
+    decisive = order[: next(i for i, r in enumerate(order) if r.batch_size == 1)]
+    assert {r.seed for r in decisive if not r.attack} == {0, 1, 2, 3, 4}
+    assert all(r.attack for r in decisive[-9:]) and not decisive[-10].attack
+    cells = [r for r in order[len(decisive) :] if r.key in printed and r.seed == 0]
+    costs = [estimates.magnitude(run) for run in cells]
+    assert costs == sorted(costs) and costs[0] == 13 and costs[-1] == 18
+    # Of about equal cost: chapter 1, then 4, 3, 2.
+    seen = [(run.dataset, run.model) for run in cells]
+    assert seen[0] == ("mnist", "m1") and seen[-1] == ("cifar10", "wideresnet")
+    later = ("cifar10", "preactresnet18")
+    assert seen.index(("cifar10", "resnet18")) < seen.index(later)
 
 
 def test_parameters_of_ones_own_leave_further_settings_out():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from widemin import models, training
+from widemin import attacks, models, training
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
@@ -83,7 +83,7 @@ def test_wrong_arguments_are_named(arguments, message):
 
 
 @pytest.mark.parametrize("name", ["cnn4", "cnn8", "preactresnet10", "resnet10", "c1"])
-def test_folded_networks_compute_the_same_function(name):
+def test_lean_networks_compute_the_same_function(name):
     shape = MNIST if name == "cnn4" else CIFAR
     width = 4 if name in models.WIDTHS else None
     network = models.build(name, generator(), shape=shape, width=width).double()
@@ -92,7 +92,7 @@ def test_folded_networks_compute_the_same_function(name):
         network(x)  # statistics of their own, which folding must carry over
     network.eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    lean = models.folded(network)
+    lean = models.lean(network)
     torch.testing.assert_close(lean(x), network(x))
     norms = [
         sum(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
@@ -116,7 +116,7 @@ def test_inference_is_in_float32_bit_for_bit():
     plain, short = twins()
     x = torch.rand(4, *CIFAR, generator=generator(1))
     assert torch.equal(plain.eval()(x), short.eval()(x))
-    assert torch.equal(models.folded(plain)(x), models.folded(short)(x))
+    assert torch.equal(models.lean(plain)(x), models.lean(short)(x))
 
 
 def test_training_passes_in_bfloat16_with_gradients_in_float32():
@@ -148,6 +148,57 @@ def test_sams_second_pass_in_bfloat16_is_taken_at_the_moved_weights():
     torch.testing.assert_close(losses[1], losses[0], rtol=0.1, atol=0)
 
 
-def test_networks_without_batch_norm_are_not_copied():
-    network = models.build("m1", generator()).eval()
-    assert models.folded(network) is network
+@pytest.mark.parametrize("padding", [0, 1, (2, 0)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_one_channels_input_gradient_is_exact_in_whole_numbers(padding, bias):
+    # Whole numbers this small are added without rounding: autograd in float64 and
+    # the product in float32 must agree in every bit.
+    def whole(*shape, seed):
+        return torch.randint(-9, 10, shape, generator=generator(seed)).float()
+
+    layer = torch.nn.Conv2d(1, 6, (3, 2), padding=padding, bias=bias)
+    with torch.no_grad():
+        for i, parameter in enumerate(layer.parameters()):
+            parameter.copy_(whole(*parameter.shape, seed=i))
+    x = whole(4, 1, 9, 8, seed=2)
+    found = []
+    for network, start in ((models.lean(layer), x), (layer.double(), x.double())):
+        start = start.clone().requires_grad_()
+        out = network(start.contiguous(memory_format=torch.channels_last))
+        d = whole(*out.shape, seed=3).to(out)
+        found.append((out.double(), torch.autograd.grad(out, start, d)[0].double()))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("name", ["m1", "stdcnn", "cnn4"])
+def test_lean_networks_have_the_input_gradient_of_their_own(name):
+    network = models.build(name, generator()).eval()
+    x = torch.rand(4, *MNIST, generator=generator(1))
+    y = torch.arange(4)
+    own = attacks.input_gradient(network, x, y)[0]
+    lean = attacks.input_gradient(models.lean(network), x, y)[0]
+    close = torch.testing.assert_close
+    close(lean, own, rtol=1e-4, atol=1e-6 * float(own.abs().max()))
+    # In float64, where a library's own gradient is as quick, it is taken.
+    x, network = x.double(), network.double()
+    lean = attacks.input_gradient(models.lean(network), x, y)[0]
+    close(lean, attacks.input_gradient(network, x, y)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_networks_that_gain_nothing_are_not_copied():
+    plain = models.build("mlp", generator()).eval()
+    assert models.lean(plain) is plain
+    colours = models.build("m1", generator(), shape=CIFAR).eval()
+    assert models.lean(colours) is colours
+
+
+def test_a_network_or_layer_that_somebody_listens_to_is_not_replaced():
+    heard = []
+    x, y = torch.rand(2, *MNIST, generator=generator(1)), torch.arange(2)
+    for whole in (True, False):
+        network = models.build("m1", generator()).eval()
+        listened = network if whole else network[0]
+        listened.register_forward_hook(lambda *_: heard.append(1))
+        attacks.fgsm(network, x, y, attacks.Linf(0.1))
+    assert len(heard) == 2

@@ -19,6 +19,7 @@ from widemin import (
 from widemin import watching as watches
 from widemin.experiments import run
 from widemin.fitting import alone, family
+from widemin.instruments import final, parts
 from widemin.networks import begun, keep_together, trained
 from widemin.recipes import Recipe, grid, stream
 
@@ -74,10 +75,10 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change,
         trained(recipe, "cpu", folder)
     [kept] = folder.iterdir()
     assert kept.suffix == ".checkpoint"
-    assert begun([SMALL, recipe], folder) == pytest.approx([look / 9])
+    assert begun([SMALL, recipe], folder) == (pytest.approx([look / 9]), 0)
     assert_same(whole, trained(recipe, "cpu", folder))
     [kept] = folder.iterdir()
-    assert kept.suffix == ".safetensors" and not begun([recipe], folder)
+    assert kept.suffix == ".safetensors" and begun([recipe], folder) == ([], 1)
 
 
 def test_epochs_are_chosen_on_images_that_training_never_sees():
@@ -297,3 +298,74 @@ def test_a_published_network_stands_in_for_nothing_else(tmp_path, monkeypatch):
     assert sum(p.numel() for p in model.parameters()) != sum(
         p.numel() for p in networks.load(networks.published()[0]).parameters()
     )
+
+
+EVERYTHING = dataclasses.replace(
+    SMALL,
+    attack="linf 0.1",
+    attack_steps=2,
+    tests=("linf 0.1", "l2 0.5"),
+    pgd_steps=2,
+    strong_size=10,
+    strong_attacks=("restarts", "float64", "distance"),
+    width_size=10,
+    line_size=10,
+    spectrum_size=40,
+    brief_epochs=1,
+    fosc_bins=2,
+    white_box=True,
+    surrogate_epochs=1,
+    pictures=2,
+)
+
+
+def rows_of(recipe, folder):
+    rows = run(recipe, device="cpu", weights=folder)
+    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
+
+
+def test_a_measurement_stopped_before_every_part_gives_the_same_rows(
+    tmp_path, monkeypatch
+):
+    whole = rows_of(EVERYTHING, tmp_path)
+    stops = 0
+    while True:
+        # The first part that is not there is measured, the second is not begun.
+        monkeypatch.setattr(workers, "stopping", StopAt(2))
+        try:
+            rows = rows_of(EVERYTHING, tmp_path)
+            break
+        except workers.Stopped:
+            stops += 1
+            assert [path.stem for path in tmp_path.glob("*.measured")] == [
+                EVERYTHING.key
+            ]
+    # Four of the network; in each of two sets fourteen: attacks, strong ones, those
+    # made on others; seven kinds of rows beside. The last is followed by none.
+    planned = 4 + 2 * (7 + 2 + 1 + 1 + 3) + 7
+    assert stops == planned - 1
+    assert rows == whole
+    assert not list(tmp_path.glob("*.measured"))
+
+
+def test_a_measurement_that_is_killed_loses_the_part_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "KEPT_SECONDS", -1)  # keep at once
+    measured = []
+
+    def dies_at_the_second(model, recipe, device):
+        measured.append("width")
+        if len(measured) == 2:
+            raise SystemExit
+        return {}
+
+    def counted(model, recipe, device):
+        measured.append("curvature")
+        return {}
+
+    counted.__name__, dies_at_the_second.__name__ = "curvature", "width"
+    monkeypatch.setattr(final, "curvature_values", counted)
+    monkeypatch.setattr(final, "width_values", dies_at_the_second)
+    with pytest.raises(SystemExit):
+        rows_of(SMALL, tmp_path)
+    rows_of(SMALL, tmp_path)
+    assert measured == ["curvature", "width", "width"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -107,6 +108,16 @@ def _gpu_seconds(together: list[Recipe]) -> float:
         passes = calls * GPU_PASS
     work = sum(recipe.work for recipe in together)
     return max(work * _operations_of(together[0]) / GPU_RATE, passes)
+
+
+def magnitude(recipe: Recipe) -> int:
+    """Return the decade of the floating-point operations that training takes.
+
+    >>> from widemin.recipes import Recipe
+    >>> magnitude(Recipe(dataset="mnist", model="m1", train_size=60_000, epochs=120))
+    13
+    """
+    return int(math.log10(recipe.work * _operations_of(recipe)))
 
 
 def _operations_of(recipe: Recipe) -> float:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from widemin.choices import check_choice
-from widemin.fitting import spent_seconds
-from widemin.instruments import lines, measure, pictures, scaled, spectrum
+from widemin.instruments import Parts, lines, measure, pictures, scaled, spectrum
 from widemin.networks import shared, trained
 from widemin.recipes import Recipe
 from widemin.strength import by_fosc, by_strength, climb
@@ -49,52 +49,67 @@ def run(
         recipe: What to do.
         device: cpu or cuda.
         weights: Folder of trained networks; a network found there is not trained
-            again.
+            again, nor a part of a measurement left off there measured again.
         peers: Recipes that may be trained side by side with this one.
 
     Returns:
         A row per epoch (`measured` is "epoch") with train_loss and what the watch saw;
         for adversarial training a row per step of its attack on test images ("step");
         a row per eigenvalue and point of the density ("spectrum"), per point of a line
-        ("line") and per picture ("picture"), where they are
-        asked for; where there is a briefly trained
-        network beside, a row per scale of its logits ("scale"); then a row per test
-        set ("final") with every instrument. Accuracies are fractions of `images`.
+        ("line") and per picture ("picture"), where they are asked for; where there is
+        a briefly trained network beside, a row per scale of its logits ("scale"); then
+        a row per test set ("final") with every instrument. Accuracies are fractions of
+        `images`.
+
+    Raises:
+        Stopped: Asked to stop; what is trained and measured so far is kept.
     """
     model, curve, facts = trained(recipe, device, weights, peers)
     rows = [{"measured": "epoch", **row} for row in curve]
-    started = spent_seconds(device)
-    if facts["diverged"]:
-        final: list[dict[str, Any]] = [{"test": test} for test in recipe.tests]
-    else:
-        brief = None
+    parts = Parts(weights / f"{recipe.key}.measured", device)
+    final: list[dict[str, Any]] = [{"test": test} for test in recipe.tests]
+    seconds = 0.0
+    if not facts["diverged"]:
+        brief, surrogates = None, {}
         if recipe.brief_epochs:
-            brief, _, _ = trained(recipe.brief, device, weights)
-            rows += [{"measured": "scale", **r} for r in scaled(brief, recipe, device)]
-        surrogates = {}
+            brief, _, about = trained(recipe.brief, device, weights)
+            seconds = about["train_seconds"]
         if recipe.surrogate_epochs:
             surrogates = {
                 kind: shared(other, device, weights)
                 for kind, other in recipe.surrogates.items()
             }
-        final = measure(model, recipe, device, brief, surrogates)
-        if recipe.attack and recipe.fosc_bins:
-            bins = by_fosc(model, recipe, device)
-            rows += [{"measured": "bin", **row} for row in bins]
-            tried = by_strength(model, recipe, device)
-            rows += [{"measured": "strength", **row} for row in tried]
-        if recipe.attack:
-            rows += [{"measured": "step", **r} for r in climb(model, recipe, device)]
-        if recipe.line_size:
-            rows += [{"measured": "line", **r} for r in lines(model, recipe, device)]
-        if recipe.spectrum_size:
-            kept = spectrum(model, recipe, device)
-            rows += [{"measured": "spectrum", **row} for row in kept]
-        if recipe.pictures:
-            kept = pictures(model, recipe, device)
-            rows += [{"measured": "picture", **row} for row in kept]
-    facts["measure_seconds"] = spent_seconds(device) - started
+        final = measure(model, recipe, device, brief, surrogates, parts)
+        rows += _asked_for(model, recipe, device, brief, parts)
+    facts["measure_seconds"] = seconds + parts.seconds
     rows += [
         {"measured": "final", "epoch": recipe.epochs, **facts, **row} for row in final
     ]
+    parts.forget()
     return [{**dataclasses.asdict(recipe), "method": recipe.method} | r for r in rows]
+
+
+def _asked_for(
+    model: nn.Module,
+    recipe: Recipe,
+    device: str,
+    brief: nn.Module | None,
+    parts: Parts,
+) -> list[dict[str, Any]]:
+    """Return the rows of the instruments that a recipe asks for beside the numbers."""
+    bins = recipe.attack and recipe.fosc_bins
+    wanted = {
+        "scale": (scaled, brief),
+        "bin": (by_fosc, model if bins else None),
+        "strength": (by_strength, model if bins else None),
+        "step": (climb, model if recipe.attack else None),
+        "line": (lines, model if recipe.line_size else None),
+        "spectrum": (spectrum, model if recipe.spectrum_size else None),
+        "picture": (pictures, model if recipe.pictures else None),
+    }
+    rows = []
+    for name, (instrument, network) in wanted.items():
+        if network is not None:
+            found = parts(name, partial(instrument, network, recipe, device))
+            rows += [{"measured": name, **row} for row in found]
+    return rows

@@ -94,14 +94,19 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
         lock.release()
 
 
-def begun(recipes: Sequence[Recipe], weights: Path) -> list[float]:
-    """Return the shares of training that are kept of recipes begun but not trained."""
+def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
+    """Return how much of training is kept of recipes begun, and how many are trained.
+
+    A share of each that is not trained, in [0, 1); the number of the others, whose
+    networks wait to be measured or are measured in part.
+    """
     kept = {
         _checkpoint(recipe, weights): recipe
         for recipe in recipes
         if _checkpoint(recipe, weights).exists()
     }
-    return [share_done(path, recipe) for path, recipe in kept.items()]
+    trained = sum(_path(recipe, weights).exists() for recipe in recipes)
+    return [share_done(path, recipe) for path, recipe in kept.items()], trained
 
 
 def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None:

@@ -11,7 +11,7 @@ from widemin.attacks.balls import Ball
 from widemin.attacks.first_order import fosc, gaps_of
 from widemin.attacks.images import check_images, check_logits, inference, input_gradient
 from widemin.attacks.losses import Loss, cross_entropy
-from widemin.models import folded
+from widemin.models import lean
 
 
 def fgsm(
@@ -41,7 +41,7 @@ def fgsm(
     """
     check_images(x, y)
     with inference(model):
-        gradient, _, _ = input_gradient(model, x, y, loss)
+        gradient, _, _ = input_gradient(lean(model), x, y, loss)
     return (x + ball.epsilon * ball.steepest(gradient)).clamp(0, 1)
 
 
@@ -108,7 +108,7 @@ def pgd(
     _check_climb(x, steps, step_size, generator, restarts, keep, steps_each)
     with inference(model):
         ascent = _Ascent(
-            model=folded(model),
+            model=lean(model),
             ball=ball,
             loss=loss,
             steps=steps,

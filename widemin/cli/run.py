@@ -136,13 +136,17 @@ def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
     from widemin import networks, progress
 
     state = progress.state(recipes, folder)
-    begun = networks.begun(state.missing, folder / "weights")
-    at = ", ".join(f"{100 * share:.0f} %" for share in begun)
+    shares, trained = networks.begun(state.missing, folder / "weights")
+    at = ", ".join(f"{100 * share:.0f} %" for share in shares)
+    under_way = [f"training at {at}"] if at else []
+    under_way += [f"{trained} trained and not yet measured"] if trained else []
+    kept = "what is under way is kept"
+    if under_way:
+        kept += f": {', '.join(under_way)}"
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
-        f"{state.planned - state.done} left{about(state.left)}; training under way is "
-        f"kept{at and f', at {at}'}. The same command goes on; with --pages-only it "
-        "draws what is there.",
+        f"{state.planned - state.done} left{about(state.left)}; {kept}. The same "
+        "command goes on; with --pages-only it draws what is there.",
         err=True,
     )
 

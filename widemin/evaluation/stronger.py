@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from widemin.attacks import L2, Ball, Linf, inference
 from widemin.evaluation.answers import class_count, correct, fooled_at
 from widemin.evaluation.worst import Attack, survivors
-from widemin.models import folded
+from widemin.models import lean
 
 
 def minimal_distance(
@@ -68,6 +68,7 @@ def minimal_distance(
     distance = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
     with inference(model):
+        model = lean(model)
         for index in chunks:
             images, labels = x[index], y[index]
             low = torch.zeros(len(index), dtype=x.dtype, device=x.device)
@@ -168,7 +169,7 @@ def autoattack(
     try:
         with inference(model), torch.random.fork_rng():
             peer = AutoAttack(
-                folded(model),
+                lean(model),
                 norm=norm,
                 eps=ball.epsilon,
                 version="custom",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ def survivors(
     y: Tensor,
     attacks: Mapping[str, Attack],
     chunk: int = 250,
+    each: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, work: work(),
 ) -> dict[str, Tensor]:
     """Return which images are classified rightly after each attack, on its own.
 
@@ -32,6 +34,8 @@ def survivors(
         y: Labels, shape (images,).
         attacks: Name to (model, x, y) -> adversarial images.
         chunk: Images attacked at a time.
+        each: How a mask is had, from an attack's name and what computes it: one may
+            be kept, and not be computed again.
 
     Returns:
         Name to mask, bool, shape (images,).
@@ -47,14 +51,15 @@ def survivors(
     """
     natural = correct(model, x, y)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
-    found = {}
-    for name, attack in attacks.items():
+
+    def after(attack: Attack) -> Tensor:
         right = natural.clone()
         for index in chunks:
             images, labels = x[index], y[index]
             right[index] = correct(model, attack(model, images, labels), labels)
-        found[name] = right
-    return found
+        return right
+
+    return {name: each(name, partial(after, attacks[name])) for name in attacks}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,15 @@ goes on bit for bit.
 """
 
 from widemin.fitting.alone import share_done, train
-from widemin.fitting.basics import Curve, Facts, Trained, build, spent_seconds
+from widemin.fitting.basics import (
+    Curve,
+    Facts,
+    Trained,
+    build,
+    read_checkpoint,
+    spent_seconds,
+    write_checkpoint,
+)
 from widemin.fitting.together import VARIED, family, train_together
 
 __all__ = [
@@ -15,8 +23,10 @@ __all__ = [
     "Trained",
     "build",
     "family",
+    "read_checkpoint",
     "share_done",
     "spent_seconds",
     "train",
     "train_together",
+    "write_checkpoint",
 ]

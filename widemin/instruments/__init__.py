@@ -11,6 +11,7 @@ from widemin.instruments.curvature import (
     spectrum,
 )
 from widemin.instruments.final import measure
+from widemin.instruments.parts import Parts
 from widemin.instruments.shown import FACTORS, pictures, scaled
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "IMPLICIT_RHO",
     "POINTS",
     "WEIGHT_LINE",
+    "Parts",
     "lines",
     "measure",
     "pictures",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from widemin import attacks, evaluation, masking
 from widemin.attacks import Ball
 from widemin.evaluation import share
+from widemin.instruments.parts import Part
 from widemin.recipes import Recipe, stream
 
 
@@ -30,13 +31,13 @@ def one_step_attacks(ball: Ball) -> dict[str, evaluation.Attack]:
 
 
 def surviving(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe, parts: Part
 ) -> dict[str, Tensor]:
     """Return which images each attack leaves right, shape (images,), in one set."""
     pgd = partial(pgd_attack, ball, recipe)
     ways = one_step_attacks(ball)
     ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
-    return evaluation.survivors(model, x, y, ways)
+    return evaluation.survivors(model, x, y, ways, each=parts)
 
 
 def wang_values(
@@ -46,6 +47,7 @@ def wang_values(
     ball: Ball,
     recipe: Recipe,
     surrogates: Mapping[str, nn.Module],
+    parts: Part,
 ) -> dict[str, float]:
     """Return accuracy under the attacks of Wang et al.'s tables 1 and 2.
 
@@ -71,12 +73,20 @@ def wang_values(
             ),
         }
 
-    right = evaluation.survivors(model, x, y, ways())
-    found = {f"wang_{name}_accuracy": share(mask) for name, mask in right.items()}
-    for kind, source in surrogates.items():
+    def from_itself() -> dict[str, float]:
+        right = evaluation.survivors(model, x, y, ways())
+        return {f"wang_{name}_accuracy": share(mask) for name, mask in right.items()}
+
+    def from_another(kind: str) -> dict[str, float]:
+        source, found = surrogates[kind], {}
         for name, attack in ways().items():
             mask = evaluation.transfer(source, model, x, y, attack)
             found[f"{kind}_{name}_accuracy"] = share(mask)
+        return found
+
+    found = parts("white box", from_itself)
+    for kind in surrogates:
+        found |= parts(f"from the {kind} one", partial(from_another, kind))
     return found
 
 
@@ -101,7 +111,13 @@ def pgd_attack(
 
 
 def strong_values(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe, pgd: Tensor
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    recipe: Recipe,
+    pgd: Tensor,
+    parts: Part,
 ) -> dict[str, Any]:
     """Return what costs most, on the first images alone: nothing where there are none.
 
@@ -115,6 +131,26 @@ def strong_values(
     x, y = x[: recipe.strong_size], y[: recipe.strong_size]
     wanted = recipe.strong_attacks
     found: dict[str, Any] = {"strong_images": len(x)}
+    if "restarts" in wanted:
+        found["restarts_pgd_accuracy"] = share(pgd[: len(x)])
+    ways = {
+        "restarts": partial(_restarted, model, x, y, ball, recipe),
+        "distance": partial(_distances, model, x, y, ball),
+        "autoattack": partial(_autoattack, model, x, y, ball, recipe, pgd),
+    }
+    for name, work in ways.items():
+        if name in wanted or (name == "restarts" and "float64" in wanted):
+            found |= parts(name, work)
+    return found
+
+
+def _restarted(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
+) -> dict[str, float]:
+    """Return what margin-loss PGD with restarts leaves, then the same in float64.
+
+    One part of the measurement: the second draws on where the first left off.
+    """
     again = pgd_attack(
         ball,
         replace(recipe, pgd_steps=recipe.strong_steps or recipe.pgd_steps),
@@ -122,18 +158,14 @@ def strong_values(
         loss=attacks.margin,
         restarts=5,
     )
-    if "restarts" in wanted:
+    found = {}
+    if "restarts" in recipe.strong_attacks:
         mask = evaluation.survivors(model, x, y, {"": again})[""]
         found["restarts_accuracy"] = share(mask)
-        found["restarts_pgd_accuracy"] = share(pgd[: len(x)])
-    if "float64" in wanted:
+    if "float64" in recipe.strong_attacks:
         with masking.in_float64(model):
             mask = evaluation.survivors(model, x.double(), y, {"": again})[""]
         found["restarts_float64_accuracy"] = share(mask)
-    if "distance" in wanted:
-        found |= _distances(model, x, y, ball)
-    if "autoattack" in wanted:
-        found |= _autoattack(model, x, y, ball, recipe, pgd)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from widemin.instruments.curvature import (
     implicit_values,
     width_values,
 )
+from widemin.instruments.parts import Parts
 from widemin.models import Normalise
 from widemin.recipes import OTHER, Recipe
 from widemin.samples import images
@@ -33,6 +35,7 @@ def measure(
     device: str,
     brief: nn.Module | None = None,
     surrogates: Mapping[str, nn.Module] | None = None,
+    parts: Parts | None = None,
 ) -> list[dict[str, Any]]:
     """Return a row per test set, with every instrument's number.
 
@@ -42,30 +45,36 @@ def measure(
         device: cpu or cuda.
         brief: A briefly trained network, whose adversarial images are tried as well.
         surrogates: Networks by kind, on which Wang et al.'s attacks are made as well.
+        parts: What has been measured already, and where the rest is kept.
+
+    Raises:
+        Stopped: Asked to stop; the parts that are done are kept.
     """
+    parts = parts or Parts()
     x, y = images(recipe, "test", recipe.test_size, device)
-    common = _logits(model, x, y) | curvature_values(model, recipe, device)
-    common |= width_values(model, recipe, device) | implicit_values(
-        model, recipe, device
-    )
+    common = parts("answers", lambda: _logits(model, x, y))
+    for instrument in (curvature_values, width_values, implicit_values):
+        work = partial(instrument, model, recipe, device)
+        common = common | parts(instrument.__name__, work)
     rows = []
     for test in recipe.tests:
-        ball = parse_ball(test)
+        ball, mine = parse_ball(test), parts.of(test)
         row = {"test": test, "images": len(x)} | common
-        right = surviving(model, x, y, ball, recipe)
+        right = surviving(model, x, y, ball, recipe, mine)
         row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
         row["worst_accuracy"] = share(torch.stack(list(right.values())).all(0))
-        row |= strong_values(model, x, y, ball, recipe, right["pgd"])
-        row |= _other_statistics(model, x, y, ball, recipe)
+        row |= strong_values(model, x, y, ball, recipe, right["pgd"], mine)
+        work = partial(_other_statistics, model, x, y, ball, recipe)
+        row |= mine("other statistics", work)
         if brief is not None:
             # All steps: an image that just fools its own network fools few others.
             attack = pgd_attack(
                 ball, recipe, "transfer", loss=attacks.margin, until_fooled=False
             )
-            moved = evaluation.transfer(brief, model, x, y, attack)
-            row["transfer_accuracy"] = share(moved)
+            moved = partial(evaluation.transfer, brief, model, x, y, attack)
+            row["transfer_accuracy"] = share(mine("transfer", moved))
         if recipe.white_box:
-            row |= wang_values(model, x, y, ball, recipe, surrogates or {})
+            row |= wang_values(model, x, y, ball, recipe, surrogates or {}, mine)
         rows.append(row)
     return rows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from widemin.choices import check_choice
+from widemin.estimates import magnitude
 from widemin.notebooks.presets import further, order, preset
 from widemin.notebooks.reading import cells_of, defaults
 from widemin.notebooks.values import Values, typed
@@ -109,12 +110,13 @@ def by_worth(planned: dict[str, list[Values]]) -> list[Any]:
     """Return the runs of chapters in the order of their worth.
 
     What each chapter lists to be computed `first`; then one seed of all that stands in
-    the papers' tables; then the rest, seed by seed.
+    the papers' tables; then the rest, seed by seed. In each of these, runs that cost
+    ten times as much come later: an hour ends more of the others.
 
     Args:
         planned: Chapter to its parameters, then those of further settings, of which
-            only what stands in the paper's tables is computed. Of equal worth, what
-            comes first here is computed first.
+            only what stands in the paper's tables is computed. Of equal worth and
+            about equal cost, what comes first here is computed first.
     """
     ahead: set[str] = set()
     shown: set[str] = set()
@@ -128,9 +130,12 @@ def by_worth(planned: dict[str, list[Values]]) -> list[Any]:
         shown.update(run.key for run in tables)
         runs += lists["recipes"] + tables
 
-    def rank(run: Any) -> tuple[int, int]:
+    def rank(run: Any) -> tuple[int, int, int]:
+        cost = magnitude(run)
         if run.key in ahead:
-            return 0, run.seed
-        return (1, 0) if run.key in shown and run.seed == 0 else (2, run.seed)
+            return 0, cost, run.seed
+        if run.key in shown and run.seed == 0:
+            return 1, cost, 0
+        return 2, run.seed, cost
 
     return sorted({run.key: run for run in runs}.values(), key=rank)

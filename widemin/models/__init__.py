@@ -1,0 +1,19 @@
+"""The papers' networks, by name; each maps pixels in [0, 1] to logits.
+
+Normalisation is the first layer where the paper normalises, so that an attack's
+epsilon is always in pixels. Sizes are those of the papers unless a width is given.
+"""
+
+from widemin.models.building import BUILDERS, WIDTHS, build
+from widemin.models.lean import lean
+from widemin.models.wrappers import InBfloat16, Normalise, Statistics
+
+__all__ = [
+    "BUILDERS",
+    "WIDTHS",
+    "InBfloat16",
+    "Normalise",
+    "Statistics",
+    "build",
+    "lean",
+]

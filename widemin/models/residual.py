@@ -1,0 +1,113 @@
+"""ResNets: PreActResNet, ResNet with the CIFAR stem, WideResNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from widemin.models.small import Shape
+
+
+class PreActBlock(nn.Module):
+    """BN, ReLU, conv, BN, ReLU, conv, plus the input (He et al. 2016b, fig. 4e)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        """Use a 1x1 shortcut, fed by the activated input, where the shape changes."""
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn2: nn.Module = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.shortcut = None
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features, shape (batch, outputs, height / stride, width / stride)."""
+        active = F.relu(self.bn1(x), inplace=True)
+        skip = x if self.shortcut is None else self.shortcut(active)
+        inner = F.relu(self.bn2(self.conv1(active)), inplace=True)
+        return self.conv2(inner) + skip
+
+
+class Block(nn.Module):
+    """Conv, BN, ReLU, conv, BN, plus the input, ReLU (He et al. 2016a, fig. 2)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        """Use a 1x1 shortcut with BN where the shape changes."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2: nn.Module = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features, shape (batch, outputs, height / stride, width / stride)."""
+        inner = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x), inplace=True)
+
+
+def _stages(
+    block: Callable[[int, int, int], nn.Module],
+    inputs: int,
+    widths: tuple[int, ...],
+    blocks: int,
+) -> list[nn.Module]:
+    """Return the blocks of all stages; every stage after the first halves the image."""
+    layers = []
+    for stage, width in enumerate(widths):
+        for index in range(blocks):
+            stride = 2 if stage > 0 and index == 0 else 1
+            layers.append(block(inputs, width, stride))
+            inputs = width
+    return layers
+
+
+def _head(width: int, classes: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+
+
+def preactresnet(
+    shape: Shape,
+    classes: int,
+    width: int = 64,
+    blocks: int = 2,
+    stem_stride: int = 1,
+) -> nn.Sequential:
+    """Return a PreActResNet: width, 2, 4 and 8 times width, blocks a stage.
+
+    The defaults are PreActResNet-18 as Wei et al. use it: a 3x3 stem without BN, a
+    final BN and ReLU, 11,172,170 weights for 10 classes.
+    """
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    stem = nn.Conv2d(shape[0], width, 3, stem_stride, 1, bias=False)
+    last = [nn.BatchNorm2d(widths[-1]), nn.ReLU(), *_head(widths[-1], classes)]
+    return nn.Sequential(stem, *_stages(PreActBlock, width, widths, blocks), *last)
+
+
+def resnet(
+    shape: Shape, classes: int, width: int = 64, blocks: int = 2
+) -> nn.Sequential:
+    """Return a ResNet with the CIFAR stem; the defaults are ResNet-18 (Kamath)."""
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    stem = [nn.Conv2d(shape[0], width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)]
+    body = _stages(Block, width, widths, blocks)
+    return nn.Sequential(*stem, nn.ReLU(), *body, *_head(widths[-1], classes))
+
+
+def wideresnet(
+    shape: Shape, classes: int, width: int = 160, blocks: int = 5
+) -> nn.Sequential:
+    """Return a WideResNet; the defaults are WRN-32-10 as in Wang et al., table 3."""
+    widths = (width, 2 * width, 4 * width)
+    stem = nn.Conv2d(shape[0], 16, 3, 1, 1, bias=False)
+    last = [nn.BatchNorm2d(widths[-1]), nn.ReLU(), *_head(widths[-1], classes)]
+    return nn.Sequential(stem, *_stages(PreActBlock, 16, widths, blocks), *last)
