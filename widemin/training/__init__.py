@@ -1,0 +1,28 @@
+"""Training as one step with arguments: what perturbs the images, how far weights climb.
+
+Standard, adversarial, SAM and dynamic training differ in two arguments of
+`train_step`, `perturb` and `rho`; `fit` repeats the step over epochs.
+"""
+
+from widemin.training.ascent import climbed, frozen_statistics
+from widemin.training.descent import SCHEDULES, SGD, Optimizer
+from widemin.training.gradients import backward, weight_gradient
+from widemin.training.loop import Position, fit
+from widemin.training.steps import Leak, Perturb, Step, algorithm_1, train_step
+
+__all__ = [
+    "SCHEDULES",
+    "SGD",
+    "Leak",
+    "Optimizer",
+    "Perturb",
+    "Position",
+    "Step",
+    "algorithm_1",
+    "backward",
+    "climbed",
+    "fit",
+    "frozen_statistics",
+    "train_step",
+    "weight_gradient",
+]

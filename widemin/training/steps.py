@@ -1,0 +1,83 @@
+"""A step of training: what perturbs the images, how far the weights climb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from widemin.attacks import clean
+from widemin.training.ascent import climbed, frozen_statistics
+from widemin.training.descent import Optimizer
+from widemin.training.gradients import backward
+
+Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Leak = Callable[[nn.Module, Tensor], list[Tensor]]  # (model, labels) -> gradients
+# (model, optimizer, images, labels) -> loss, shape ()
+Step = Callable[[nn.Module, Optimizer, Tensor, Tensor], Tensor]
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    *,
+    perturb: Perturb = clean,
+    rho: float = 0.0,
+    second_pass_statistics: bool = False,
+    label_smoothing: float = 0.0,
+    weighted: bool = False,
+    leak: Leak | None = None,
+) -> Tensor:
+    """Take one step; return the loss at the unmoved weights, shape ().
+
+    Args:
+        model: In training mode, on the device of the images.
+        optimizer: Moves the model's parameters along their gradients.
+        x: Images in [0, 1], shape (batch, channels, height, width).
+        y: Labels, shape (batch,).
+        perturb: Makes the images trained on; `clean` leaves them, an attack such as
+            partial(pgd, ball=..., steps=...) is adversarial training (Madry et al.
+            2018), with fosc_below dynamic adversarial training (Wang et al. 2019).
+        rho: Radius of SAM's ascent in the weights; 0 is plain descent.
+        second_pass_statistics: Whether SAM's second pass, at the moved weights, also
+            updates the running statistics of batch norm (released code of Wei et
+            al.) or leaves them alone (Foret et al.).
+        label_smoothing: Share of each label that is spread over all classes.
+        weighted: Whether each image's loss is multiplied by its own value, held fixed
+            (released code of Wang et al.).
+        leak: Returns gradients, one a parameter, that are added to the one along
+            which SAM climbs; None adds nothing.
+    """
+    x = perturb(model, x, y)
+    loss = backward(model, x, y, label_smoothing, weighted)
+    if rho > 0:
+        if leak is not None:
+            held = [p.grad for p in model.parameters() if p.grad is not None]
+            torch._foreach_add_(held, leak(model, y))
+        # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
+        with climbed(model, rho):
+            if second_pass_statistics:
+                backward(model, x, y, label_smoothing, weighted)
+            else:
+                with frozen_statistics(model):
+                    backward(model, x, y, label_smoothing, weighted)
+    optimizer.step()
+    return loss
+
+
+def algorithm_1(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Take a step an image, from zero velocity; return the mean loss, shape ().
+
+    Algorithm 1 of Kamath et al. as it is printed: the velocity starts anew with every
+    batch, and the weights move after each of its images. The optimiser is an `SGD`.
+    """
+    optimizer.velocities = []
+    losses = [
+        train_step(model, optimizer, image, label)
+        for image, label in zip(x.split(1), y.split(1), strict=True)
+    ]
+    return torch.stack(losses).mean()
