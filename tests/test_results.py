@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 import widemin
-from widemin import paths, progress, results, workers
+from widemin import paths, progress, provenance, results, workers
 from widemin.results import Incomplete, collect, finished, missing, write
 
 
@@ -334,3 +334,29 @@ def test_columns_at_their_defaults_are_left_out_and_read_back(tmp_path, monkeypa
     results.to_csv(slim, tmp_path / "published" / "lab" / "table.csv")
     again = results.table_of(recipes, tmp_path / "empty")
     pd.testing.assert_frame_equal(again[table.columns], table, check_dtype=False)
+
+
+def test_published_files_are_small_and_say_once_what_a_run_shares(
+    tmp_path, monkeypatch
+):
+    from widemin.recipes import Recipe
+
+    recipes = [Recipe(seed=seed, rho=0.1, tests=("l2 1",)) for seed in range(3)]
+    about = dict.fromkeys(provenance.PROVENANCE, "somewhere")
+    for recipe in recipes:
+        rows = [{"measured": "epoch", "epoch": e, "loss": 1 / e} for e in (1, 2)]
+        rows += [{"measured": "final", "epoch": 2, "accuracy": 0.5}]
+        results.write(tmp_path, recipe.key, [row | about for row in rows])
+    table = results.table_of(recipes, tmp_path)
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
+    folder = tmp_path / "published" / "lab"
+    for most, names in ((500, ["t", "t-2", "t-3"]), (10_000, ["t"])):
+        slim = results.without_defaults(table, recipes)
+        results.publish(slim, folder, "t", most)
+        assert sorted(path.stem for path in folder.iterdir()) == names
+        text = "".join(path.read_text() for path in folder.iterdir())
+        assert text.count("l2 1") == 3 and text.count("somewhere") == 3 * len(about)
+        assert "0.0," not in text  # seeds are whole numbers
+        again = results.table_of(recipes, tmp_path / "empty")
+        rounded = table.assign(loss=table["loss"].round(6))
+        pd.testing.assert_frame_equal(again[table.columns], rounded, check_dtype=False)

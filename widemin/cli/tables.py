@@ -134,8 +134,8 @@ def publish(
         if not table.attrs["done"]:
             click.echo(f"{target}: no finished run, left as it is")
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        results.to_csv(results.without_defaults(table, recipes), target)
+        slim = results.without_defaults(table, recipes)
+        results.publish(slim, target.parent, name)
         done, planned = table.attrs["done"], table.attrs["planned"]
         click.echo(f"{target}: {done} of {planned} runs")
         if also:

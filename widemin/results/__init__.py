@@ -17,6 +17,7 @@ from widemin.results.kept import (
     write,
     write_failure,
 )
+from widemin.results.publishing import publish
 from widemin.results.tables import part, stamp, table_of, to_csv, without_defaults
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "missing",
     "part",
     "progress_bar",
+    "publish",
     "published",
     "stamp",
     "table_of",

@@ -110,10 +110,18 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
     if "key" not in table:
         return {}
     rows: dict[str, Rows] = {}
+    names = [str(name) for name in table]
+    # What `publish` writes in the first row of a run alone.
+    own = names[: names.index("measured")] if "measured" in names else []
+    shared = {*own, *PROVENANCE}
+    said: dict[str, dict[str, Any]] = {}
     there = table.notna().to_numpy()
     for row, given in zip(table.to_dict("records"), there, strict=True):
         kept = {str(name): row[name] for name in compress(row, given)}
-        rows.setdefault(kept.pop("key", ""), []).append(kept)
+        key = kept.pop("key", "")
+        if key not in said:
+            said[key] = {name: kept[name] for name in kept if name in shared}
+        rows.setdefault(key, []).append(said[key] | kept)
     return rows
 
 

@@ -62,13 +62,25 @@ def without_defaults(table: pd.DataFrame, recipes: Sequence[Keyed]) -> pd.DataFr
     return table.drop(columns=idle, errors="ignore")
 
 
-def to_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write rows as CSV, floats to 6 digits; an old table is replaced whole."""
+def written(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its lists as text."""
     for name in ("tests", "strong_attacks"):
         if name in table:
-            table = table.assign(**{name: [" ; ".join(each) for each in table[name]]})
+            joined = [" ; ".join(each) for each in table[name]]
+            table = table.assign(**{name: joined})
+    return table
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """Return a table without lists as CSV, floats to 6 digits."""
+    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text
+
+
+def to_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write rows as CSV; an old table is replaced whole."""
     with paths.atomic(path) as part:
-        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+        part.write_text(as_csv(written(table)))
 
 
 def stamp(table: pd.DataFrame, preset: str) -> str:
