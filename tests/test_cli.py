@@ -137,7 +137,17 @@ SMALL = ["-p", "epochs", "1", "-p", "corner_cells", "[[64, 0.01, 100, 1]]"]
 SMALL += ["-p", "decisive_cells", "[[16, 0.1, 100, 1]]", "-p", "batch_sizes", "[64]"]
 SMALL += ["-p", "adam_cells", "[[16, 0.001, 100, 1]]", "-p", "test_size", "20"]
 SMALL += ["-p", "hessian_size", "20", "-p", "learning_rates", "[0.5]"]
-SMALL += ["-p", "strong_size", "5", "--rows-only", "--workers", "1"]
+SMALL += [
+    "-p",
+    "short_cells",
+    "[]",
+    "-p",
+    "strong_size",
+    "5",
+    "--rows-only",
+    "--workers",
+    "1",
+]
 
 
 def test_rows_are_computed_once(call, tmp_path):
@@ -167,7 +177,7 @@ def test_status_counts(call, tmp_path):
     assert found.exit_code == 0
     lines = found.output.splitlines()
     assert len(lines) == 5
-    row = ["01_width_of_minima", "smoke", "13", *["0"] * 6, "s"]
+    row = ["01_width_of_minima", "smoke", "14", *["0"] * 6, "s"]
     assert lines[1].split()[: len(row)] == row
 
 

@@ -486,7 +486,21 @@ def test_pictures_say_what_the_network_answers():
     khritankov.attacked_pictures(pd.DataFrame(ways), axes)
     assert [ax.get_title() for ax in axes.flat] == ["4", "9, 0.30"]
     assert axes[1, 0].title.get_color() == figures.RED
+    _, axes = plt.subplots(1, 1, squeeze=False)
+    khritankov.attacked_pictures(pd.DataFrame(ways), axes, ["fgsm"])
+    assert axes[0, 0].get_title() == "9, 0.30"
     plt.close("all")
+
+
+def test_moved_images_stand_by_length_of_training():
+    rows = decisive().assign(moved_share=0.9, moved_mean=0.25, median_margin=3.0)
+    rows = pd.concat([rows.assign(epochs=5), rows.assign(epochs=25, moved_share=0.1)])
+    found = khritankov.moved(rows)
+    assert [name.split(",")[0] for name in found.index] == ["5 epochs", "25 epochs"]
+    assert found["images that move at all (%)"].str[:4].tolist() == ["90.0", "10.0"]
+    assert found["mean move (pixels)"].str[:5].tolist() == ["0.250", "0.250"]
+    assert khritankov.moved(rows.iloc[:0]).empty
+    assert khritankov.moved(rows.drop(columns="moved_share")).empty
 
 
 def test_flatness_is_ranked_with_both_robustnesses():

@@ -2,6 +2,7 @@
 
 from widemin.figures.khritankov.attacked import (
     attacked_pictures,
+    moved,
     scaled_logits,
     table_by_scale,
     table_of_ways,
@@ -41,6 +42,7 @@ __all__ = [
     "learning_curves",
     "level_set",
     "logistic_scale",
+    "moved",
     "scaled_logits",
     "table_by_scale",
     "table_of_ways",

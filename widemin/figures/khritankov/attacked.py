@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,13 +118,49 @@ def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def attacked_pictures(table: pd.DataFrame, axes: Any) -> Any:
+def moved(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how far FGSM on clipped probabilities moves images, a row a cell.
+
+    Beside it how sure of themselves the networks are, and what attacks leave right:
+    means and intervals over seeds, of accuracies and shares in percent.
+    """
+    rows = final(table)
+    rows = rows[rows["moved_share"].notna()] if "moved_share" in rows else rows[:0]
+    cells = ["epochs", "batch_size", "learning_rate"]
+    columns = {
+        "images that move at all (%)": ("moved_share", 100, 1),
+        "mean move (pixels)": ("moved_mean", 1, 3),
+        "median margin": ("median_margin", 1, 1),
+        "right after it (%)": ("fgsm_clipped_accuracy", 100, 1),
+        "after FGSM, margin (%)": ("fgsm_margin_accuracy", 100, 1),
+        "after PGD, margin (%)": ("pgd_margin_accuracy", 100, 1),
+    }
+    found = {
+        f"{epochs:g} epochs, B = {size:g}, LR = {rate:g}": {
+            label: spread(part, column, unit, digits)
+            for label, (column, unit, digits) in columns.items()
+        }
+        for (epochs, size, rate), part in rows.groupby(cells)
+    }
+    return pd.DataFrame.from_dict(found, orient="index", columns=list(columns))
+
+
+def attacked_pictures(
+    table: pd.DataFrame, axes: Any, chosen: Sequence[str] | None = None
+) -> Any:
     """Draw images and what each way of attacking makes of them, a row a way.
 
     Over each stands what the network answers, and how far it was moved, in pixels.
+
+    Args:
+        table: Rows of which the first network with pictures is drawn.
+        axes: Rows of as many axes as there are images.
+        chosen: Ways of attacking; all of them by default.
     """
     rows = table[table["measured"] == "picture"]
     rows = rows[rows["key"] == rows["key"].iloc[0]] if len(rows) else rows
+    if chosen is not None and len(rows):
+        rows = rows[rows["way"].isin(chosen)]
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
