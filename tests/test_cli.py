@@ -137,38 +137,29 @@ SMALL = ["-p", "epochs", "1", "-p", "corner_cells", "[[64, 0.01, 100, 1]]"]
 SMALL += ["-p", "decisive_cells", "[[16, 0.1, 100, 1]]", "-p", "batch_sizes", "[64]"]
 SMALL += ["-p", "adam_cells", "[[16, 0.001, 100, 1]]", "-p", "test_size", "20"]
 SMALL += ["-p", "hessian_size", "20", "-p", "learning_rates", "[0.5]"]
-SMALL += [
-    "-p",
-    "short_cells",
-    "[]",
-    "-p",
-    "strong_size",
-    "5",
-    "--rows-only",
-    "--workers",
-    "1",
-]
+SMALL += ["-p", "short_cells", "[[16, 0.1, 100, 1]]", "-p", "strong_size", "5"]
+SMALL += ["--rows-only", "--workers", "1"]
 
 
 def test_rows_are_computed_once(call, tmp_path):
     first = call("run", "01", *SMALL, "--results", tmp_path)
     assert first.exit_code == 0, first.stderr
-    assert "4 runs planned, 4 to compute (cpu)" in first.stderr
+    assert "5 runs planned, 5 to compute (cpu)" in first.stderr
     again = call("run", "01", *SMALL, "--results", tmp_path)
-    assert "4 runs planned, 0 to compute" in again.stderr
+    assert "5 runs planned, 0 to compute" in again.stderr
     files = list((tmp_path / "runs").glob("*.json"))
-    assert len(files) == 4
+    assert len(files) == 5
     rows = json.loads(files[0].read_text())["rows"]
     assert rows[-1]["source"] == provenance.source()
     more = call("run", "01", *SMALL, "-p", "seeds", "2", "--results", tmp_path)
-    assert "6 runs planned, 2 to compute" in more.stderr
+    assert "7 runs planned, 2 to compute" in more.stderr
 
 
 def test_pages_are_not_drawn_from_nothing(call, tmp_path):
     found = call("run", "01", "--pages-only", "--results", tmp_path / "empty")
     assert found.exit_code == 2
     [planned, error] = found.stderr.splitlines()
-    assert planned == "13 runs planned, 0 there"
+    assert planned == "14 runs planned, 0 there"
     assert "results must hold a row of 01_width_of_minima at preset smoke" in error
 
 
@@ -186,10 +177,10 @@ def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch)
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr("widemin.notebooks.planning.resolve", _resolve_small)
     found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
-    assert "4 of 4 runs" in found.output
-    assert len(results.published()) == 4
+    assert "5 of 5 runs" in found.output
+    assert len(results.published()) == 5
     both = ["--preset", "smoke", "--preset", "lab"]  # each run once
-    assert "4 of 4 runs" in call("publish", "01", *both).output
+    assert "5 of 5 runs" in call("publish", "01", *both).output
     written = (tmp_path / "published" / "lab" / "01_width_of_minima.csv").read_bytes()
     monkeypatch.setattr(results, "table_of", _of_nothing)
     assert "left as it is" in call("publish", "01", "--results", tmp_path).output
