@@ -21,7 +21,6 @@ from tests.test_claims import (
     defences,
     grid,
     sam,
-    sweeps,
     wide,
 )
 from widemin import figures
@@ -316,23 +315,6 @@ def test_strength_is_drawn_over_size_and_number():
     assert axes[1, 0].lines[0].get_xdata().tolist() == [10, 20]
     assert axes[1, 0].lines[0].get_ydata().tolist() == [50, 50]
     wang.by_strength(strengths().iloc[:0], axes)
-    plt.close(figure)
-
-
-def test_networks_stand_by_the_attack_they_were_trained_on():
-    sizes = sweeps("attack_step", {1.0: 0.85, 0.25: 0.91})
-    numbers = sweeps("attack_steps", {10: 0.9, 40: 0.8})
-    figure, axes = plt.subplots(1, 3)
-    wang.by_training_attack(sizes, numbers, axes)
-    left, middle, right = axes
-    assert {(1.0, 85.0), (0.25, 91.0)} <= {tuple(p) for p in points(left).round(6)}
-    assert {(10, 90.0), (40, 80.0)} <= {tuple(p) for p in points(right).round(6)}
-    ends = sizes[sizes["measured"] == "step"]
-    last = ends[ends["step"] == ends["step"].max()]
-    assert sorted(points(middle)[:, 1]) == pytest.approx(sorted(last["fosc_q50"]))
-    assert [text.get_text() for text in left.get_xticklabels()] == ["1/4", "1"]
-    figure.canvas.draw()
-    wang.by_training_attack(sizes.iloc[:0], numbers.iloc[:0], axes)
     plt.close(figure)
 
 

@@ -19,7 +19,6 @@ from widemin.figures.wang.defences import (
     white_box,
 )
 from widemin.figures.wang.theory import gap_in_ball, rates
-from widemin.figures.wang.training import by_training_attack
 
 __all__ = [
     "DEFENCES",
@@ -29,7 +28,6 @@ __all__ = [
     "black_box",
     "by_bin",
     "by_strength",
-    "by_training_attack",
     "fosc_by_epoch",
     "fosc_by_stage",
     "gap_in_ball",
