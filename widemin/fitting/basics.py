@@ -1,4 +1,4 @@
-"""A network before training, a clock, and what training left off leaves behind."""
+"""A network before training, a clock, and what a run left off leaves behind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build(recipe: Recipe) -> nn.Module:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a training under way to one file, whole or not at all."""
+    """Write what is under way, in training or measuring, whole or not at all."""
     with paths.atomic(path) as part:
         torch.save(state, part)
 
@@ -53,8 +53,8 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds
         path.replace(path.with_suffix(".broken"))
         warnings.warn(
-            f"{path.name} is not a checkpoint ({error}); set aside, its training "
-            "starts again",
+            f"{path.name} is not a checkpoint ({error}); set aside, what it held is "
+            "computed again",
             stacklevel=3,
         )
         return None
