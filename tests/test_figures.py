@@ -478,7 +478,7 @@ def test_moved_images_stand_by_length_of_training():
     rows = decisive().assign(moved_share=0.9, moved_mean=0.25, median_margin=3.0)
     rows = pd.concat([rows.assign(epochs=5), rows.assign(epochs=25, moved_share=0.1)])
     found = khritankov.moved(rows)
-    assert [name.split(",")[0] for name in found.index] == ["5 epochs", "25 epochs"]
+    assert [long for long, _ in found.index] == ["5\u00a0epochs", "25\u00a0epochs"]
     assert found["images that move at all (%)"].str[:4].tolist() == ["90.0", "10.0"]
     assert found["mean move (pixels)"].str[:5].tolist() == ["0.250", "0.250"]
     assert khritankov.moved(rows.iloc[:0]).empty

@@ -136,13 +136,18 @@ def moved(table: pd.DataFrame) -> pd.DataFrame:
         "after PGD, margin (%)": ("pgd_margin_accuracy", 100, 1),
     }
     found = {
-        f"{epochs:g} epochs, B = {size:g}, LR = {rate:g}": {
+        # Hard spaces: a head of a row breaks after the comma alone.
+        (
+            f"{epochs:g}\u00a0epochs",
+            f"B\u00a0=\u00a0{size:g}, LR\u00a0=\u00a0{rate:g}",
+        ): {
             label: spread(part, column, unit, digits)
             for label, (column, unit, digits) in columns.items()
         }
         for (epochs, size, rate), part in rows.groupby(cells)
     }
-    return pd.DataFrame.from_dict(found, orient="index", columns=list(columns))
+    index = pd.MultiIndex.from_tuples(found, names=[None, None]) if found else None
+    return pd.DataFrame(list(found.values()), index, columns=list(columns))
 
 
 def attacked_pictures(
