@@ -25,10 +25,10 @@ from widemin.provenance import PROVENANCE
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "corner_cells", "[[64, 0.1, 200, 4]]"]
 SWEEP += ["-p", "decisive_cells", "[[16, 0.1, 1000, 4], [64, 0.5, 1000, 4]]"]
 SWEEP += ["-p", "adam_cells", "[[16, 0.001, 200, 4]]", "-p", "strong_size", "0"]
-SWEEP += ["-p", "short_cells", "[[32, 0.1, 200, 4]]", "-p", "batch_sizes", "[16]"]
+SWEEP += ["-p", "batch_sizes", "[16]"]
 SWEEP += ["-p", "learning_rates", "[0.1, 0.5]"]
 SWEEP += ["-p", "test_size", "20", "-p", "hessian_size", "20", "--rows-only"]
-RUNS = 7
+RUNS = 8
 
 
 def command(folder, *more):
