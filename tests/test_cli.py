@@ -137,8 +137,7 @@ SMALL = ["-p", "epochs", "1", "-p", "corner_cells", "[[64, 0.01, 100, 1]]"]
 SMALL += ["-p", "decisive_cells", "[[16, 0.1, 100, 1]]", "-p", "batch_sizes", "[64]"]
 SMALL += ["-p", "adam_cells", "[[16, 0.001, 100, 1]]", "-p", "test_size", "20"]
 SMALL += ["-p", "hessian_size", "20", "-p", "learning_rates", "[0.5]"]
-SMALL += ["-p", "strong_size", "5"]
-SMALL += ["--rows-only", "--workers", "1"]
+SMALL += ["-p", "strong_size", "5", "--rows-only", "--workers", "1"]
 
 
 def test_rows_are_computed_once(call, tmp_path):

@@ -25,8 +25,7 @@ from widemin.provenance import PROVENANCE
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "corner_cells", "[[64, 0.1, 200, 4]]"]
 SWEEP += ["-p", "decisive_cells", "[[16, 0.1, 1000, 4], [64, 0.5, 1000, 4]]"]
 SWEEP += ["-p", "adam_cells", "[[16, 0.001, 200, 4]]", "-p", "strong_size", "0"]
-SWEEP += ["-p", "batch_sizes", "[16]"]
-SWEEP += ["-p", "learning_rates", "[0.1, 0.5]"]
+SWEEP += ["-p", "batch_sizes", "[16]", "-p", "learning_rates", "[0.1, 0.5]"]
 SWEEP += ["-p", "test_size", "20", "-p", "hessian_size", "20", "--rows-only"]
 RUNS = 8
 

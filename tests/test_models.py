@@ -201,4 +201,7 @@ def test_a_network_or_layer_that_somebody_listens_to_is_not_replaced():
         listened = network if whole else network[0]
         listened.register_forward_hook(lambda *_: heard.append(1))
         attacks.fgsm(network, x, y, attacks.Linf(0.1))
-    assert len(heard) == 2
+    network = models.build("cnn4", generator()).eval()
+    network[1].register_forward_hook(lambda *_: heard.append(1))  # a batch norm
+    attacks.fgsm(network, x, y, attacks.Linf(0.1))
+    assert len(heard) == 3

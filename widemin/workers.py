@@ -24,7 +24,7 @@ Run = Callable[[Any], list[dict[str, Any]]]
 Outcomes = Generator[tuple[T, "list[dict[str, Any]] | Failure"]]
 
 GRACE = 5.0  # seconds a worker that is asked to stop has to keep what it has
-LEAD = GRACE + 2.0  # seconds before a deadline at which it is asked
+LEAD = GRACE + 4.0  # seconds before a deadline at which it is asked
 DEATHS = 4  # of workers on one recipe, before it counts as failed
 SETTINGS = {
     "OMP_NUM_THREADS": "1",

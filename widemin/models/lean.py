@@ -40,6 +40,8 @@ def lean(model: nn.Module) -> nn.Module:
         assert isinstance(model, nn.Sequential)
         layers = [lean(layer) for layer in model]
         for i, (layer, after) in enumerate(itertools.pairwise(model)):
+            if _is_heard(layer) or _is_heard(after):
+                continue
             if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
                 layers[i], layers[i + 1] = lean(_fold(layer, after)), nn.Identity()
         changed = any(new is not old for new, old in zip(layers, model, strict=True))
@@ -87,8 +89,8 @@ class _OneChannel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Elsewhere the libraries' own gradient is as quick.
-        own = x.is_cuda or x.dtype != torch.float32
-        convolve = F.conv2d if own else _ByProduct.apply
+        slow = x.device.type == "cpu" and x.dtype == torch.float32
+        convolve = _ByProduct.apply if slow else F.conv2d
         out: Tensor = convolve(x, self.weight, self.bias, 1, self.padding)
         return out
 

@@ -40,7 +40,8 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = MOST) -> N
     files += [folder / f"{name}-{i}.csv" for i in range(2, len(pieces) + 1)]
     for path, keys in zip(files, pieces, strict=True):
         with paths.atomic(path) as part:
-            part.write_text(as_csv(table[table["key"].isin(keys)]))
+            text = as_csv(table[table["key"].isin(keys)])
+            part.write_text(text, encoding="utf-8")
     for path in set(folder.glob(f"{name}-*.csv")) - set(files):
         path.unlink()
 

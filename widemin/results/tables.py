@@ -80,7 +80,7 @@ def as_csv(table: pd.DataFrame) -> str:
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV; an old table is replaced whole."""
     with paths.atomic(path) as part:
-        part.write_text(as_csv(written(table)))
+        part.write_text(as_csv(written(table)), encoding="utf-8")
 
 
 def stamp(table: pd.DataFrame, preset: str) -> str:
