@@ -35,6 +35,9 @@ def criteria() -> dict[str, Claim]:
         return {name.strip(): value.strip() for name, value in parts}
 
     table = pd.read_csv(paths.BOOK / "claims.csv", dtype=str, keep_default_na=False)
+    # Verdicts are still given by the first revision; its lines come first.
+    if "revision" in table:
+        table = table[table["revision"] == "1"]
     return {
         row["id"]: Claim(
             id=row["id"],
