@@ -1,11 +1,10 @@
 """What the papers print is planned, counted once, and done by its worth."""
 
-import json
 from dataclasses import asdict
 
 import pytest
 
-from widemin import coverage, estimates, notebooks, paths, progress, results
+from widemin import coverage, estimates, notebooks, paths, results
 from widemin.claims import paper_table
 
 PAPER = {
@@ -52,19 +51,82 @@ def test_no_run_stands_in_two_tables_of_one_kind():
             assert sum(table.kept(recipe) for table in tables) == 1, recipe
 
 
-def test_a_run_that_is_there_moves_its_cell(tmp_path):
+def rows_of(recipe, **measured):
+    return [{**asdict(recipe), "measured": "final", **measured}]
+
+
+def test_a_run_that_is_there_moves_its_cell():
     [table] = [t for t in coverage.TABLES if t.printed == "dynamic_table3"]
-    before = coverage.of(table, PAPER["03"], progress.known(PAPER["03"], tmp_path))
+    before = coverage.of(table, PAPER["03"], results.published())
     assert (before.cells, before.there, before.runs) == (3, 0, 0)
     recipe = next(r for r in runs(table) if r.fosc_max)
-    row = {**json.loads(json.dumps(asdict(recipe))), "measured": "final"}
-    results.write(tmp_path, recipe.key, [row])
-    after = coverage.of(table, PAPER["03"], progress.known(PAPER["03"], tmp_path))
-    assert (after.there, after.planned, after.runs) == (1, 2, 1)
+    all_columns = dict.fromkeys(table.columns, 0.5)
+    known = results.published() | {recipe.key: rows_of(recipe, **all_columns)}
+    after = coverage.of(table, PAPER["03"], known)
+    assert (after.there, after.collapsed, after.planned, after.runs) == (1, 0, 2, 1)
     assert 0 < after.gpu_hours < before.gpu_hours
     assert 0 < after.core_hours < before.core_hours
     assert coverage.share({"a": before, "b": after}) == (
         "1 of 6 cells (16.7 %) at the settings of the papers"
+    )
+
+
+@pytest.mark.parametrize("table", coverage.TABLES, ids=lambda table: table.name)
+def test_a_cell_lacks_any_column_that_the_paper_prints(table):
+    recipe = runs(table)[0]
+    whole = dict.fromkeys(table.columns, 0.5)
+
+    def there(*rows):
+        cover = coverage.of(table, [recipe], {recipe.key: list(rows)})
+        return cover.there, cover.collapsed
+
+    assert there(*rows_of(recipe, **whole)) == (1, 0)
+    for name in table.columns:
+        assert there(*rows_of(recipe, **whole | {name: None})) == (0, 0)
+        half = rows_of(recipe, **whole) + rows_of(recipe, **whole | {name: None})
+        assert there(*half) == (0, 0)
+    assert there({"measured": "epoch"}) == (0, 0)
+    # What collapsed has no more columns; it counts, apart.
+    assert there(*rows_of(recipe, diverged=True)) == (1, 1)
+    assert there(*rows_of(recipe, constant=True, **whole)) == (1, 1)
+
+
+def test_a_cell_is_not_collapsed_where_a_seed_learnt():
+    [table] = [t for t in coverage.TABLES if t.printed == "wide_minima_table2"]
+    alike = [r for r in runs(table) if (r.batch_size, r.learning_rate) == (32, 0.6)]
+    whole = dict.fromkeys(table.columns, 0.5)
+    known = {r.key: rows_of(r, diverged=True) for r in alike[:2]}
+    assert coverage.of(table, alike, known).collapsed == 1
+    known[alike[2].key] = rows_of(alike[2], **whole)
+    assert coverage.of(table, alike, known).collapsed == 0
+
+
+def test_stages_come_first_one_seed_of_a_cell_and_the_cheap_tables():
+    chapters = notebooks.settings(notebooks.chapters(), "paper")
+    order = notebooks.by_worth(chapters, notebooks.stages("paper"))
+    plain = notebooks.by_worth(chapters)
+    assert {run.key for run in order} == {run.key for run in plain}
+    grid = [(run.batch_size, run.learning_rate) for run in order[:25]]
+    assert [size for size, _ in grid] == [64] * 8 + [32] * 9 + [16] * 8
+    assert (64, 0.3) not in grid and (16, 0.1) not in grid  # decisive, and there
+    assert {run.seed for run in order[:25]} == {0}
+    first = {(run.dataset, run.model, run.optimizer) for run in order[:25]}
+    assert first == {("mnist", "m1", "sgd")}
+    # Then the momenta and Benchmark, then seeds 1 and 2 of constant rate and ratio.
+    # (constant rate and ratio are one recipe at batch size 64).
+    momenta = order[25 : 25 + 7 * 8 - 3]
+    assert all(run.momentum and run.seed == 0 for run in momenta)
+    assert {run.momentum for run in momenta} == {0.2, 0.5, 0.9}
+    pairs = order[78 : 78 + 2 * 13]
+    assert {run.seed for run in pairs} == {1, 2}
+    assert {run.learning_rate / run.batch_size for run in pairs} >= {0.01 / 64}
+    assert {run.batch_size for run in pairs} == {16, 32, 64, 128, 256, 512, 1024}
+    assert all(run.momentum == 0 and run.epochs == 100 for run in pairs)
+    # No second seed of a decisive cell, and none after five epochs, before all stages.
+    staged = next(i for i, run in enumerate(order) if run.key == plain[0].key)
+    assert not any(run.brief_epochs or run.epochs == 5 for run in order[:staged])
+    assert [r.batch_size for r in order[staged - 27 : staged]] == (
+        [4] * 9 + [2] * 9 + [1] * 9
     )
 
 

@@ -176,8 +176,8 @@ def test_unknown_names_are_answered_with_the_nearest(call, message):
         ("01", "decisive_cells", "[[1, 2, 3]]", "decisive_cells must be a list like"),
         ("01", "batch_sizes", "16", "batch_sizes must be a list"),
         ("01", "epochs", "[", "epochs must be a whole number"),
-        ("02", "table_seeds", "3", r"must be 2 values like \[1, 1\]; got '3'"),
-        ("02", "table_seeds", "[3]", r"must be 2 values like \[1, 1\]; got '.3.'"),
+        ("02", "table_seeds", "3", r"must be 3 values like \[1, 1, 1\]; got '3'"),
+        ("02", "table_seeds", "[3]", r"must be 3 values like \[1, 1, 1\]; got '.3.'"),
         ("03", "longer_epochs", "[9, x]", r"must be 2 values like \[7, 8\]"),
     ],
 )

@@ -2,19 +2,22 @@
 
 A cell is a network that a paper trains and prints numbers of: a square of a grid, a
 row of a table, a point of a curve. It stands here once a run of it at the preset
-`paper` has rows; how many seeds a paper has is another question.
+`paper` has every column that the paper prints; how many seeds a paper has is another
+question. A network that collapsed has nothing more to measure: its cell stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from widemin import estimates, notebooks, progress
+import pandas as pd
+
+from widemin import estimates, notebooks, results
 from widemin.claims import paper_table
 from widemin.recipes import Recipe
+from widemin.results import Rows
 
 PRESET = "paper"
 _DEFENCE = ("dataset", "attack", "fosc_max", "step_schedule")
@@ -29,6 +32,7 @@ class Table:
         chapter: Number of the chapter that reruns it.
         name: What it is called.
         by: Fields of a recipe that tell its cells apart.
+        columns: What the paper prints of a cell, as columns of final rows.
         kept: Whether a run stands for numbers of this table.
         printed: Its copy in book/results/papers; "" where the paper's numbers are
             lost, and its cells are the ones planned.
@@ -37,15 +41,21 @@ class Table:
     chapter: str
     name: str
     by: tuple[str, ...]
+    columns: tuple[str, ...]
     kept: Callable[[Recipe], bool] = lambda recipe: True
     printed: str = ""
+
+
+def _under(kind: str, *ways: str) -> tuple[str, ...]:
+    return tuple(f"{kind}_{way}_accuracy" for way in ways)
 
 
 def _curves(dataset: str, model: str, called: str) -> Table:
     def kept(recipe: Recipe) -> bool:
         return (recipe.dataset, recipe.model) == (dataset, model)
 
-    return Table("04", f"Kamath et al., {called}", _POINT, kept)
+    columns = ("natural_accuracy", "top_eigenvalue", "fgsm_accuracy", "pgd_accuracy")
+    return Table("04", f"Kamath et al., {called}", _POINT, columns, kept)
 
 
 TABLES = (
@@ -53,12 +63,14 @@ TABLES = (
         "01",
         "Khritankov et al., table 2",
         ("batch_size", "learning_rate"),
+        ("natural_accuracy", "fgsm_accuracy"),
         printed="wide_minima_table2",
     ),
     Table(
         "02",
         "Wei et al., table 1, CIFAR-100",
         ("attack", "rho"),
+        ("natural_accuracy", "pgd_accuracy"),
         lambda recipe: recipe.dataset == "cifar100",
         "sam_table1_cifar100",
     ),
@@ -66,6 +78,7 @@ TABLES = (
         "02",
         "Wei et al., table 2, CIFAR-10",
         ("attack", "rho"),
+        ("natural_accuracy", "pgd_accuracy"),
         lambda recipe: recipe.dataset == "cifar10",
         "sam_table2_cifar10",
     ),
@@ -73,6 +86,7 @@ TABLES = (
         "03",
         "Wang et al., table 1, white box",
         _DEFENCE,
+        ("natural_accuracy", *_under("wang", "fgsm", "pgd10", "pgd20", "cw")),
         lambda recipe: recipe.model != "wideresnet",
         "dynamic_table1",
     ),
@@ -80,6 +94,7 @@ TABLES = (
         "03",
         "Wang et al., table 2, black box",
         _DEFENCE,
+        _under("natural", "fgsm", "pgd10", "pgd20", "cw"),
         lambda recipe: recipe.model != "wideresnet" and recipe.attack != "",
         "dynamic_table2",
     ),
@@ -87,6 +102,7 @@ TABLES = (
         "03",
         "Wang et al., table 3, wide ResNet",
         _DEFENCE,
+        ("natural_accuracy", *_under("wang", "fgsm", "pgd20", "cw")),
         lambda recipe: recipe.model == "wideresnet" and recipe.attack != "",
         "dynamic_table3",
     ),
@@ -105,7 +121,8 @@ class Cover:
 
     Attributes:
         cells: Of the paper's table.
-        there: Cells of which a run at the paper's settings has rows.
+        there: Cells of which a run at the paper's settings has all printed columns.
+        collapsed: Those of them whose every such run diverged or answers one class.
         planned: Cells that the preset lists and nobody has run.
         missing: Cells that no run is planned for.
         runs: Runs that have rows, all seeds.
@@ -117,6 +134,7 @@ class Cover:
 
     cells: int
     there: int
+    collapsed: int
     planned: int
     missing: int
     runs: int
@@ -125,31 +143,50 @@ class Cover:
     gpu_hours: float
 
 
-def of(table: Table, printed: Sequence[Recipe], known: dict[str, Any]) -> Cover:
+def collapsed(rows: Rows) -> bool:
+    """Return True for a run whose network diverged or gives one answer to all."""
+    return any(True in (row.get("diverged"), row.get("constant")) for row in rows)
+
+
+def _complete(rows: Rows, columns: Sequence[str]) -> bool:
+    """Return True if every final row of a run has all columns, or it collapsed."""
+    final = [row for row in rows if row["measured"] == "final"]
+    return bool(final) and (
+        collapsed(final)
+        or all(pd.notna(row.get(name)) for row in final for name in columns)
+    )
+
+
+def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover:
     """Return how much of a table stands here.
 
     Args:
         table: Which.
         printed: The runs of its chapter that stand for numbers in its paper's tables.
-        known: A row of each run that took place, by key.
+        known: The rows of each run that took place, by key.
     """
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
-    left = [recipe for key, recipe in runs.items() if key not in known]
-    seconds = estimates.seconds(left, list(known.values()))
+    done = {
+        key: recipe
+        for key, recipe in runs.items()
+        if key in known and _complete(known[key], table.columns)
+    }
+    left = [recipe for key, recipe in runs.items() if key not in done]
+    seconds = estimates.seconds(left, [rows[-1] for rows in known.values()])
 
-    def cell(recipe: Recipe) -> tuple[object, ...]:
-        return tuple(getattr(recipe, name) for name in table.by)
+    def cells(recipes: Iterable[Recipe]) -> set[tuple[object, ...]]:
+        return {tuple(getattr(r, name) for name in table.by) for r in recipes}
 
-    lacking = {recipe.key for recipe in left}
-    listed = {cell(recipe) for recipe in runs.values()}
-    there = {cell(recipe) for key, recipe in runs.items() if key not in lacking}
-    cells = len(paper_table(table.printed)) if table.printed else len(listed)
+    listed, there = cells(runs.values()), cells(done.values())
+    learnt = cells(recipe for key, recipe in done.items() if not collapsed(known[key]))
+    number = len(paper_table(table.printed)) if table.printed else len(listed)
     return Cover(
-        cells=cells,
+        cells=number,
         there=len(there),
+        collapsed=len(there - learnt),
         planned=len(listed - there),
-        missing=cells - len(listed),
-        runs=len(runs) - len(left),
+        missing=number - len(listed),
+        runs=len(done),
         runs_planned=len(runs),
         core_hours=None if seconds is None else seconds / 3600,
         gpu_hours=estimates.gpu_hours(left),
@@ -166,17 +203,22 @@ def of_all(folder: Path) -> dict[str, Cover]:
         chapter[:2]: notebooks.printed(chapter, PRESET)
         for chapter in notebooks.chapters()
     }
-    known = progress.known([run for runs in printed.values() for run in runs], folder)
+    every = [run for runs in printed.values() for run in runs]
+    known = results.published() | results.computed(every, folder)
     return {table.name: of(table, printed[table.chapter], known) for table in TABLES}
 
 
 def share(covers: dict[str, Cover]) -> str:
     """Return how many of all cells stand here, in words.
 
-    >>> share({"a": Cover(8, 2, 6, 0, 3, 24, 9.5, 1.5)})
+    >>> share({"a": Cover(8, 2, 0, 6, 0, 3, 24, 9.5, 1.5)})
     '2 of 8 cells (25.0 %) at the settings of the papers'
+    >>> share({"a": Cover(8, 2, 1, 6, 0, 3, 24, 9.5, 1.5)})
+    '2 of 8 cells (25.0 %) at the settings of the papers, 1 of them collapsed'
     """
     there = sum(cover.there for cover in covers.values())
     cells = sum(cover.cells for cover in covers.values())
     percent = 100 * there / cells
-    return f"{there} of {cells} cells ({percent:.1f} %) at the settings of the papers"
+    text = f"{there} of {cells} cells ({percent:.1f} %) at the settings of the papers"
+    lost = sum(cover.collapsed for cover in covers.values())
+    return f"{text}, {lost} of them collapsed" if lost else text

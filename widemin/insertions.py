@@ -34,13 +34,14 @@ def covered(edition: str) -> str:
     """
     folder = paths.PUBLISHED if edition == "site" else paths.results()
     covers = coverage.of_all(folder)
-    heads = ["table", "cells", "at paper scale", "planned", "runs"]
+    heads = ["table", "cells", "at paper scale", "collapsed", "planned", "runs"]
     heads += ["core hours left", "GPU hours left"]
     rows = [
         [
             name,
             str(c.cells),
             str(c.there),
+            str(c.collapsed),
             str(c.planned),
             f"{c.runs}\u00a0of\u00a0{c.runs_planned}",
             "?" if c.core_hours is None else f"{c.core_hours:,.0f}",

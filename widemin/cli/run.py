@@ -75,7 +75,7 @@ def run(
     folder = folder or paths.results()
     plans = notebooks.settings(names, preset, dict(overrides), **machine)
     pages = {name: own for name, (own, *_) in plans.items()}
-    recipes = notebooks.by_worth(plans)
+    recipes = notebooks.by_worth(plans, notebooks.stages(preset))
     _writable(folder)
     todo = [] if device == "none" else results.missing(recipes, folder)
     lacking = _not_at_hand(todo)
@@ -83,6 +83,9 @@ def run(
     if device != "none":
         click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
     todo = [recipe for recipe in todo if recipe.dataset not in lacking]
+    if preset == "paper":  # hours each: which are next is worth a line
+        for recipe in todo[:5]:
+            click.echo(f"  next: {_in_words(recipe)}", err=True)
     table = results.collect(
         [recipe for recipe in recipes if recipe.dataset not in lacking],
         experiments.runner(device, folder, todo),
@@ -102,6 +105,14 @@ def run(
         _say_what_is_left(recipes, folder)
     elif not rows_only:
         draw("book", [(name, "", values) for name, values in pages.items()], folder)
+
+
+def _in_words(recipe: Any) -> str:
+    """Return a run in a line: network, data set, method, step and length."""
+    about = f"{recipe.model} on {recipe.dataset}, {recipe.method}, {recipe.optimizer}"
+    about += f", batch size {recipe.batch_size}, learning rate {recipe.learning_rate:g}"
+    momentum = f", momentum {recipe.momentum:g}" if recipe.momentum else ""
+    return f"{about}{momentum}, {recipe.epochs} epochs, seed {recipe.seed}"
 
 
 def _check_call(

@@ -26,7 +26,8 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
 
     With --papers, for each table of the four papers: its cells (a cell is a network
     that the paper trains), those that stand here at the paper's own settings with at
-    least one seed, those planned at the preset "paper" and those not planned, and the
+    least one seed and every printed column, how many of these are of networks that
+    collapsed, those planned at the preset "paper" and those not planned, and the
     runs, all seeds; the last line is the share.
 
     \b
@@ -61,12 +62,13 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
 def _papers(folder: Path) -> None:
     from widemin import coverage
 
-    heads = ["cells", "at paper scale", "planned", "not planned", "runs"]
+    heads = ["cells", "at paper scale", "collapsed", "planned", "not planned", "runs"]
     heads += ["core h left", "GPU h left"]
     click.echo(f"{'table':40}" + "".join(f"{head:>15}" for head in heads))
     covers = coverage.of_all(folder)
     for name, c in covers.items():
-        row = [c.cells, c.there, c.planned, c.missing, f"{c.runs} of {c.runs_planned}"]
+        row: list[object] = [c.cells, c.there, c.collapsed, c.planned, c.missing]
+        row += [f"{c.runs} of {c.runs_planned}"]
         row += ["?" if c.core_hours is None else f"{c.core_hours:,.0f}"]
         row += [f"{c.gpu_hours:.1f}"]
         click.echo(f"{name:40}" + "".join(f"{value:>15}" for value in row))

@@ -14,13 +14,15 @@ from widemin.notebooks.execution import (
 )
 from widemin.notebooks.planning import (
     by_worth,
+    lists_of,
+    named,
     plan,
     printed,
     recipes,
     resolve,
     settings,
 )
-from widemin.notebooks.presets import presets
+from widemin.notebooks.presets import presets, stages
 from widemin.notebooks.reading import chapters, defaults, drawn, find, parameters
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "execute",
     "find",
     "is_current",
+    "lists_of",
+    "named",
     "parameters",
     "plan",
     "presets",
@@ -40,5 +44,6 @@ __all__ = [
     "recipes",
     "resolve",
     "settings",
+    "stages",
     "with_values",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from widemin.choices import check_choice
 from widemin.estimates import magnitude
-from widemin.notebooks.presets import further, order, preset
+from widemin.notebooks.presets import Stage, further, order, preset, stages
 from widemin.notebooks.reading import cells_of, defaults
 from widemin.notebooks.values import Values, typed
 
@@ -91,7 +92,32 @@ def plan(chapter: str, preset_name: str) -> list[Any]:
     Raises:
         ValueError: Unknown preset.
     """
-    return by_worth(settings([chapter], preset_name))
+    return by_worth(settings([chapter], preset_name), stages(preset_name))
+
+
+def named(lists: Values, text: str) -> list[Any]:
+    """Return the runs of a chapter's lists by name, each once, in order.
+
+    Args:
+        lists: What the chapter's `recipes` cells define.
+        text: Names joined by " + "; an entry of a dictionary in brackets, as in
+            "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
+
+    Raises:
+        ValueError: There is no such list.
+    """
+    runs: dict[str, Any] = {}
+    for part in text.split(" + "):
+        name, _, entry = part.strip().rstrip("]").partition("[")
+        check_choice("runs", name, lists)
+        listed = lists[name].get(entry, []) if entry else lists[name]
+        runs |= {run.key: run for run in listed}
+    return list(runs.values())
+
+
+def lists_of(chapter: str, preset_name: str) -> list[Values]:
+    """Return what a chapter's cells define at a preset, and at its further settings."""
+    return [_lists(chapter, v) for v in settings([chapter], preset_name)[chapter]]
 
 
 def printed(chapter: str, preset_name: str) -> list[Any]:
@@ -100,42 +126,50 @@ def printed(chapter: str, preset_name: str) -> list[Any]:
     Raises:
         ValueError: Unknown preset.
     """
-    found = []
-    for values in settings([chapter], preset_name)[chapter]:
-        found += _lists(chapter, values)["printed"]
-    return found
+    return [run for lists in lists_of(chapter, preset_name) for run in lists["printed"]]
 
 
-def by_worth(planned: dict[str, list[Values]]) -> list[Any]:
+def by_worth(
+    planned: dict[str, list[Values]], stages: Sequence[Stage] = ()
+) -> list[Any]:
     """Return the runs of chapters in the order of their worth.
 
-    What each chapter lists to be computed `first`; then one seed of all that stands in
-    the papers' tables; then the rest, seed by seed. In each of these, runs that cost
-    ten times as much come later: an hour ends more of the others.
+    Stages first, in their order. Then what each chapter lists to be computed `first`;
+    then one seed of all that stands in the papers' tables; then the rest, seed by
+    seed. In each of these, runs that cost ten times as much come later: an hour ends
+    more of the others.
 
     Args:
         planned: Chapter to its parameters, then those of further settings, of which
             only what stands in the paper's tables is computed. Of equal worth and
             about equal cost, what comes first here is computed first.
+        stages: A preset's, as `presets.stages` reads them.
     """
     ahead: set[str] = set()
     shown: set[str] = set()
+    staged: dict[str, tuple[int, ...]] = {}
     runs: list[Any] = []
     for chapter, (own, *others) in planned.items():
-        lists = _lists(chapter, own)
-        tables = lists["printed"] + [
-            run for values in others for run in _lists(chapter, values)["printed"]
-        ]
+        lists, *further = (_lists(chapter, values) for values in (own, *others))
+        tables = lists["printed"] + [run for each in further for run in each["printed"]]
         ahead.update(run.key for run in lists["first"])
         shown.update(run.key for run in tables)
         runs += lists["recipes"] + tables
+        for place, stage in enumerate(stages):
+            if stage.chapter == chapter[:2]:
+                for each in (lists, *further):
+                    for run in named(each, stage.runs):
+                        if (order := stage.place(run)) is not None:
+                            staged.setdefault(run.key, (place, *order))
 
-    def rank(run: Any) -> tuple[int, int, int]:
+    def rank(run: Any) -> tuple[int, ...]:
         cost = magnitude(run)
+        if run.key in staged:
+            return 0, *staged[run.key]
         if run.key in ahead:
-            return 0, cost, run.seed
+            return 1, cost, run.seed
         if run.key in shown and run.seed == 0:
-            return 1, cost, 0
-        return 2, run.seed, cost
+            return 2, cost, 0
+        return 3, run.seed, cost
 
     return sorted({run.key: run for run in runs}.values(), key=rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,28 @@ import yaml
 from widemin import paths
 from widemin.choices import check_choice
 from widemin.notebooks.values import Values
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs that a preset computes before others.
+
+    Attributes:
+        chapter: Number of the chapter.
+        runs: Its lists of runs, as `planning.named` takes them.
+        values: Of fields of a recipe; those listed first are computed first.
+    """
+
+    chapter: str
+    runs: str
+    values: dict[str, list[Any]]
+
+    def place(self, run: Any) -> list[int] | None:
+        """Return where a run stands in the lists of values; None where in none."""
+        found = {name: getattr(run, name) for name in self.values}
+        if any(value not in self.values[name] for name, value in found.items()):
+            return None
+        return [self.values[name].index(value) for name, value in found.items()]
 
 
 def presets() -> list[str]:
@@ -66,3 +89,12 @@ def order(name: str) -> list[str]:
     """Return the numbers of the chapters in which a preset computes them; [] is any."""
     found: list[str] = _preset(name).get("order", [])
     return found
+
+
+def stages(name: str) -> list[Stage]:
+    """Return what a preset computes first, stage by stage."""
+    listed: list[dict[str, Any]] = _preset(name).get("stages", [])
+    return [
+        Stage(str(stage.pop("chapter")), str(stage.pop("runs")), stage)
+        for stage in map(dict, listed)
+    ]
