@@ -360,3 +360,16 @@ def test_published_files_are_small_and_say_once_what_a_run_shares(
         again = results.table_of(recipes, tmp_path / "empty")
         rounded = table.assign(loss=table["loss"].round(6))
         pd.testing.assert_frame_equal(again[table.columns], rounded, check_dtype=False)
+
+
+def test_rows_say_the_block_that_computed_them(tmp_path):
+    """Processor with its flags, threads and precision; both arms must share it."""
+    [said] = collect(FAKES[:1], square, tmp_path, workers=1).to_dict("records")
+    assert set(provenance.PROVENANCE) <= set(said)
+    own = provenance.block(said)
+    assert own is not None and own == provenance.block(said | {"seed": 7})
+    for name in provenance.BLOCK:
+        assert provenance.block(said | {name: "another"}) not in (own, None)
+        assert provenance.block(said | {name: float("nan")}) is None
+    # Read back from a CSV, a number of threads is a number.
+    assert provenance.block(said | {"threads": float(said["threads"])}) == own

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -14,8 +16,16 @@ from typing import Any
 import widemin
 from widemin import paths
 
-# Columns of every row.
-PROVENANCE = ("device", "hardware", "precision", "torch", "python", "source", "date")
+# Columns of every row; older rows lack the last two, which say what a processor can do
+# and with how many threads it did it.
+EARLIER = ("device", "hardware", "precision", "torch", "python", "source", "date")
+PROVENANCE = (*EARLIER, "flags", "threads")
+
+# Runs that agree in these, and say them all, round alike: one block.
+BLOCK = ("device", "hardware", "flags", "threads", "precision", "torch")
+
+# Instructions that decide how float32 is computed.
+_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 
 @cache
@@ -56,31 +66,81 @@ def last_changed(path: Path) -> dict[int, str]:
     return {i: line.split()[0].lstrip("^") for i, line in enumerate(lines, start=1)}
 
 
-@cache
 def provenance(device: str) -> dict[str, Any]:
-    """Return what every row says of where it was computed."""
-    name = _processor()
+    """Return where rows are computed now: the values of all columns in PROVENANCE."""
+    torch: Any = sys.modules.get("torch")
+    about = _processor()
+    name, flags = about.pop("model name", ""), set(about.pop("flags", "").split())
+    family = [f"{key} {value}" for key, value in about.items()]
+    said = ", ".join([*family, *(flag for flag in _FLAGS if flag in flags)])
+    precision, threads = "float32", os.environ.get("OMP_NUM_THREADS", "1")
+    if torch is not None:
+        threads = str(torch.get_num_threads())
+        said = f"{torch.backends.cpu.get_cpu_capability()}, {said}"
     if device == "cuda":
         import torch
 
         name = torch.cuda.get_device_name()
+        said = "compute capability {}.{}".format(*torch.cuda.get_device_capability())
+        precision = _cuda_precision(
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        )
     return {
         "device": device,
-        "hardware": name,
-        "precision": "float32",
-        "torch": getattr(sys.modules.get("torch"), "__version__", version("torch")),
+        "hardware": name or platform.processor() or platform.machine(),
+        "precision": precision,
+        "torch": getattr(torch, "__version__", version("torch")),
         "python": platform.python_version(),
         "source": source(),
         "date": datetime.now(UTC).date().isoformat(),
+        "flags": said or platform.machine(),
+        "threads": threads,
     }
 
 
-def _processor() -> str:
+def _cuda_precision(convolutions: bool, products: bool) -> str:
+    """Return the precision in words, by where TF32 is allowed.
+
+    >>> _cuda_precision(False, False), _cuda_precision(True, False)
+    ('float32', 'float32, TF32 in convolutions')
+    """
+    where = [("convolutions", convolutions), ("matrix products", products)]
+    used = " and ".join(name for name, allowed in where if allowed)
+    return f"float32, TF32 in {used}" if used else "float32"
+
+
+@cache
+def _processor_lines() -> tuple[tuple[str, str], ...]:
+    """Return what /proc/cpuinfo says of the first processor; nothing elsewhere."""
+    wanted = ("model name", "cpu family", "model", "stepping", "flags", "Features")
     try:
         with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+            first = "".join(lines).split("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ()
+    pairs = (line.partition(":") for line in first.splitlines())
+    named = {"cpu family": "family", "Features": "flags"}
+    return tuple(
+        (named.get(key.strip(), key.strip()), value.strip())
+        for key, _, value in pairs
+        if key.strip() in wanted
+    )
+
+
+def _processor() -> dict[str, str]:
+    return dict(_processor_lines())
+
+
+def block(row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return what decides how a row's numbers were rounded, None if it does not say.
+
+    >>> row = dict.fromkeys(BLOCK, "x")
+    >>> block(row) == block(row | {"seed": 1}), block(row | {"flags": None})
+    (True, None)
+    """
+    said = [row.get(name) for name in BLOCK]
+    if any(value is None or value != value or value == "" for value in said):
+        return None
+    return tuple(
+        f"{value:g}" if isinstance(value, float) else str(value) for value in said
+    )

@@ -13,17 +13,21 @@ from widemin.claims.numbers import (
     Spread,
     ball_name,
     deciding,
+    difference,
     final,
     of_each_seed,
     percent,
     summary,
 )
+from widemin.claims.parts import SIMULATED, Part, lacking, parts
 from widemin.claims.verdict import OUTCOMES, Verdict, anchor
 
 __all__ = [
     "BALLS",
     "OUTCOMES",
+    "SIMULATED",
     "Claim",
+    "Part",
     "Spread",
     "Verdict",
     "absent",
@@ -32,10 +36,13 @@ __all__ = [
     "basis",
     "criteria",
     "deciding",
+    "difference",
     "final",
     "judge",
+    "lacking",
     "of_each_seed",
     "paper_table",
+    "parts",
     "percent",
     "plain",
     "shortfall",

@@ -11,12 +11,13 @@ from widemin.choices import written
 from widemin.claims.criterion import criteria
 from widemin.claims.numbers import Spread
 from widemin.claims.verdict import Verdict
-from widemin.provenance import PROVENANCE
+from widemin.provenance import EARLIER
 
 # Rows that agree in these differ in their seed alone.
 _CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
 _CELL += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
 _CELL += ["attack_step", "step_schedule"]
+SIZES = ("train_size", "epochs", "images", "strong_size", "autoattack_size")
 _PLURAL = {
     "seed": "seeds",
     "batch_size": "batch sizes",
@@ -29,8 +30,8 @@ _PLURAL = {
 def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
     """Return what the rows lack to decide a claim, or "".
 
-    Sizes (train_size, epochs, images) must be reached by every row, `samples` is
-    their product; of seeds, cells and sets there must be as many different ones.
+    Sizes (SIZES) must be reached by every row, `samples` is the product of images and
+    epochs; of seeds, cells and sets there must be as many different ones.
     """
     if set(table["dataset"]) == {"digits"}:
         return "it takes larger images than digits"
@@ -41,7 +42,7 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
             continue
         if name == "samples":
             found = int((table["train_size"] * table["epochs"]).min())
-        elif name in ("train_size", "epochs", "images"):
+        elif name in SIZES:
             found = int(table[name].min())
         elif name == "cells":
             found = table.groupby(["batch_size", "learning_rate"]).ngroups
@@ -106,7 +107,7 @@ def basis(table: pd.DataFrame) -> dict[str, Any]:
     for name in ("train_size", "epochs"):
         if name in table:
             found[name] = sorted({int(value) for value in table[name]})
-    for name in ("dataset", *PROVENANCE):
+    for name in ("dataset", *EARLIER):
         if name in table:
             found[name] = sorted({str(v) for v in table[name].dropna()})
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from widemin.provenance import block
 from widemin.statistics import over_seeds, seeds_to_decide, wilson
 
 BALLS = {"linf": "L∞", "l2": "L2"}
@@ -61,6 +62,47 @@ def summary(values: pd.Series[Any], images: int) -> str:
         low, high = (100 * bound for bound in wilson(mean, images))
         return f"{percent(mean)} (1 seed; {low:.1f} to {high:.1f} % over images)"
     return f"{100 * mean:.1f} ± {100 * half:.1f} % ({len(values)} seeds)"
+
+
+def difference(
+    one: pd.DataFrame, other: pd.DataFrame, column: str
+) -> tuple[float, float, bool]:
+    """Return the mean of a column in one arm less that in another.
+
+    Seeds are paired only where one block computed both networks of every seed that
+    the arms share; where rows do not say their block, the arms are compared unpaired.
+
+    Args:
+        one: Rows of the first arm, one or several a seed, which are averaged.
+        other: Rows of the second arm.
+        column: What is compared.
+
+    Returns:
+        The difference, its standard error (NaN for one seed) and whether it is paired.
+
+    >>> rows = pd.DataFrame({"seed": [0, 1], "a": [0.5, 0.7]})
+    >>> mean, error, paired = difference(rows, rows.assign(a=[0.4, 0.6]), "a")
+    >>> round(mean, 3), round(error, 3), paired
+    (0.1, 0.141, False)
+    """
+    arms = [arm[arm[column].notna()] for arm in (one, other)]
+    first, second = (arm.groupby("seed")[column].mean() for arm in arms)
+    shared = first.index.intersection(second.index)
+    blocks = {
+        seed: {
+            block(row)
+            for arm in arms
+            for row in arm[arm["seed"] == seed].to_dict("records")
+        }
+        for seed in shared
+    }
+    if blocks and all(len(b) == 1 and None not in b for b in blocks.values()):
+        gaps = first[shared] - second[shared]
+        return float(gaps.mean()), float(gaps.std(ddof=1)) / len(gaps) ** 0.5, True
+    variances = [
+        arm.var(ddof=1) / len(arm) if len(arm) else math.nan for arm in (first, second)
+    ]
+    return float(first.mean() - second.mean()), float(sum(variances)) ** 0.5, False
 
 
 def deciding(values: Sequence[float], threshold: float, about: str = "") -> Spread:

@@ -64,7 +64,8 @@ def compute_once(
             kept = finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
-            rows = [row | provenance(device) for row in run(recipe)]
+            # A run measured again in part keeps where the rest was computed.
+            rows = [row | provenance(device) | row for row in run(recipe)]
             # Before the lock is free, or another process might compute them again.
             with contextlib.suppress(OSError):  # `collect` tries again, and says why
                 write(folder, recipe.key, rows)

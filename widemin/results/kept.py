@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import pandas as pd
 
 from widemin import paths
-from widemin.provenance import PROVENANCE
+from widemin.provenance import EARLIER, PROVENANCE
 
 Rows = list[dict[str, Any]]
 
@@ -137,7 +137,7 @@ def _check_rows(rows: Rows, recipe: Keyed, path: Path) -> None:
                     f"{path.name} must hold {field.name}={value!r} for run "
                     f"{recipe.key}; got {given!r}"
                 )
-    for name in PROVENANCE:
+    for name in EARLIER:
         if not all(row.get(name) for row in rows):
             raise ValueError(
                 f"{path.name} must say the {name} of run {recipe.key}; got nothing"

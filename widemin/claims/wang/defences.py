@@ -34,7 +34,7 @@ def _lead(table: pd.DataFrame, name: str, than: str) -> Verdict:
     found = {way: lead_over(rows, column, than) for way, column in columns.items()}
     worst, error = lead_over(rows, "worst_accuracy", than)
     theirs = ", ".join(f"{printed_lead('mnist', way, than):+.2f}" for way in columns)
-    evidence = "Means and standard errors, paired by seed; "
+    evidence = "Means and standard errors; "
     evidence += "the paper's own attacks." if own else "PGD-20 and, as C&W, PGD-20 on "
     evidence += "" if own else "the margin by this book's rule of steps."
     return claims.judge(
@@ -97,7 +97,7 @@ def D9(table: pd.DataFrame) -> Verdict:
         gain > 0,
         paper=f"{printed_lead('mnist', 'clean'):+.2f} points",
         ours=f"{in_points(gain, error, 2)} points at equal epochs",
-        evidence="Paired by seed: same weights at the start, same order of images.",
+        evidence="The same weights at the start, the same order of images.",
         holds_up="not applicable",
         seeds=claims.deciding(
             claims.of_each_seed(

@@ -59,13 +59,11 @@ def runs_of(table: pd.DataFrame, *kinds: str) -> pd.DataFrame:
 def lead_over(
     rows: pd.DataFrame, column: str, than: str = "standard"
 ) -> tuple[float, float]:
-    """Return dynamic minus another defence, paired by seed, and its standard error."""
-    by = rows.pivot_table(index="seed", columns="defence", values=column)
-    if not {"dynamic", than} <= set(by):
+    """Return dynamic training's mean less another defence's, and its standard error."""
+    arms = [rows[rows["defence"] == name] for name in ("dynamic", than)]
+    if not all(arm[column].notna().any() for arm in arms):
         return math.nan, math.nan
-    gain = (by["dynamic"] - by[than]).dropna()
-    error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else math.nan
-    return float(gain.mean()), float(error)
+    return claims.difference(arms[0], arms[1], column)[:2]
 
 
 def all_above(found: dict[str, tuple[float, float]], errors: float) -> bool:

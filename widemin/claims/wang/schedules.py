@@ -93,7 +93,7 @@ def D6(schedules: pd.DataFrame) -> Verdict:
         paper="weak early is as good, weak late is not (figure)",
         ours=f"weak early {100 * early.mean():+.1f}, weak late "
         f"{100 * late.mean():+.1f} points under PGD-20",
-        evidence="Against PGD throughout, paired by seed. Weak is one step of the "
+        evidence="Against PGD throughout. Weak is one step of the "
         "whole radius, for a third of training.",
         holds_up="yes" if again else "no",
         seeds=claims.deciding(list(early), -limit),
