@@ -373,3 +373,15 @@ def test_rows_say_the_block_that_computed_them(tmp_path):
         assert provenance.block(said | {name: float("nan")}) is None
     # Read back from a CSV, a number of threads is a number.
     assert provenance.block(said | {"threads": float(said["threads"])}) == own
+
+
+def cube(fake):
+    return [{"number": fake.number, "square": fake.number**3, "source": "before"}]
+
+
+def test_runs_computed_again_replace_their_rows_and_keep_what_they_say(tmp_path):
+    collect(FAKES, square, tmp_path, workers=1)
+    collect(FAKES[2:4], cube, tmp_path, workers=1, again=True)
+    table = results.table_of(FAKES, tmp_path)
+    assert table["square"].tolist() == [0, 1, 8, 27, 16]
+    assert (table["source"] == "before").tolist() == [False, False, True, True, False]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from widemin import instruments
 from widemin.choices import check_choice
 from widemin.instruments import Parts, lines, measure, pictures, scaled, spectrum
-from widemin.networks import shared, trained
+from widemin.networks import is_kept, shared, trained
 from widemin.recipes import Recipe
 from widemin.strength import by_fosc, by_strength, climb
 
@@ -38,6 +39,75 @@ def runner(
     """Return `run` on a device, for some recipes, networks kept in a results folder."""
     peers = tuple(recipes) if device == "cuda" else ()
     return partial(run, device=device, weights=folder / "weights", peers=peers)
+
+
+def outdated(
+    recipes: Iterable[Recipe], known: Mapping[str, list[dict[str, Any]]], folder: Path
+) -> list[Recipe]:
+    """Return the recipes whose rows an older instrument made and whose network is kept.
+
+    Args:
+        recipes: Which.
+        known: Rows there are, by key.
+        folder: Of results.
+    """
+    unique = {recipe.key: recipe for recipe in recipes}
+    return [
+        recipe
+        for key, recipe in unique.items()
+        if key in known
+        and instruments.outdated(known[key])
+        and is_kept(recipe, folder / "weights")
+    ]
+
+
+def renewer(
+    device: str, folder: Path, known: Mapping[str, list[dict[str, Any]]]
+) -> Callable[[Recipe], list[dict[str, Any]]]:
+    """Return `renew` on a device, for the rows there are and the networks kept."""
+    return partial(renew, device=device, weights=folder / "weights", known=known)
+
+
+def renew(
+    recipe: Recipe,
+    *,
+    device: str,
+    weights: Path,
+    known: Mapping[str, list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Return a run's rows with the columns of revised instruments measured again.
+
+    All other columns, and where they were computed, stay as they are.
+    """
+    rows = known[recipe.key]
+    model, _, _ = trained(recipe, device, weights)
+    only = instruments.outdated(rows)
+    brief, surrogates = None, {}
+    if "transfer" in only:
+        brief, _, _ = trained(recipe.brief, device, weights)
+    if "white box" in only:
+        surrogates = _surrogates(recipe, device, weights)
+    again = {
+        row["test"]: row
+        for row in measure(model, recipe, device, brief, surrogates, only=only)
+    }
+    return [
+        instruments.state(
+            row | again[row["test"]] | {"revisions": row.get("revisions")}, only
+        )
+        if row["measured"] == "final"
+        else row
+        for row in rows
+    ]
+
+
+def _surrogates(recipe: Recipe, device: str, weights: Path) -> dict[str, nn.Module]:
+    if not recipe.surrogate_epochs:
+        return {}
+    return {
+        kind: shared(other, device, weights)
+        for kind, other in recipe.surrogates.items()
+    }
 
 
 def run(
@@ -70,15 +140,10 @@ def run(
     final: list[dict[str, Any]] = [{"test": test} for test in recipe.tests]
     seconds = 0.0
     if not facts["diverged"]:
-        brief, surrogates = None, {}
+        brief, surrogates = None, _surrogates(recipe, device, weights)
         if recipe.brief_epochs:
             brief, _, about = trained(recipe.brief, device, weights)
             seconds = about["train_seconds"]
-        if recipe.surrogate_epochs:
-            surrogates = {
-                kind: shared(other, device, weights)
-                for kind, other in recipe.surrogates.items()
-            }
         final = measure(model, recipe, device, brief, surrogates, parts)
         rows += _asked_for(model, recipe, device, brief, parts)
     facts["measure_seconds"] = seconds + parts.seconds

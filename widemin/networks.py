@@ -94,6 +94,12 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
         lock.release()
 
 
+def is_kept(recipe: Recipe, weights: Path) -> bool:
+    """Return True for a recipe whose trained network is in a folder or the book."""
+    found = _path(recipe, weights).exists()
+    return found or _stands_in(paths.NETWORKS / _file(recipe), recipe)
+
+
 def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
     """Return how much of training is kept of recipes begun, and how many are trained.
 

@@ -86,16 +86,19 @@ def run(
     if preset == "paper":  # hours each: which are next is worth a line
         for recipe in todo[:5]:
             click.echo(f"  next: {_in_words(recipe)}", err=True)
-    table = results.collect(
-        [recipe for recipe in recipes if recipe.dataset not in lacking],
-        experiments.runner(device, folder, todo),
-        folder,
-        device=device,
-        workers=workers,
-        cluster=cluster,
-        until=None if minutes is None else started + 60 * minutes,
-        label="Computing",
-    )
+    ready = [recipe for recipe in recipes if recipe.dataset not in lacking]
+    how: dict[str, Any] = {"device": device, "workers": workers, "cluster": cluster}
+    how["until"] = None if minutes is None else started + 60 * minutes
+    if device != "none":
+        known = results.published() | results.computed(ready, folder)
+        if old := experiments.outdated(ready, known, folder):
+            click.echo(f"{len(old)} runs to measure again in part", err=True)
+            again = experiments.renewer(
+                device, folder, {r.key: known[r.key] for r in old}
+            )
+            results.collect(old, again, folder, label="Measuring", again=True, **how)
+    work = experiments.runner(device, folder, todo)
+    table = results.collect(ready, work, folder, label="Computing", **how)
     if device == "none":
         click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
         _check_drawable(pages, table, preset, folder)

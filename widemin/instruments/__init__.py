@@ -12,6 +12,7 @@ from widemin.instruments.curvature import (
 )
 from widemin.instruments.final import measure
 from widemin.instruments.parts import Parts
+from widemin.instruments.revisions import REVISIONS, outdated, state, stated
 from widemin.instruments.shown import FACTORS, pictures, scaled
 
 __all__ = [
@@ -21,11 +22,15 @@ __all__ = [
     "IMAGE_LINE",
     "IMPLICIT_RHO",
     "POINTS",
+    "REVISIONS",
     "WEIGHT_LINE",
     "Parts",
     "lines",
     "measure",
+    "outdated",
     "pictures",
     "scaled",
     "spectrum",
+    "state",
+    "stated",
 ]

@@ -116,7 +116,7 @@ def strong_values(
     y: Tensor,
     ball: Ball,
     recipe: Recipe,
-    pgd: Tensor,
+    pgd: Tensor | None,
     parts: Part,
 ) -> dict[str, Any]:
     """Return what costs most, on the first images alone: nothing where there are none.
@@ -124,14 +124,14 @@ def strong_values(
     As `strong_attacks` says: margin-loss PGD with five random starts, the same in
     float64, AutoAttack, where it is installed, and the smallest radius that fools each
     image, with how far FGSM on clipped probabilities moves the images at all. What
-    `pgd` left of all images is given for just those, too.
+    `pgd` left of all images is given for just those, too; the distance needs none.
     """
     if not recipe.strong_size:
         return {}
     x, y = x[: recipe.strong_size], y[: recipe.strong_size]
     wanted = recipe.strong_attacks
     found: dict[str, Any] = {"strong_images": len(x)}
-    if "restarts" in wanted:
+    if "restarts" in wanted and pgd is not None:
         found["restarts_pgd_accuracy"] = share(pgd[: len(x)])
     ways = {
         "restarts": partial(_restarted, model, x, y, ball, recipe),
@@ -184,9 +184,16 @@ def _distances(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, 
 
 
 def _autoattack(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe, pgd: Tensor
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    recipe: Recipe,
+    pgd: Tensor | None,
 ) -> dict[str, Any]:
     """Return what AutoAttack leaves: nothing where it is not installed."""
+    if pgd is None:
+        return {}
     size = recipe.autoattack_size or len(x)
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from widemin.instruments.curvature import (
     width_values,
 )
 from widemin.instruments.parts import Parts
+from widemin.instruments.revisions import REVISIONS, state
 from widemin.models import Normalise
 from widemin.recipes import OTHER, Recipe
 from widemin.samples import images
@@ -36,6 +38,7 @@ def measure(
     brief: nn.Module | None = None,
     surrogates: Mapping[str, nn.Module] | None = None,
     parts: Parts | None = None,
+    only: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return a row per test set, with every instrument's number.
 
@@ -46,36 +49,53 @@ def measure(
         brief: A briefly trained network, whose adversarial images are tried as well.
         surrogates: Networks by kind, on which Wang et al.'s attacks are made as well.
         parts: What has been measured already, and where the rest is kept.
+        only: Instruments, of `revisions.REVISIONS`, that measure; by default all.
 
     Raises:
         Stopped: Asked to stop; the parts that are done are kept.
     """
     parts = parts or Parts()
     x, y = images(recipe, "test", recipe.test_size, device)
-    common = parts("answers", lambda: _logits(model, x, y))
-    for instrument in (curvature_values, width_values, implicit_values):
-        work = partial(instrument, model, recipe, device)
-        common = common | parts(instrument.__name__, work)
+    chosen = set(REVISIONS) if only is None else set(only)
+    common = {}
+    if "answers" in chosen:
+        common = parts("answers", lambda: _logits(model, x, y))
+    of_training = {
+        "curvature": curvature_values,
+        "widths": width_values,
+        "implicit": implicit_values,
+    }
+    for name, instrument in of_training.items():
+        if name in chosen:
+            work = partial(instrument, model, recipe, device)
+            common = common | parts(instrument.__name__, work)
     rows = []
     for test in recipe.tests:
         ball, mine = parse_ball(test), parts.of(test)
         row = {"test": test, "images": len(x)} | common
-        right = surviving(model, x, y, ball, recipe, mine)
-        row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
-        row["worst_accuracy"] = share(torch.stack(list(right.values())).all(0))
-        row |= strong_values(model, x, y, ball, recipe, right["pgd"], mine)
-        work = partial(_other_statistics, model, x, y, ball, recipe)
-        row |= mine("other statistics", work)
-        if brief is not None:
+        right: dict[str, Tensor] = {}
+        if chosen & {"attacks", "restarts", "autoattack"}:
+            right = surviving(model, x, y, ball, recipe, mine)
+        if "attacks" in chosen:
+            row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+            row["worst_accuracy"] = share(torch.stack(list(right.values())).all(0))
+        strong = {n: n if n != "float64" else "restarts" for n in recipe.strong_attacks}
+        asked = tuple(name for name, of in strong.items() if of in chosen)
+        again = replace(recipe, strong_attacks=asked)
+        row |= strong_values(model, x, y, ball, again, right.get("pgd"), mine)
+        if "other statistics" in chosen:
+            work = partial(_other_statistics, model, x, y, ball, recipe)
+            row |= mine("other statistics", work)
+        if "transfer" in chosen and brief is not None:
             # All steps: an image that just fools its own network fools few others.
             attack = pgd_attack(
                 ball, recipe, "transfer", loss=attacks.margin, until_fooled=False
             )
             moved = partial(evaluation.transfer, brief, model, x, y, attack)
             row["transfer_accuracy"] = share(mine("transfer", moved))
-        if recipe.white_box:
+        if "white box" in chosen and recipe.white_box:
             row |= wang_values(model, x, y, ball, recipe, surrogates or {}, mine)
-        rows.append(row)
+        rows.append(state(row, chosen))
     return rows
 
 

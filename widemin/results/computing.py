@@ -49,6 +49,7 @@ def compute_once(
     run: Callable[[Any], Rows],
     folder: Path,
     device: str,
+    again: bool = False,
 ) -> Rows:
     """Return a run's rows with their provenance, kept; a worker's part of `collect`.
 
@@ -61,7 +62,7 @@ def compute_once(
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):
-            kept = finished(folder, [recipe.key])
+            kept = {} if again else finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
             # A run measured again in part keeps where the rest was computed.
@@ -84,6 +85,7 @@ def collect(
     cluster: str = "",
     until: float | None = None,
     label: str = "",
+    again: bool = False,
 ) -> pd.DataFrame:
     """Return the recipes' rows; compute those that are missing, each saved at once.
 
@@ -97,12 +99,14 @@ def collect(
         until: When to stop, as of time.time(): what is unfinished then is kept as far
             as it is, and the table has what there is.
         label: Of the progress bar, which shows on a terminal alone.
+        again: Runs that have rows are computed again; theirs are replaced.
 
     Raises:
         Incomplete: A run raised; the others are finished and kept.
     """
-    todo = [] if device == "none" else missing(recipes, folder)
-    work = partial(compute_once, run=run, folder=folder, device=device)
+    todo = list(recipes) if again else missing(recipes, folder)
+    todo = [] if device == "none" else todo
+    work = partial(compute_once, run=run, folder=folder, device=device, again=again)
     if cluster:
         outcomes = on_cluster(cluster, todo, work, until=until)
     else:
@@ -115,7 +119,7 @@ def collect(
                 errors.append(f"{recipe}: {outcome.error}")
             else:
                 # A worker on another disk, or on a full one, has not kept them here.
-                if not (folder / "runs" / f"{recipe.key}.json").exists():
+                if again or not (folder / "runs" / f"{recipe.key}.json").exists():
                     write(folder, recipe.key, outcome)
                 (folder / "failed" / f"{recipe.key}.json").unlink(missing_ok=True)
             bar.update(1)

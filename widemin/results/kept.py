@@ -89,6 +89,9 @@ def computed(recipes: Iterable[K], folder: Path) -> dict[str, Rows]:
             _check_rows(rows, wanted[key], path)
             if key not in found:
                 found[key], origin[key] = rows, path.name
+            elif (mine := _revised(found[key])) != (other := _revised(rows)):
+                if other > mine:  # its instruments are the newer ones
+                    found[key], origin[key] = rows, path.name
             elif column := _disagreement(found[key], rows):
                 raise ValueError(
                     f"{origin[key]} and {path.name} in {folder} must agree on run "
@@ -151,6 +154,14 @@ def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.6g}"
     return str(value)
+
+
+def _revised(rows: Rows) -> int:
+    """Return the sum of the revisions that rows say of their instruments."""
+    said = {str(row["revisions"]) for row in rows if row.get("revisions")}
+    return sum(
+        int(each.rsplit(" ", 1)[1]) for text in said for each in text.split("; ")
+    )
 
 
 def _disagreement(one: Rows, two: Rows) -> str:

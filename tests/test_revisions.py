@@ -1,0 +1,100 @@
+"""An instrument is revised: its columns alone are measured again, no key moves."""
+
+import pytest
+
+from widemin import experiments, instruments, results
+from widemin.instruments import attacked
+from widemin.recipes import Recipe
+
+RECIPE = Recipe(
+    train_size=200,
+    epochs=3,
+    batch_size=20,
+    test_size=40,
+    hessian_size=40,
+    pgd_steps=4,
+    strong_size=20,
+    strong_attacks=("distance",),
+)
+OURS = ("moved_share", "moved_mean", "distance_q25", "distance_q50", "distance_q75")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    run = experiments.runner("cpu", folder)
+    results.collect([RECIPE], run, folder, workers=1)
+    return folder
+
+
+def rows_in(folder):
+    return results.finished(folder, [RECIPE.key])[RECIPE.key]
+
+
+def test_unrevised_instruments_leave_no_word_and_nothing_to_do(folder):
+    rows = rows_in(folder)
+    assert not any("revisions" in row for row in rows)
+    assert experiments.outdated([RECIPE], {RECIPE.key: rows}, folder) == []
+    assert set(OURS) <= set(rows[-1])
+
+
+def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
+    before, key = rows_in(folder), RECIPE.key
+    monkeypatch.setitem(instruments.REVISIONS, "distance", 2)
+    found = dict.fromkeys(OURS, 0.125)
+    monkeypatch.setattr(attacked, "_distances", lambda *_: found)
+    known = {key: before}
+    assert experiments.outdated([RECIPE], known, folder) == [RECIPE]
+    renew = experiments.renewer("cpu", folder, known)
+    results.write(folder, key, renew(RECIPE))
+    after = rows_in(folder)
+    assert RECIPE.key == key and len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        final = old["measured"] == "final"
+        changed = {name for name in new if new[name] != old.get(name)}
+        assert changed == ({*OURS, "revisions"} if final else set())
+    assert instruments.stated(after[-1]) == {"distance": 2}
+    assert experiments.outdated([RECIPE], {key: after}, folder) == []
+    # Another instrument is revised: what the first one says stays.
+    monkeypatch.setitem(instruments.REVISIONS, "curvature", 3)
+    known = {key: after}
+    renew = experiments.renewer("cpu", folder, known)
+    results.write(folder, key, renew(RECIPE))
+    last = rows_in(folder)
+    assert last[-1]["revisions"] == "curvature 3; distance 2"
+    same = set(last[-1]) - {"revisions"}
+    assert {n: last[-1][n] for n in same} == {n: after[-1][n] for n in same}
+
+
+def test_without_its_network_a_run_keeps_its_columns(folder, tmp_path, monkeypatch):
+    rows = rows_in(folder)
+    monkeypatch.setitem(instruments.REVISIONS, "attacks", 2)
+    assert experiments.outdated([RECIPE], {RECIPE.key: rows}, tmp_path) == []
+
+
+def test_a_row_that_an_instrument_did_not_measure_is_not_outdated(monkeypatch):
+    monkeypatch.setitem(instruments.REVISIONS, "distance", 2)
+    row = {"measured": "final", "natural_accuracy": 0.9}
+    assert instruments.outdated([row]) == set()
+    assert instruments.outdated([row | {"distance_q50": float("nan")}]) == set()
+    assert instruments.outdated([row | {"distance_q50": 0.1}]) == {"distance"}
+    newer = row | {"distance_q50": 0.1, "revisions": "distance 2"}
+    assert instruments.outdated([newer]) == set()
+
+
+def test_rows_of_newer_instruments_go_before_older_copies(folder):
+    """A table copied in disagrees with what was measured again: no error."""
+    rows = rows_in(folder)
+    table = results.table_of([RECIPE], folder)
+    older = table.assign(distance_q50=0.5).drop(columns="revisions", errors="ignore")
+    newer = table.assign(distance_q50=0.25, revisions="distance 9")
+    results.to_csv(older[older["measured"] == "final"], folder / "older.csv")
+    with_final = [row for row in rows if row["measured"] == "final"]
+    assert with_final
+    results.to_csv(newer, folder / "newer.csv")
+    try:
+        found = results.computed([RECIPE], folder)[RECIPE.key]
+    finally:
+        (folder / "older.csv").unlink()
+        (folder / "newer.csv").unlink()
+    assert found[-1]["distance_q50"] == 0.25
