@@ -6,8 +6,9 @@ import json
 
 import pandas as pd
 
-from widemin import coverage, ledger, notebooks, paths
+from widemin import coverage, ledger, notebooks, paths, results
 from widemin.choices import written
+from widemin.recipes import Recipe
 from widemin.verdicts import executed, markdown
 
 
@@ -93,3 +94,40 @@ def rates() -> str:
         said = f"{where} {machine}, torch {torch}, {date}:"
         tables.append(f"{said}\n\n{markdown(heads, cells)}")
     return "\n\n".join(tables)
+
+
+# What tells cells apart among runs made again on another processor.
+_CELL = ["dataset", "model", "optimizer", "train_size", "epochs", "batch_size"]
+_CELL += ["learning_rate", "momentum", "schedule"]
+_COMPARED = ("natural", "fgsm", "fgsm_clipped", "pgd_margin")
+
+
+def again() -> str:
+    """Return in markdown the runs made again on another processor, beside the first.
+
+    Under each pair the spread over seeds of the published runs of the same cell.
+    """
+    path = paths.PUBLISHED / "again.csv"
+    if not path.exists():
+        return "None yet."
+    published = results.published()
+    first = pd.DataFrame([rows[-1] for rows in published.values()])
+    rows = []
+    for second in pd.read_csv(path, dtype={"key": str}).to_dict("records"):
+        one = published[second["key"]][-1]
+        alike = first
+        for name in _CELL:
+            default = getattr(Recipe(), name)
+            alike = alike[alike[name].fillna(default) == one.get(name, default)]
+        title = (
+            f"batch size {one['batch_size']}, learning rate {one['learning_rate']:g}"
+        )
+        for row, named in ((one, f"{title}, seed {one.get('seed', 0)}"), (second, "")):
+            cells = [f"{100 * row[f'{name}_accuracy']:.1f} %" for name in _COMPARED]
+            rows.append([named, str(row["hardware"]), *cells])
+        spreads = [alike[f"{name}_accuracy"].std(ddof=1) for name in _COMPARED]
+        seeds = len(alike)
+        said = [f"{100 * s:.1f} points" if s == s else "" for s in spreads]
+        rows.append(["", f"spread over seeds ({seeds})", *said])
+    heads = ["run", "on", "natural", "FGSM, logits", "FGSM, clipped", "margin PGD"]
+    return markdown(heads, rows)

@@ -45,6 +45,7 @@ def stage(edition: str, source: Path) -> str:
         ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
         ("ledger", "<!-- ledger -->", insertions.differences(edition)),
         ("coverage", "<!-- coverage -->", insertions.covered(edition)),
+        ("reproduce", "<!-- again -->", insertions.again()),
         ("reproduce", "<!-- benchmarks -->", insertions.benchmarks()),
         ("reproduce", "<!-- rates -->", insertions.rates()),
     ):
