@@ -15,7 +15,7 @@ from filelock import FileLock
 
 import widemin
 from widemin import paths, progress, provenance, results, workers
-from widemin.results import Incomplete, collect, finished, missing, write
+from widemin.results import Incomplete, collect, computing, finished, missing, write
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,87 @@ def test_duplicates_must_agree(tmp_path):
 def test_a_table_that_is_not_of_runs_is_left_alone(tmp_path):
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     assert len(missing(FAKES, tmp_path)) == 5
+
+
+FOREIGN = {
+    "._01.csv": b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xb0\xff",
+    "notes.csv": "caf\xe9;1\n".encode("latin-1"),
+    "empty.csv": b"",
+    "wide.csv": "a;b\n1;2;3\n".encode("utf-16"),
+    "long.csv": b"a,b\n1,2,3\n1\n",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_files_among_results_are_left_alone(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(FOREIGN[name])
+    write(tmp_path, "fake1", [{"number": 1}])
+    assert len(missing(FAKES, tmp_path)) == 4
+    assert path.read_bytes() == FOREIGN[name]
+
+
+def test_folders_and_links_named_like_tables_are_left_alone(tmp_path):
+    (tmp_path / "old.csv").mkdir()
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    assert len(missing(FAKES, tmp_path)) == 5
+
+
+def test_a_table_of_runs_that_breaks_off_is_named(tmp_path):
+    path = tmp_path / "from the gpu.csv"
+    path.write_bytes(b"key,number\nfake1,1\nfake2,caf\xe9\n")
+    with pytest.raises(ValueError, match=r"from the gpu\.csv must be a table of runs"):
+        missing(FAKES, tmp_path)
+
+
+def test_other_peoples_json_among_runs_is_no_run_and_no_failure(tmp_path):
+    write(tmp_path, "fake1", [{"number": 1, "seed": 0}])
+    for i, text in enumerate(["[1]", "3", '{"rows": [7]}', '{"rows": {}}', "", "\x00"]):
+        (tmp_path / "runs" / f"other{i}.json").write_text(text)
+        (tmp_path / "failed").mkdir(exist_ok=True)
+        (tmp_path / "failed" / f"other{i}.json").write_text(text)
+    (tmp_path / "runs" / "folder.json").mkdir()
+    found = progress.state(FAKES, tmp_path)
+    assert (found.done, found.stale, found.failed) == (1, 0, 0)
+    assert len(list((tmp_path / "runs").iterdir())) == 8
+
+
+def test_what_is_set_aside_stays(tmp_path):
+    """However often: nothing set aside before is written over."""
+    path = tmp_path / "runs" / "fake2.json"
+    path.parent.mkdir()
+    for text in ("first", "second"):
+        path.write_text(text)
+        with pytest.warns(UserWarning, match="set aside"):
+            assert not finished(tmp_path, ["fake2"])
+    aside = sorted((tmp_path / "runs").iterdir())
+    assert [p.read_text() for p in aside] == ["second", "first"]
+
+
+def test_a_lock_that_cannot_be_locked_is_set_aside(tmp_path):
+    """A folder, or a link that leads nowhere, in place of the file."""
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    (locks / "fake0.lock").mkdir()
+    (locks / "fake1.lock").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match=r"fake\d\.lock is not a lock"):
+        for fake in FAKES[:2]:
+            assert progress.state([fake], tmp_path).running == 0
+            computing.compute_once(fake, run=square, folder=tmp_path, device="cpu")
+    assert len(finished(tmp_path, ["fake0", "fake1"])) == 2
+    assert len(list(locks.glob("*.broken"))) == 2
+
+
+def test_what_is_written_may_be_read_by_whoever_may_read_the_rest(tmp_path):
+    """Whatever mode the library that writes it asks for."""
+    old = os.umask(0o027)
+    try:
+        with paths.atomic(tmp_path / "own") as part:
+            part.unlink()
+            os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o640
 
 
 def test_two_processes_in_one_folder_share_the_work(tmp_path):
@@ -362,26 +443,12 @@ def test_published_files_are_small_and_say_once_what_a_run_shares(
         pd.testing.assert_frame_equal(again[table.columns], rounded, check_dtype=False)
 
 
-def test_rows_say_the_block_that_computed_them(tmp_path):
-    """Processor with its flags, threads and precision; both arms must share it."""
-    [said] = collect(FAKES[:1], square, tmp_path, workers=1).to_dict("records")
-    assert set(provenance.PROVENANCE) <= set(said)
-    own = provenance.block(said)
-    assert own is not None and own == provenance.block(said | {"seed": 7})
-    for name in provenance.BLOCK:
-        assert provenance.block(said | {name: "another"}) not in (own, None)
-        assert provenance.block(said | {name: float("nan")}) is None
-    # Read back from a CSV, a number of threads is a number.
-    assert provenance.block(said | {"threads": float(said["threads"])}) == own
-
-
-def cube(fake):
-    return [{"number": fake.number, "square": fake.number**3, "source": "before"}]
-
-
-def test_runs_computed_again_replace_their_rows_and_keep_what_they_say(tmp_path):
-    collect(FAKES, square, tmp_path, workers=1)
-    collect(FAKES[2:4], cube, tmp_path, workers=1, again=True)
-    table = results.table_of(FAKES, tmp_path)
-    assert table["square"].tolist() == [0, 1, 8, 27, 16]
-    assert (table["source"] == "before").tolist() == [False, False, True, True, False]
+def test_publishing_removes_only_what_it_wrote(tmp_path):
+    foreign = {"t-9.csv": "a,b\n1,2\n", "t-notes.csv": "key,number\nfake1,1\n"}
+    for name, text in foreign.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "t-8.csv").write_text("key,number\nfake1,1\n")
+    table = pd.DataFrame([{"key": "fake1", "number": 1, "measured": "final"}])
+    results.publish(table, tmp_path, "t")
+    left = {path.name: path.read_text() for path in tmp_path.glob("t-*.csv")}
+    assert left == foreign

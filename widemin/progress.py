@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from widemin import estimates
+from widemin import estimates, paths
 from widemin.results import Keyed, computed, failed, published
 
 K = TypeVar("K", bound=Keyed)
@@ -47,7 +47,7 @@ class State:
 def known(recipes: Sequence[Keyed], folder: Path) -> dict[str, dict[str, Any]]:
     """Return the last row of all published runs and of the recipes' own, by key."""
     found = published() | computed(recipes, folder)
-    return {key: rows[-1] for key, rows in found.items()}
+    return {key: rows[-1] for key, rows in found.items() if rows}
 
 
 def _parted(
@@ -89,16 +89,18 @@ def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
 
 
 def _is_running(folder: Path, key: str) -> bool:
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     path = folder / "locks" / f"{key}.lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
+    if path.is_file():
+        try:
+            with paths.lock(path, timeout=0):
+                pass
+        except Timeout:
+            return True
+        except OSError:  # another user's folder, which can only be read
+            pass
+    return False
 
 
 def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
@@ -106,7 +108,8 @@ def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
     wanted = [json.loads(json.dumps(asdict(recipe))) for recipe in recipes]
     stale = 0
     for path in (folder / "runs").glob("*.json") if wanted else ():
-        with contextlib.suppress(ValueError, KeyError, IndexError, TypeError):
-            row = json.loads(path.read_bytes())["rows"][0]
+        # Other people's JSON, folders and what goes meanwhile are no rows.
+        with contextlib.suppress(ValueError, LookupError, TypeError, OSError):
+            row = dict(json.loads(path.read_bytes())["rows"][0])
             stale += any(recipe.items() <= row.items() for recipe in wanted)
     return stale

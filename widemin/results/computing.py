@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pandas as pd
 
+from widemin import paths
 from widemin.cluster import on_cluster
 from widemin.provenance import provenance
 from widemin.results.kept import (
@@ -56,13 +57,11 @@ def compute_once(
     Raises:
         Busy: Another process computes it now.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    path = folder / "locks" / f"{recipe.key}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(path, timeout=0):
-            kept = {} if again else finished(folder, [recipe.key])
+        with paths.lock(folder / "locks" / f"{recipe.key}.lock", timeout=0):
+            kept = finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
             # A run measured again in part keeps where the rest was computed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -42,7 +41,7 @@ def published() -> dict[str, Rows]:
     found: dict[str, Rows] = {}
     for path in sorted(paths.PUBLISHED.glob("*/*.csv")):
         if path.parent.name != "papers":  # the papers' own tables
-            found |= _by_key(path)
+            found |= by_key(path)
     return found
 
 
@@ -55,17 +54,11 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
             kept = json.loads(path.read_bytes())
             if kept["key"] != key:
                 raise ValueError("its key is not its name")
-            found[key] = kept["rows"]
+            found[key] = [dict(row) for row in kept["rows"]]
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError) as error:
-            aside = path.with_suffix(".broken")
-            path.replace(aside)
-            warnings.warn(
-                f"{path.name} is not a finished run ({error}); set aside as {aside}, "
-                "its run is computed again",
-                stacklevel=2,
-            )
+            paths.set_aside(path, "a finished run", error)
     return found
 
 
@@ -83,7 +76,7 @@ def computed(recipes: Iterable[K], folder: Path) -> dict[str, Rows]:
     found = finished(folder, wanted)
     origin = dict.fromkeys(found, "runs")
     for path in sorted(folder.glob("*.csv")):
-        for key, rows in _by_key(path).items():
+        for key, rows in by_key(path).items():
             if key not in wanted:
                 continue
             _check_rows(rows, wanted[key], path)
@@ -100,10 +93,24 @@ def computed(recipes: Iterable[K], folder: Path) -> dict[str, Rows]:
     return found
 
 
-def _by_key(path: Path) -> dict[str, Rows]:
-    """Return the rows of a CSV by key; none if it is not a table of runs."""
+def by_key(path: Path) -> dict[str, Rows]:
+    """Return the rows of a CSV by key; none if it is not a table of runs.
+
+    Raises:
+        ValueError: It begins as a table of runs does, and does not go on as one.
+    """
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:  # the whole may be large, or no text at all
+        names = file.readline(100_000).split(b",")
+    if b"key" not in [name.strip(b'\xef\xbb\xbf"\r\n ') for name in names]:
+        return {}
     about = path.stat()
-    return _read(path, about.st_mtime_ns, about.st_size)
+    try:
+        return _read(path, about.st_mtime_ns, about.st_size)
+    except ValueError as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path} must be a table of runs; got {said}") from error
 
 
 @cache
@@ -193,8 +200,8 @@ def failed(folder: Path) -> dict[str, str]:
     """Return the messages of the runs that failed and have not been mended, by key."""
     found = {}
     for path in sorted((folder / "failed").glob("*.json")):
-        with contextlib.suppress(ValueError, KeyError, OSError):
-            found[path.stem] = json.loads(path.read_bytes())["error"]
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+            found[path.stem] = str(json.loads(path.read_bytes())["error"])
     return found
 
 

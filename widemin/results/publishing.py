@@ -8,6 +8,7 @@ import pandas as pd
 
 from widemin import paths
 from widemin.provenance import PROVENANCE
+from widemin.results.kept import by_key
 from widemin.results.tables import as_csv, written
 
 MOST = 900_000  # bytes of a file
@@ -43,7 +44,9 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = MOST) -> N
             text = as_csv(table[table["key"].isin(keys)])
             part.write_text(text, encoding="utf-8")
     for path in set(folder.glob(f"{name}-*.csv")) - set(files):
-        path.unlink()
+        number = path.stem.removeprefix(f"{name}-")
+        if number.isdecimal() and by_key(path):  # one of ours, not somebody's notes
+            path.unlink()
 
 
 def _said_once(table: pd.DataFrame) -> pd.DataFrame:
