@@ -1,14 +1,20 @@
 """Data sets are whole, in [0, 1], split as the papers say, or named as broken."""
 
+import hashlib
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from click.testing import CliRunner
 from scipy import ndimage
 
-from widemin import data
+from widemin import data, paths
+from widemin.cli import main
 from widemin.data import DataError, augment, load
 
 
@@ -88,13 +94,10 @@ def test_an_altered_file_is_named(tmp_path):
         load("mnist")
 
 
-def test_idx_files_are_read_in_the_official_layout(tmp_path, monkeypatch):
-    """A made-up MNIST with known pixels, its sums published for the occasion."""
-    import hashlib
-
-    folder = tmp_path / "data" / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    sums = {}
+@pytest.fixture
+def mnist(monkeypatch):
+    """A made-up MNIST with known pixels as files, its sums published."""
+    made = {}
     for prefix, count in (("train", 60_000), ("t10k", 10_000)):
         pixels = (torch.arange(count) % 256).to(torch.uint8)
         images = pixels[:, None].expand(count, 784).contiguous().numpy().tobytes()
@@ -104,13 +107,20 @@ def test_idx_files_are_read_in_the_official_layout(tmp_path, monkeypatch):
             + images,
             f"{prefix}-labels-idx1-ubyte": struct.pack(">2i", 2049, count) + labels,
         }
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-            sums[name] = hashlib.md5(content).hexdigest()
+        made |= files
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in made.items()}
     monkeypatch.setitem(data._IDX_MD5, "mnist", sums)
     data._torchvision.cache_clear()
-    train, validation = load("mnist", size=512), load("mnist", "validation")
+    yield made
     data._torchvision.cache_clear()
+
+
+def test_idx_files_are_read_in_the_official_layout(tmp_path, mnist):
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in mnist.items():
+        (folder / name).write_bytes(content)
+    train, validation = load("mnist", size=512), load("mnist", "validation")
     assert train.x.shape == (512, 1, 28, 28)
     assert train.x[255].unique().tolist() == [1.0]
     assert train.y[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
@@ -118,9 +128,94 @@ def test_idx_files_are_read_in_the_official_layout(tmp_path, monkeypatch):
     assert validation.x[0, 0, 0, 0].item() == pytest.approx(55_000 % 256 / 255)
 
 
+@pytest.fixture
+def download(mnist, monkeypatch):
+    """MNIST can be downloaded, file after file; what there is is written over."""
+    official, begun, go_on = torchvision.datasets.MNIST, Event(), Event()
+    go_on.set()
+
+    class Slow(official):
+        raw_folder = property(lambda self: f"{self.root}/MNIST/raw")
+
+        def __init__(self, root, train=True, download=False):
+            raw = Path(root, "MNIST", "raw")
+            for name, content in mnist.items() if download else ():
+                raw.mkdir(parents=True, exist_ok=True)
+                (raw / name).write_bytes(content)
+                begun.set()
+                assert go_on.wait(60)
+            super().__init__(root, train)
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", Slow)
+    return begun, go_on
+
+
+def test_who_comes_while_another_downloads_waits(tmp_path, download):
+    begun, go_on = download
+    go_on.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(load, "mnist", "test", size=5)
+        assert begun.wait(60)
+        second = pool.submit(load, "mnist", "train", size=6)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.3)
+        go_on.set()
+        assert (len(first.result(60)), len(second.result(60))) == (5, 6)
+
+
+def test_half_a_download_is_completed(tmp_path, download, mnist):
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    name, content = next(iter(mnist.items()))
+    (folder / name).write_bytes(content)
+    assert len(load("mnist", "test", size=5)) == 5
+
+
+def test_nothing_is_written_over_an_altered_file(tmp_path, download):
+    """Though others are missing: it may be somebody's own."""
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"my own")
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte is truncated or alt"):
+        load("mnist")
+    assert (folder / "t10k-labels-idx1-ubyte").read_bytes() == b"my own"
+
+
+def test_whole_data_need_no_place_to_write(tmp_path, mnist, monkeypatch):
+    """They may lie where nobody can lock or download anything."""
+    folder = tmp_path / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in mnist.items():
+        (folder / name).write_bytes(content)
+
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(paths, "lock", refuse)
+    assert len(load("mnist", "test", size=5)) == 5
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    data._torchvision.cache_clear()
+    with pytest.raises(DataError, match=r"is missing .* \(.*Permission denied\)"):
+        load("mnist", "test", size=5)
+
+
+def test_a_tilde_is_home(tmp_path, monkeypatch):
+    """Where no shell expands it: in a file of settings, in a parameter cell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, call in (("WIDEMIN_DATA", paths.data), ("WIDEMIN_CACHE", paths.cache)):
+        monkeypatch.setenv(name, "~/of widemin")
+        assert call() == tmp_path / "of widemin"
+    assert paths.results() == tmp_path / "of widemin" / "results"
+    assert paths.results("~/runs") == tmp_path / "runs"
+    with pytest.raises(DataError, match=f"{tmp_path}/data/MNIST"):
+        load("mnist", root=Path("~/data"))
+    found = CliRunner().invoke(main, ["status", "--preset=smoke", "--results=~/runs"])
+    assert found.exit_code == 0
+    assert not Path("~").exists()
+
+
 def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):
     """A made-up archive with the official layout: fine labels, planes of colour."""
-    import hashlib
     import pickle
 
     folder = tmp_path / "data" / "cifar-100-python"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -118,7 +117,7 @@ def load(
             chapters 1 to 3 train on all of them.
         device: Where the tensors go.
         root: Folder with torchvision's layout; WIDEMIN_DATA or the user's cache by
-            default. A data set that is not there is downloaded into it.
+            default. What is not there is downloaded into it, by one process at a time.
 
     Returns:
         Images in [0, 1], in the official order.
@@ -142,7 +141,8 @@ def load(
             f"size must be between 1 and {most} for the {part} part of {name}; "
             f"got {size}"
         )
-    x, y, classes = LOADERS[name](name, part != "test", root or paths.data())
+    root = (root or paths.data()).expanduser()
+    x, y, classes = LOADERS[name](name, part != "test", root)
     x, y = x[first : first + count], y[first : first + count]
     return Images(x.to(device).float() / _scale(x), y.to(device).long(), classes)
 
@@ -173,48 +173,65 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
     class_name, folder = _TORCHVISION[name]
     dataset_class = getattr(datasets, class_name)
     here = root / folder
-    if not here.is_dir():
-        _download(dataset_class, name, root, here)
-    _verify(dataset_class, name, here)
+    if any(_wrong(dataset_class, name, here)):
+        _complete(dataset_class, name, root, here)
     dataset = dataset_class(str(root), train=train)
     x = torch.as_tensor(dataset.data)
     x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
     return x, torch.as_tensor(dataset.targets), tuple(dataset.classes)
 
 
-def _download(dataset_class: Any, name: str, root: Path, here: Path) -> None:
+def _complete(dataset_class: Any, name: str, root: Path, here: Path) -> None:
+    """Download what is missing of a data set, or wait for a process that does.
+
+    Nothing is removed: half a download is completed, and altered files, which a
+    download would write over, are left to their owner.
+
+    Raises:
+        DataError: Files are altered, or missing and cannot be had.
+    """
+    reason, lock = "", root / f".{name}.lock"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        dataset_class(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(here, ignore_errors=True)  # half of it would pass for all
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with paths.lock(lock):
+            missing, altered = _wrong(dataset_class, name, here)
+            try:
+                if missing and not altered:
+                    dataset_class(str(root), download=True)
+            finally:  # who waits looks again at what is missing
+                lock.unlink(missing_ok=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    missing, altered = _wrong(dataset_class, name, here)
+    problems = [f"{path} is missing" for path in missing]
+    problems += [f"{path} is truncated or altered" for path in altered]
+    if altered:
         raise DataError(
-            f"dataset {name!r} is not in {root} and could not be downloaded ({reason});"
-            " point WIDEMIN_DATA at a folder that has it in torchvision's layout, or "
+            f"dataset {name!r}: {', '.join(problems)} (wrong md5 sums); unless "
+            "something writes them now, move altered files away to have them "
+            "downloaded again, or point WIDEMIN_DATA elsewhere"
+        )
+    if missing:
+        raise DataError(
+            f"dataset {name!r}: {problems[0]} and could not be downloaded ({reason}); "
+            "point WIDEMIN_DATA at a folder that has it in torchvision's layout, or "
             "use --preset smoke, which needs no download"
-        ) from error
+        )
 
 
-def _verify(dataset_class: Any, name: str, folder: Path) -> None:
-    """Compare every file with its published md5 sum; name the first that differs."""
+def _wrong(
+    dataset_class: Any, name: str, folder: Path
+) -> tuple[list[Path], list[Path]]:
+    """Return the files of a data set that are missing, and those not as published."""
     sums = _IDX_MD5.get(name) or dict(
         [*dataset_class.train_list, *dataset_class.test_list]
     )
-    for file, expected in sums.items():
-        path = folder / file
-        if not path.exists():
-            problem = "is missing"
-        elif hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == (
-            expected
-        ):
-            continue
-        else:
-            problem = "is truncated or altered (its md5 sum is wrong)"
-        raise DataError(
-            f"dataset {name!r}: {path} {problem}; remove {folder} to have it "
-            "downloaded again, or point WIDEMIN_DATA elsewhere"
-        )
+    there = [folder / file for file in sums if (folder / file).exists()]
+    return [folder / file for file in sums if folder / file not in there], [
+        path
+        for path in there
+        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        != sums[path.name]
+    ]
 
 
 LOADERS = {

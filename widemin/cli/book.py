@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from widemin.cli.group import guard, main
+from widemin.cli.group import FOLDER, guard, main
 
 # A chapter, the preset it is executed for besides its page's, or "", its parameters.
 Page = tuple[str, str, dict[str, Any]]
@@ -110,9 +110,7 @@ def draw(
 
 
 @main.command()
-@click.argument(
-    "folder", type=click.Path(path_type=Path, file_okay=False), required=False
-)
+@click.argument("folder", type=FOLDER, required=False)
 @guard
 def labs(folder: Path | None) -> None:
     r"""Put the labs together, for students and for instructors.

@@ -56,11 +56,21 @@ def main() -> None:
     """
 
 
+class Folder(click.Path):
+    """A folder as users name it: `~` is home, also where no shell says so."""
+
+    def convert(self, value: Any, *where: Any) -> Path:
+        """Return the path, its `~` expanded."""
+        return Path(str(super().convert(Path(value).expanduser(), *where)))
+
+
+FOLDER = Folder(path_type=Path, file_okay=False)
+
 # The option of every command that reads or keeps finished runs.
 results_folder = click.option(
     "--results",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder of finished runs; by default in the user's cache.",
 )
 
