@@ -32,16 +32,33 @@ _FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 def source() -> str:
     """Return the version of the source: package version and, in a checkout, commit."""
     try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        _git("ls-files", "--error-unmatch", "pyproject.toml")  # not notes beside it
+        commit = _git("describe", "--always", "--dirty", "--exclude=*").strip()
     except (OSError, subprocess.CalledProcessError):
         return widemin.__version__
     return f"{widemin.__version__}+{commit}"
+
+
+def _git(*words: str) -> str:
+    """Return what git says of the project's own repository.
+
+    Raises:
+        OSError: There is none, or no git. A repository that the package merely lies
+            in, or that a hook's environment names, is another's.
+        CalledProcessError: git refused.
+    """
+    if b'name = "widemin"' not in (paths.ROOT / "pyproject.toml").read_bytes():
+        raise FileNotFoundError(f"{paths.ROOT} is not widemin's checkout")
+    call = ["git", f"--git-dir={paths.ROOT / '.git'}", f"--work-tree={paths.ROOT}"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    return subprocess.run(
+        [*call, *words],
+        cwd=paths.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @cache
@@ -50,17 +67,10 @@ def last_changed(path: Path) -> dict[int, str]:
 
     Without git, or without its whole history, there are none.
     """
-
-    def git(*words: str) -> str:
-        call = ["git", *words]
-        return subprocess.run(
-            call, cwd=paths.ROOT, capture_output=True, text=True, check=True
-        ).stdout
-
     try:
-        if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        if _git("rev-parse", "--is-shallow-repository").strip() == "true":
             return {}
-        lines = git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
+        lines = _git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {i: line.split()[0].lstrip("^") for i, line in enumerate(lines, start=1)}
