@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from widemin import (
@@ -158,6 +160,125 @@ def test_a_broken_checkpoint_is_set_aside(tmp_path, monkeypatch, content):
     assert len(list(tmp_path.glob("*.broken"))) == 1
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\nsize 18748\n")
+
+
+def without_notes(path):
+    save_file(load_file(path), path)
+
+
+def other_shape(path):
+    """A layer more, as a later version may build it."""
+    state = load_file(path) | {"extra.weight": torch.zeros(3)}
+    with safe_open(path, "pt") as file:
+        notes = file.metadata()
+    save_file(state, path, metadata=notes)
+
+
+def other_facts(path):
+    state = load_file(path)
+    with safe_open(path, "pt") as file:
+        notes = file.metadata() | {"training": '{"curve": [], "facts": {}}'}
+    save_file(state, path, metadata=notes)
+
+
+def other_seed(path):
+    trained(dataclasses.replace(SMALL, seed=1), "cpu", path.parent / "other")
+    [other] = (path.parent / "other").glob("*.safetensors")
+    path.write_bytes(other.read_bytes())
+
+
+BREAKS = [cut, pointer, without_notes, other_shape, other_facts, other_seed]
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_network_that_is_not_the_recipes_is_set_aside(tmp_path, broken):
+    """Cut short, of another version, of another recipe: trained again."""
+    weights = tmp_path / "weights"
+    whole = trained(SMALL, "cpu", weights)
+    [path] = weights.iterdir()
+    broken(path)
+    content = path.read_bytes()
+    with pytest.warns(UserWarning, match="set aside") as warned:
+        again = trained(SMALL, "cpu", weights)
+    assert len(warned) == 1 and str(path) in str(warned[0].message)
+    assert_same(whole, again)
+    assert path.with_suffix(".broken").read_bytes() == content
+    assert trained(SMALL, "cpu", weights)[1] == again[1]  # kept, without a word
+
+
+@pytest.mark.parametrize("broken", [cut, pointer, without_notes, other_shape])
+def test_a_broken_published_network_is_set_aside(tmp_path, monkeypatch, broken):
+    monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
+    whole = trained(SMALL, "cpu", tmp_path)
+    networks.publish([SMALL], tmp_path)
+    [path] = (tmp_path / "book").iterdir()
+    broken(path)
+    (tmp_path / "book" / f"._{path.name}").write_bytes(b"Mac OS X")
+    [name] = networks.published()
+    with pytest.raises(ValueError, match=rf"{path.name} must be a network; got"):
+        networks.load(name)
+    with pytest.warns(UserWarning, match="set aside"):
+        assert_same(whole, trained(SMALL, "cpu", tmp_path / "elsewhere"))
+    assert not networks.published()
+    assert path.with_suffix(".broken").exists()
+
+
+def test_a_broken_network_is_not_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
+    trained(SMALL, "cpu", tmp_path / "weights")
+    [path] = (tmp_path / "weights").iterdir()
+    cut(path)
+    with pytest.warns(UserWarning, match="set aside"):
+        assert networks.publish([SMALL], tmp_path / "weights") == []
+
+
+def test_a_network_may_say_what_this_version_no_longer_asks(tmp_path, monkeypatch):
+    """A field that is gone, and stood at its default, is in no key."""
+    whole = trained(SMALL, "cpu", tmp_path)
+    [path] = tmp_path.iterdir()
+    with safe_open(path, "pt") as file:
+        notes = file.metadata()
+    notes["recipe"] = notes["recipe"].replace("{", '{"gone": 0, ', 1)
+    save_file(load_file(path), path, metadata=notes)
+    monkeypatch.setattr(networks, "train", None)
+    assert_same(whole, trained(SMALL, "cpu", tmp_path))
+
+
+OTHERS = {
+    "without a part": lambda state: state.pop("generators"),
+    "of another version": lambda state: state["position"].update(half=1),
+    "of another optimiser": lambda state: state["optimizer"].clear(),
+    "of another shape": lambda state: state["model"].update(extra=torch.zeros(1)),
+    "of another training": lambda state: state.update(key="0123456789abcdef"),
+    "of nothing": lambda state: state.clear(),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_checkpoint_that_does_not_fit_is_set_aside(tmp_path, monkeypatch, change):
+    """And nothing of it is left in the training that begins anew."""
+    recipe = dataclasses.replace(SMALL, **CHANGES["momentum, schedule"])
+    whole = trained(recipe, "cpu", tmp_path / "whole")
+    folder = tmp_path / "parts"
+    monkeypatch.setattr(workers, "stopping", StopAt(5))
+    with pytest.raises(workers.Stopped):
+        trained(recipe, "cpu", folder)
+    [path] = folder.iterdir()
+    state = torch.load(path)
+    OTHERS[change](state)
+    torch.save(state, path)
+    assert 0 <= begun([recipe], folder)[0][0] < 1  # `widemin status` says so much
+    with pytest.warns(UserWarning, match="is not a checkpoint of this network"):
+        assert_same(whole, trained(recipe, "cpu", folder))
+    assert path.with_suffix(".broken").exists()
+
+
 def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     def full(state, path, metadata):
         path.write_bytes(b"half")
@@ -229,10 +350,15 @@ def test_a_broken_checkpoint_of_many_is_set_aside(tmp_path, pictures, monkeypatc
     with pytest.raises(workers.Stopped):
         keep_together(recipes, "cpu", tmp_path)
     [path] = tmp_path.glob("*.group")
-    path.write_bytes(b"half")
+    state = torch.load(path)
+    del state["velocity"]
+    torch.save(state, path)
     with pytest.warns(UserWarning, match=r"\.group is not a checkpoint"):
         keep_together(recipes, "cpu", tmp_path)
-    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+    keep_together(recipes, "cpu", tmp_path / "whole")
+    for recipe in recipes:
+        folders = (tmp_path / "whole", tmp_path)
+        assert_same(*(trained(recipe, "cpu", folder) for folder in folders))
 
 
 def test_only_what_differs_in_rates_and_seeds_is_trained_together():

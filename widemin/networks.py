@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -44,27 +44,29 @@ def trained(
     Raises:
         Stopped: Training was asked to stop; a checkpoint has all of it.
     """
-    path = _path(recipe, weights)
-    if not path.exists() and _stands_in(paths.NETWORKS / _file(recipe), recipe):
-        path = paths.NETWORKS / _file(recipe)
-    if device == "cuda" and not path.exists():
+    path, published = _path(recipe, weights), paths.NETWORKS / _file(recipe)
+    found = _kept(path, recipe) or _kept(published, recipe)
+    if device == "cuda" and found is None:
         own = family(recipe)
         group = [peer for peer in peers if own and family(peer) == own]
         group = [peer for peer in group if not _path(peer, weights).exists()]
         if len(group) > 1 and recipe in group:
             keep_together(group, device, weights)
-    model = build(recipe).to(torch.device(device))
-    model = model.to(memory_format=torch.channels_last)
-    if path.exists():
-        model.load_state_dict(load_file(path, device=device))
-        with safe_open(path, "pt") as file:
-            kept = json.loads(file.metadata()["training"])
-        return model, kept["curve"], kept["facts"]
+            found = _kept(path, recipe)
+    if found is not None:
+        model, curve, facts = found
+        return _on(model, device), curve, facts
     checkpoint = _checkpoint(recipe, weights)
+    model = _on(build(recipe), device)
     found = model, *train(model, recipe, device, checkpoint)
     _keep(found, recipe, path)
     checkpoint.unlink(missing_ok=True)
     return found
+
+
+def _on(model: nn.Module, device: str) -> nn.Module:
+    """Return a network where it is to work, laid out as convolutions are quickest."""
+    return model.to(torch.device(device)).to(memory_format=torch.channels_last)
 
 
 def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
@@ -78,10 +80,9 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
     Raises:
         Stopped: Asked to stop, while training or while another process trains.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    weights.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_path(recipe, weights).with_suffix(".lock"))
+    lock = paths.lock(_path(recipe, weights).with_suffix(".lock"))
     while not lock.is_locked:
         try:
             lock.acquire(timeout=0.5)
@@ -128,7 +129,11 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
 
 def published() -> list[str]:
     """Return the names of the networks in book/networks, which `load` takes."""
-    return sorted(path.stem for path in paths.NETWORKS.glob("*.safetensors"))
+    return sorted(
+        path.stem
+        for path in paths.NETWORKS.glob("*.safetensors")
+        if path.is_file() and not path.name.startswith(".")
+    )
 
 
 def load(name: str, device: str = "cpu") -> nn.Module:
@@ -139,7 +144,7 @@ def load(name: str, device: str = "cpu") -> nn.Module:
         device: cpu or cuda.
 
     Raises:
-        ValueError: There is no such network.
+        ValueError: There is no such network, or its file is broken.
 
     >>> for name in published()[:1]:
     ...     print(type(load(name)).__name__)
@@ -147,16 +152,18 @@ def load(name: str, device: str = "cpu") -> nn.Module:
     """
     check_choice("name", name, published())
     path = paths.NETWORKS / f"{name}.safetensors"
-    model = build(_recipe(path)).to(torch.device(device))
-    model.load_state_dict(load_file(path, device=device))
-    return model.eval().requires_grad_(False)
+    try:
+        model, _, _ = _read(path)
+    except BROKEN as error:
+        raise ValueError(f"{path} must be a network; got {error}") from error
+    return model.to(torch.device(device)).eval().requires_grad_(False)
 
 
 def publish(recipes: Sequence[Recipe], weights: Path) -> list[str]:
     """Copy networks into book/networks, those of them that are there; name them."""
     names = []
     for recipe in recipes:
-        if _path(recipe, weights).exists():
+        if _kept(_path(recipe, weights), recipe):
             with paths.atomic(paths.NETWORKS / _file(recipe)) as part:
                 shutil.copyfile(_path(recipe, weights), part)
             names.append(_file(recipe))
@@ -170,20 +177,52 @@ def _file(recipe: Recipe) -> str:
     return f"{recipe.dataset}-{recipe.model}-{how}-{long}.safetensors"
 
 
-def _stands_in(path: Path, recipe: Recipe) -> bool:
-    """Return whether a file is there and holds just the recipe's network."""
-    return path.exists() and _recipe(path).training_key == recipe.training_key
+# What reading a network cut short, of another shape or by another version can raise.
+BROKEN = (SafetensorError, RuntimeError, LookupError, TypeError, ValueError)
+
+
+def _kept(path: Path, recipe: Recipe) -> Trained | None:
+    """Return the network in a file, None without; one that is not it is set aside.
+
+    In book/networks names leave much out: another recipe's network is left there.
+    """
+    if not path.is_file():
+        return None
+    try:
+        said = _recipe(path)
+        if said.training_key == recipe.training_key:
+            return _read(path)
+        if path.parent == paths.NETWORKS:
+            return None
+        raise ValueError(f"it is that of {said}")
+    except BROKEN as error:
+        paths.set_aside(path, f"the network of {recipe}", error)
+        return None
+
+
+def _read(path: Path) -> Trained:
+    """Return the network in a file, with how its training went."""
+    model = build(_recipe(path))
+    model.load_state_dict(load_file(path))
+    with safe_open(path, "pt") as file:
+        training = json.loads(file.metadata()["training"])
+    curve, facts = [dict(row) for row in training["curve"]], dict(training["facts"])
+    if not {"diverged", "train_seconds"} <= facts.keys():
+        raise ValueError(f"another version says of its training {facts}")
+    return model, curve, facts
 
 
 def _recipe(path: Path) -> Recipe:
-    """Return how the network in a file was made."""
+    """Return how the network in a file was made, as far as this version knows."""
     with safe_open(path, "pt") as file:
-        fields: dict[str, Any] = json.loads(file.metadata()["recipe"])
-    # JSON has no tuples.
-    for name in ("tests", "strong_attacks"):
-        if name in fields:
-            fields[name] = tuple(fields[name])
-    return Recipe(**fields)
+        said: dict[str, Any] = json.loads(file.metadata()["recipe"])
+    known: dict[str, Any] = {
+        # JSON has no tuples.
+        field.name: tuple(value) if isinstance(value, list) else value
+        for field in dataclasses.fields(Recipe)
+        if (value := said.get(field.name, field.default)) != field.default
+    }
+    return Recipe(**known)
 
 
 def _checkpoint(recipe: Recipe, weights: Path) -> Path:

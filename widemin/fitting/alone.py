@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from widemin.fitting.basics import (
     Curve,
     Facts,
     read_checkpoint,
+    resumed,
     spent_seconds,
     write_checkpoint,
 )
@@ -41,6 +43,7 @@ class _Progress:
     curve: Curve
     gradients: int  # taken so far, of images: input and weight gradients alike
     seconds: float
+    key: str  # of the training
 
     def save(self, path: Path) -> None:
         """Write everything to one file."""
@@ -54,14 +57,14 @@ class _Progress:
             "curve": self.curve,
             "gradients": self.gradients,
             "seconds": self.seconds,
+            "key": self.key,
         }
         write_checkpoint(path, state)
 
-    def load(self, path: Path, device: str) -> None:
-        """Go on from a file of `save`, if it is there."""
-        state = read_checkpoint(path, device)
-        if state is None:
-            return
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `save` wrote."""
+        if state.get("key", self.key) != self.key:
+            raise ValueError("it is of another training")
         self.model.load_state_dict(state["model"])
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -79,10 +82,11 @@ class _Progress:
 
 def share_done(checkpoint: Path, recipe: Recipe) -> float:
     """Return how much of a recipe's training a checkpoint of `train` has, in [0, 1)."""
-    state = read_checkpoint(checkpoint, "cpu")
-    if state is None:
+    state = read_checkpoint(checkpoint, "cpu") or {}
+    try:
+        now = training.Position(**state["position"])
+    except (LookupError, TypeError):  # none, or of another version
         return 0.0
-    now = training.Position(**state["position"])
     steps = now.order is not None and -(-len(now.order) // recipe.batch_size)
     return (now.epoch + (now.batch / steps if steps else 0.0)) / recipe.epochs
 
@@ -104,14 +108,14 @@ def train(
     """
     x, y = images(recipe, "train", recipe.train_size, device)
     watched = watcher(recipe, device)
-    optimizer = _optimizer(model, recipe)
-    streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
-    now = _Progress(model, optimizer, streams, training.Position(), [], 0, 0.0)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
     diverged = False
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(recipe.seed, "dropout").initial_seed())
-        if checkpoint:
-            now.load(checkpoint, device)
+        now = _beginning(model, recipe)
+        if checkpoint and not resumed(checkpoint, device, now.restore):
+            model.load_state_dict(fresh)
+            now = _beginning(model, recipe)
+        optimizer, streams = now.optimizer, now.generators
         started, kept = spent_seconds(device), time.monotonic()
 
         def count(gradients: int) -> None:
@@ -159,6 +163,14 @@ def train(
         "gradients": now.gradients / len(x),
     }
     return now.curve, facts
+
+
+def _beginning(model: nn.Module, recipe: Recipe) -> _Progress:
+    """Return a training not begun, and seed the global generator for it."""
+    torch.manual_seed(stream(recipe.seed, "dropout").initial_seed())
+    streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
+    start, key = training.Position(), recipe.training_key
+    return _Progress(model, _optimizer(model, recipe), streams, start, [], 0, 0.0, key)
 
 
 def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,32 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except FileNotFoundError:
         return None
+    except (PermissionError, MemoryError, torch.OutOfMemoryError):  # it may be whole
+        raise
     except Exception as error:  # torch raises many kinds
-        path.replace(path.with_suffix(".broken"))
-        warnings.warn(
-            f"{path.name} is not a checkpoint ({error}); set aside, what it held is "
-            "computed again",
-            stacklevel=3,
-        )
+        paths.set_aside(path, "a checkpoint", error)
         return None
+
+
+def resumed(path: Path, device: str, restore: Callable[[dict[str, Any]], None]) -> bool:
+    """Restore what a checkpoint holds, if it is there.
+
+    Args:
+        path: Of the checkpoint.
+        device: cpu or cuda.
+        restore: Puts what it holds where it belongs.
+
+    Returns:
+        False where it does not fit, of another version or another network, and is set
+        aside: what is restored in part must then begin afresh.
+    """
+    state = read_checkpoint(path, device)
+    try:
+        if state is not None:
+            restore(state)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        paths.set_aside(path, "a checkpoint of this network", error)
+        return False
+    return True

@@ -19,7 +19,7 @@ from widemin.fitting.basics import (
     Curve,
     Trained,
     build,
-    read_checkpoint,
+    resumed,
     spent_seconds,
     write_checkpoint,
 )
@@ -61,9 +61,9 @@ def train_together(
     first = recipes[0]
     x, y = images(first, "train", first.train_size, device)
     watched = watcher(first, device)
-    networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
-    now = _side_by_side(networks, recipes)
-    now.load(checkpoint, device)
+    networks, now = _side_by_side(recipes, device)
+    if not resumed(checkpoint, device, now.restore):
+        networks, now = _side_by_side(recipes, device)
     steps, last = -(-len(x) // first.batch_size), time.monotonic()
     for epoch in range(now.done + 1, first.epochs + 1):
         started = spent_seconds(device)
@@ -121,11 +121,8 @@ class _Together:
         }
         write_checkpoint(path, state)
 
-    def load(self, path: Path, device: str) -> None:
-        """Go on from a file of `save`, if it is there."""
-        state = read_checkpoint(path, device)
-        if state is None:
-            return
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `save` wrote."""
         self.group.weights.copy_(state["weights"])
         self.group.velocity.copy_(state["velocity"])
         for generator, kept in zip(self.generators, state["generators"], strict=True):
@@ -135,8 +132,10 @@ class _Together:
 
 
 def _side_by_side(
-    networks: Sequence[nn.Module], recipes: Sequence[Recipe]
-) -> _Together:
+    recipes: Sequence[Recipe], device: str
+) -> tuple[list[nn.Module], _Together]:
+    """Return networks before training, and their training not begun."""
+    networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
     group = ensemble.Together(
         networks,
         [recipe.learning_rate for recipe in recipes],
@@ -144,4 +143,4 @@ def _side_by_side(
         [recipe.weight_decay for recipe in recipes],
     )
     generators = [stream(recipe.seed, "batches") for recipe in recipes]
-    return _Together(group, generators, [[] for _ in recipes])
+    return networks, _Together(group, generators, [[] for _ in recipes])
