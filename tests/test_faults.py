@@ -18,7 +18,8 @@ from functools import partial
 import psutil
 import pytest
 
-from widemin import paths
+from widemin import cluster as cluster_module
+from widemin import paths, workers
 from widemin.cluster import on_cluster
 from widemin.provenance import PROVENANCE
 
@@ -266,8 +267,9 @@ class Cluster:
         options = ["--host", "127.0.0.1", "--port", self.port, "--no-dashboard"]
         return self.start("scheduler", *options)
 
-    def worker(self):
-        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard")
+    def worker(self, *more):
+        options = ["--nthreads", "1", "--no-dashboard", *more]
+        return self.start("worker", self.address, *options)
 
     def close(self):
         for process in self.processes:
@@ -321,6 +323,45 @@ def test_a_scheduler_that_comes_back_is_given_what_is_left(
     cluster.worker()
     assert process.wait(timeout=300) == 0
     assert measured(folder) == undisturbed
+
+
+def waits_for_a_call(seconds):
+    return [{"asked": workers.stopping.wait(seconds)}]
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds", "asked"), [(60, 0.2, False), (0, 60, True), (None, 0.2, False)]
+)
+def test_a_workers_own_clock_does_not_matter(monkeypatch, left, seconds, asked):
+    """The time left is by the scheduler's; this machine is an hour ahead or behind."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "get_client", lambda: None)
+    monkeypatch.setattr(cluster_module, "_scheduler_time", lambda client: 1_000.0)
+    monkeypatch.setattr(time, "time", lambda skew=time.time: skew() + 3_600)
+    end = None if left is None else 1_000.0 + workers.LEAD + left
+    [row] = cluster_module._there(waits_for_a_call, seconds, end)
+    assert row["asked"] == asked
+
+
+AHEAD = """
+import time
+if not hasattr(time, "own"):  # dask imports it twice
+    time.own = time.time
+    time.time = lambda: time.own() + 3600
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_with_another_clock_does_its_work(cluster):
+    skewed = cluster.folder / "skewed.py"
+    skewed.write_text(AHEAD)
+    cluster.scheduler()
+    cluster.worker("--no-nanny", "--preload", str(skewed))
+    found = list(on_cluster(cluster.address, [3, 4], double, until=time.time() + 120))
+    assert sorted(found) == [(i, [{"double": 2 * i}]) for i in (3, 4)]
+    soon = time.time() + workers.LEAD + 1
+    [(_, rows)] = on_cluster(cluster.address, [60], waits_for_a_call, until=soon)
+    assert rows == [{"asked": True}]  # in time, and the answer still came
 
 
 def double(number):

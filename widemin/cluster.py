@@ -38,11 +38,12 @@ def on_cluster(
         client = _client(address, patience, until)
         patience = 300  # once it has answered, it may be away for minutes
         try:
+            left = None if until is None else max(0.0, until - time.time())
+            end = None if left is None else _scheduler_time(client) + left
             futures = {
-                client.submit(_there, run, item, until, pure=False, priority=-i): i
+                client.submit(_there, run, item, end, pure=False, priority=-i): i
                 for i, item in waiting.items()
             }
-            left = None if until is None else max(0.0, until - time.time())
             for future in as_completed(futures, timeout=left):
                 if future.status in ("cancelled", "lost"):
                     continue  # with its scheduler; submitted again below
@@ -77,15 +78,27 @@ def _client(address: str, patience: float, until: float | None) -> Any:
             time.sleep(1)
 
 
-def _there(run: workers.Run, item: Any, until: float | None) -> Any:
-    """Compute an item in a Dask worker, with one thread, asked to stop in time."""
+def _scheduler_time(client: Any) -> float:
+    """Return seconds by the scheduler's clock: the machines' own need not agree."""
+    return float(client.run_on_scheduler(time.monotonic))
+
+
+def _there(run: workers.Run, item: Any, end: float | None) -> Any:
+    """Compute an item in a Dask worker, with one thread, asked to stop in time.
+
+    Args:
+        run: What to do with the item.
+        item: Of the work.
+        end: When the caller stops waiting, by the scheduler's clock.
+    """
     import torch
+    from distributed import get_client
 
     torch.set_num_threads(1)
     workers.stopping.clear()
-    left = (
-        threading.TIMEOUT_MAX if until is None else until - workers.LEAD - time.time()
-    )
+    left = threading.TIMEOUT_MAX
+    if end is not None:
+        left = end - workers.LEAD - _scheduler_time(get_client())
     alarm = threading.Timer(max(0.0, left), workers.stopping.set)
     alarm.daemon = True
     alarm.start()
