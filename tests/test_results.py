@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,10 @@ def fails(fake):
 
 def die(fake):
     os._exit(1)
+
+
+def is_killed(fake):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dies_once(fake):
@@ -107,8 +112,35 @@ def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch):
 
 
 def test_a_run_that_kills_its_workers_is_a_failure(tmp_path):
-    with pytest.raises(Incomplete, match=r"number=0.*its worker died 4 times"):
-        collect(FAKES[:1], die, tmp_path, workers=1)
+    for ends, why in ((die, "with exit status 1"), (is_killed, "killed by SIGKILL")):
+        message = f"number=0.*its worker died 4 times, the last {why}"
+        with pytest.raises(Incomplete, match=message):
+            collect(FAKES[:1], ends, tmp_path, workers=1)
+
+
+UNGUARDED = """
+from tests.test_results import FAKES, square
+from widemin import results
+from pathlib import Path
+
+print("begins")
+results.collect(FAKES, square, Path("{folder}"), workers=2)
+"""
+
+
+def test_a_script_that_computes_when_it_is_imported_is_told_so(tmp_path):
+    """Workers import it: at once and in one line, not four deaths later."""
+    script = tmp_path / "own.py"
+    script.write_text(UNGUARDED.format(folder=tmp_path / "results"))
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    found = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True
+    )
+    last = found.stderr.strip().splitlines()[-1]
+    assert found.returncode == 1
+    assert last.startswith("RuntimeError: a script that computes runs must do so below")
+    assert found.stderr.count("Traceback") == 1 and "died" not in found.stderr
+    assert not list((tmp_path / "results").glob("failed/*"))
 
 
 def test_a_deadline_is_kept_and_what_is_unfinished_is_left(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ Outcomes = Generator[tuple[T, "list[dict[str, Any]] | Failure"]]
 GRACE = 5.0  # seconds a worker that is asked to stop has to keep what it has
 LEAD = GRACE + 4.0  # seconds before a deadline at which it is asked
 DEATHS = 4  # of workers on one recipe, before it counts as failed
+UNGUARDED = 97  # exit status of a worker whose script would start workers of its own
 SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -49,6 +50,22 @@ class Failure:
     """What a run raised, in words."""
 
     error: str
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """A worker that died, with its exit status; below 0 is the signal that ended it."""
+
+    status: int
+
+    def __str__(self) -> str:
+        if self.status == -signal.SIGKILL:
+            return (
+                "the last killed by SIGKILL, as a machine does that has no memory left"
+            )
+        if self.status < 0:
+            return f"the last killed by {signal.Signals(-self.status).name}"
+        return f"the last with exit status {self.status}; what it said is on stderr"
 
 
 def cores() -> int:
@@ -75,19 +92,30 @@ def local(
         device: cpu or cuda; on CUDA workers take the GPUs in turn.
         workers: Processes; 0 is one per core, or one per GPU.
         until: When to stop, as of time.time(); workers are asked LEAD seconds earlier.
+
+    Raises:
+        RuntimeError: The script that calls this does so when it is imported.
     """
+    if todo and getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)  # a worker that still imports the script: see below
     pool = _Pool(run, device, min(workers or _places(device), len(todo)))
     waiting, deaths = deque(todo), Counter[int]()
     try:
         while waiting or pool.busy:
             pool.give(waiting)
             for item, message in pool.finished(until):
-                if message is None:  # the worker is gone
+                if isinstance(message, _Gone):
+                    if message.status == UNGUARDED:
+                        raise RuntimeError(
+                            "a script that computes runs must do so below "
+                            '`if __name__ == "__main__":`, since each of its workers '
+                            "imports it first"
+                        )
                     deaths[id(item)] += 1
                     if deaths[id(item)] < DEATHS:
                         waiting.appendleft(item)
                         continue
-                    message = Failure(f"its worker died {DEATHS} times")
+                    message = Failure(f"its worker died {DEATHS} times, {message}")
                 if isinstance(message, Busy):
                     time.sleep(0 if waiting else 1)
                     waiting.append(item)
@@ -152,7 +180,7 @@ class _Pool:
         return process, ours
 
     def finished(self, until: float | None) -> Iterator[tuple[Any, Any]]:
-        """Wait; yield the items that are done with what was sent, None for a death."""
+        """Wait; yield the items that are done with what was sent, _Gone for a death."""
         left = None if until is None else max(0.0, until - LEAD - time.time())
         heard = wait([self.hired[place][1] for place in self.busy], timeout=left)
         for place in [p for p in self.busy if self.hired[p][1] in heard]:
@@ -160,8 +188,8 @@ class _Pool:
             try:
                 message = pipe.recv()
             except (EOFError, ConnectionResetError):
-                message = None
                 process.join()
+                message = _Gone(process.exitcode)
                 del self.hired[place]
             self.idle.append(place)
             yield self.busy.pop(place), message
