@@ -1,62 +1,111 @@
-"""Which of two verdicts on a claim counts, and what it says it rests on."""
+"""What verdicts a page shows, whose rows they rest on, and what they say of them."""
 
-import importlib
+import dataclasses
 import json
 
+import pandas as pd
 import pytest
 
-from widemin import claims, notebooks, paths, results, staging, verdicts
-from widemin.claims import Verdict
+from widemin import claims, notebooks, paths, staging, verdicts
+from widemin.claims import Verdict, kamath
 
 CHAPTER = "01_width_of_minima"
-drawing = importlib.import_module("widemin.cli.book")  # its command has the same name
 
 
-def page(edition, preset, *found):
-    """Write an executed chapter that shows verdicts: (claim, outcome, seeds)."""
+def page(edition, *found):
+    """Write an executed chapter that shows verdicts: claim, outcome, seeds, preset."""
     cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": "# Opening"},
         {
             "cell_type": "code",
             "metadata": {"tags": ["parameters"]},
-            "source": f'preset = "{preset or "site"}"',
-        }
+            "source": 'preset = "site"',
+        },
     ]
-    for claim, outcome, seeds in found:
-        verdict = Verdict(claim, outcome, "", preset, "", basis={"seeds": seeds})
+    for claim, outcome, seeds, *preset in found:
+        basis = {"seeds": seeds}
+        verdict = Verdict(claim, outcome, "", "", "", basis=basis)
+        verdict = dataclasses.replace(verdict, preset="".join(preset))
         data, metadata = verdict._repr_mimebundle_()
         outputs = [{"data": data, "metadata": metadata}]
         cells.append({"cell_type": "code", "metadata": {}, "outputs": outputs})
-    path = verdicts.executed(edition, CHAPTER, preset)
+    path = verdicts.executed(edition, CHAPTER)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": cells}))
+    return path
+
+
+def test_a_verdict_is_of_the_pages_preset_or_names_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    page("site", ("W1", "reproduced", 2), ("W7", "not reproduced", 3, "paper"))
+    found = verdicts.of_edition("site")
+    presets = {claim: verdict["preset"] for claim, verdict in found.items()}
+    assert presets == {"W1": "site", "W7": "paper"}
+    assert "(`site`) |" in verdicts.as_page("site")
+    assert "(`paper`) |" in verdicts.as_page("site")
+    [told] = [c for c in verdicts.as_data("site")["claims"] if c["id"] == "W7"]
+    assert told["ours"]["preset"] == "paper"
+
+
+def test_a_page_shows_what_its_own_cells_made(tmp_path, monkeypatch):
+    """Whatever else was executed: verdicts are not taken from there."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    path = page("site", ("W1", "not decidable at this scale", 3))
+    other = path.parent / "paper" / path.name
+    other.parent.mkdir()
+    other.write_text(path.read_text().replace("not decidable at this", "large"))
+    staging.stage("site", tmp_path / "site" / "source")
+    staged = json.loads((tmp_path / "site/source/chapters" / path.name).read_text())
+    own = json.loads(path.read_text())
+    outputs = [
+        [c["outputs"] for c in b["cells"] if "outputs" in c] for b in (own, staged)
+    ]
+    assert outputs[0] == outputs[1]
+
+
+COUNTER = """
+other_dataset = {dataset!r}
+at_first = {{"LR, other": pd.DataFrame()}}
+counter = pd.DataFrame({{"seed": {seeds}}})
+"""
 
 
 @pytest.mark.parametrize(
-    ("smaller", "larger", "preset"),
+    ("dataset", "seeds", "preset"),
     [
-        (("not decidable at this scale", 3), ("reproduced", 1), "paper"),
-        (("reproduced", 2), ("not reproduced", 2), "paper"),
-        (("reproduced", 3), ("not reproduced", 1), "site"),  # too few seeds
-        (("not yet run", 0), ("not decidable at this scale", 5), "site"),
-        (("not decidable at this scale", 1), ("not yet run", 0), "site"),
+        ("fashion-mnist", [0, 1, 1], "paper"),
+        ("fashion-mnist", [0, 0], ""),
+        ("fashion-mnist", [], ""),
+        ("digits", [0, 1, 2], ""),
     ],
 )
-def test_the_papers_own_scale_goes_first_where_it_decides(
-    tmp_path, monkeypatch, smaller, larger, preset
+def test_two_seeds_at_the_papers_settings_decide_the_counter_example(
+    monkeypatch, dataset, seeds, preset
 ):
-    monkeypatch.setattr(paths, "BUILD", tmp_path)
-    page("site", "", ("W1", *smaller))
-    assert verdicts.of_edition("site")["W1"]["preset"] == "site"
-    page("site", "paper", ("W1", *larger))
-    chosen = verdicts.of_edition("site")["W1"]
-    assert chosen["preset"] == preset
-    assert chosen["outcome"] == (larger if preset == "paper" else smaller)[0]
-    assert f"(`{preset}`) |" in verdicts.as_page("site")
+    """The cell itself chooses: those rows, or the page's own."""
+    judged = []
+
+    def H8(rows):
+        judged.append(len(rows))
+        return Verdict("H8", "reproduced", "", "", "")
+
+    [chapter] = notebooks.find("04")
+    cells = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"]
+    [cell] = [
+        "".join(c["source"]) for c in cells if "kamath.H8" in "".join(c["source"])
+    ]
+    monkeypatch.setattr(kamath, "H8", H8)
+    names = {"pd": pd, "kamath": kamath, "replace": dataclasses.replace}
+    exec(COUNTER.format(dataset=dataset, seeds=seeds), names)
+    *before, last = cell.splitlines()
+    exec("\n".join(before), names)
+    assert eval(last, names).preset == preset
+    assert judged == [len(seeds) if preset else 0]
 
 
 def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    page("site", "", ("W7", "not reproduced", 3), ("W1", "reproduced", 2))
+    page("site", ("W7", "not reproduced", 3), ("W1", "reproduced", 2))
     box = verdicts.in_short("site", CHAPTER, ["W7", "W2"]).splitlines()
     counts = "**1** reproduced, **1** not reproduced, **11** not yet run"
     assert box[1] == f"Of [13 claims](../verdicts.md): {counts}."
@@ -82,17 +131,3 @@ def test_a_verdict_says_what_it_rests_on():
     )
     assert f"**Rests on** {verdict.scale}." in verdict.box()
     assert "Rests on" not in Verdict("W12", "partly", "", "", "").box()
-
-
-def test_two_seeds_at_the_papers_scale_are_drawn_for_their_verdicts(monkeypatch):
-    seeds = {run.seed: run for run in notebooks.plan(CHAPTER, "paper")}
-    there = {}
-    monkeypatch.setattr(results, "published", lambda: there)
-    chapters = [(chapter, "") for chapter in notebooks.chapters()]
-    assert [page[:2] for page in drawing._published()] == chapters
-    there[seeds[0].key] = []
-    assert [page[:2] for page in drawing._published()] == chapters
-    there[seeds[1].key] = []
-    found = drawing._published()
-    assert [page[:2] for page in found] == [*chapters, (CHAPTER, "paper")]
-    assert found[-1][2]["train_size"] == 60_000

@@ -31,7 +31,6 @@ def stage(edition: str, source: Path) -> str:
         page = executed(edition, chapter)
         if page.exists():
             notebook = json.loads(page.read_text())
-            _take_verdicts(notebook, verdicts.best(edition, chapter))
             _put_in_short(notebook, edition, chapter)
             _share_numbers(notebook, source / "tables")
             _say_sizes(notebook)
@@ -76,15 +75,6 @@ def _only_links_to(there: set[str], text: str) -> str:
         lambda link: link[0] if link[2] in there else link[1],
         text,
     )
-
-
-def _take_verdicts(notebook: dict[str, Any], best: dict[str, dict[str, Any]]) -> None:
-    """Put the best verdict on each claim where the page shows its own."""
-    for cell in notebook["cells"]:
-        outputs = cell.get("outputs", [])
-        for place, output in enumerate(outputs):
-            if verdict := output.get("metadata", {}).get("widemin"):
-                outputs[place] = best[verdict["claim"]]
 
 
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")

@@ -11,60 +11,31 @@ from widemin import claims, notebooks, paths, provenance
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
 
 
-LARGER = "paper"  # the preset whose verdicts count where its rows are enough
-
-
-def executed(edition: str, chapter: str, preset: str = "") -> Path:
-    """Return where an edition keeps an executed chapter, its page's or a preset's."""
-    return paths.BUILD / edition / "chapters" / preset / f"{chapter}.ipynb"
+def executed(edition: str, chapter: str) -> Path:
+    """Return where an edition keeps an executed chapter."""
+    return paths.BUILD / edition / "chapters" / f"{chapter}.ipynb"
 
 
 def of_edition(edition: str) -> dict[str, dict[str, Any]]:
     """Return the verdicts that an edition's chapters show, by claim, in their order.
 
-    To what a `claims.Verdict` says, `preset` is added.
+    What a `claims.Verdict` says; `preset` is that of the page where it names none.
     """
     found: dict[str, dict[str, Any]] = {}
     for chapter in notebooks.chapters():
-        for claim, output in best(edition, chapter).items():
-            found[claim] = output["metadata"]["widemin"]
+        found |= _shown(executed(edition, chapter))
     return {claim: found[claim] for claim in claims.criteria() if claim in found}
 
 
-def best(edition: str, chapter: str) -> dict[str, dict[str, Any]]:
-    """Return a chapter's verdicts as notebook outputs, by claim.
-
-    A verdict at the paper's own settings goes before that of the page where it
-    decides the claim and rests on at least as many seeds.
-    """
-    shown = _outputs(executed(edition, chapter))
-    larger = _outputs(executed(edition, chapter, LARGER))
-
-    def rank(output: dict[str, Any] | None) -> tuple[bool, int]:
-        verdict = output["metadata"]["widemin"] if output else {}
-        decided = verdict.get("outcome") in claims.OUTCOMES[:3]
-        return decided, verdict.get("basis", {}).get("seeds", 0)
-
-    return {
-        claim: larger[claim]
-        if rank(larger.get(claim))[0] and rank(larger[claim]) >= rank(output)
-        else output
-        for claim, output in shown.items()
-    }
-
-
-def _outputs(page: Path) -> dict[str, dict[str, Any]]:
-    """Return the verdicts of an executed chapter as its outputs; none without it."""
+def _shown(page: Path) -> dict[str, dict[str, Any]]:
+    """Return the verdicts that an executed chapter shows; none without it."""
     if not page.exists():
         return {}
     cells = json.loads(page.read_text())["cells"]
     preset = notebooks.parameters(cells).get("preset", "")
-    found = {}
-    for output in (o for cell in cells for o in cell.get("outputs", [])):
-        if verdict := output.get("metadata", {}).get("widemin"):
-            verdict["preset"] = preset
-            found[verdict["claim"]] = output
-    return found
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    found = [output.get("metadata", {}).get("widemin") for output in outputs]
+    return {v["claim"]: v | {"preset": v["preset"] or preset} for v in found if v}
 
 
 def as_page(edition: str) -> str:

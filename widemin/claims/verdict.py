@@ -34,6 +34,7 @@ class Verdict:
         value: What the criterion is about, in its own unit, mean over seeds.
         interval: Its 95 % interval over seeds.
         basis: The rows behind it: how many runs and seeds, and where they come from.
+        preset: Whose rows they are, where not the page's.
     """
 
     claim: str
@@ -46,6 +47,7 @@ class Verdict:
     value: float | None = None
     interval: tuple[float, float] | None = None
     basis: dict[str, Any] = field(default_factory=dict)
+    preset: str = ""
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         # What is shown, and beside it what the page of verdicts is made of.

@@ -11,8 +11,8 @@ import click
 
 from widemin.cli.group import FOLDER, guard, main
 
-# A chapter, the preset it is executed for besides its page's, or "", its parameters.
-Page = tuple[str, str, dict[str, Any]]
+# A chapter and its parameters.
+Page = tuple[str, dict[str, Any]]
 
 
 @main.command()
@@ -35,33 +35,18 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
       widemin book                  _build/book/html from the chapters that ran here
       widemin book --edition site   _build/site/html from the tables in book/results
     """
-    from widemin import pages, paths
+    from widemin import notebooks, pages, paths
 
-    chapters = _published() if edition == "site" else []
+    chapters: list[Page] = []
+    if edition == "site":
+        fixed = {"device": "none", "results_dir": "published"}
+        for name in notebooks.chapters():
+            chapters.append((name, notebooks.resolve(name, "site", fixed)))
     draw(edition, chapters, paths.PUBLISHED, readme=readme)
     if pdf:
         click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
     if figures:
         click.echo(f"Wrote {pages.write_figures(edition)}", err=True)
-
-
-def _published() -> list[Page]:
-    """Return the chapters of the published edition.
-
-    Where two seeds have rows at the paper's own settings, the chapter is executed with
-    them, too, for its verdicts: fewer tell no spread, and could not stand for more.
-    """
-    from widemin import notebooks, results, verdicts
-
-    fixed = {"device": "none", "results_dir": "published"}
-    found = [(c, "", notebooks.resolve(c, "site", fixed)) for c in notebooks.chapters()]
-    for chapter in notebooks.chapters():
-        values = notebooks.resolve(chapter, verdicts.LARGER, fixed)
-        runs = notebooks.recipes(chapter, values)
-        seeds = {run.seed for run in runs if run.key in results.published()}
-        if len(seeds) > 1:
-            found.append((chapter, verdicts.LARGER, values))
-    return found
 
 
 def draw(
@@ -74,17 +59,16 @@ def draw(
     from widemin.workers import cores
 
     jobs = []
-    for name, preset, chosen in chapters:
+    for name, chosen in chapters:
         keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
         done = sorted(results.finished(folder, keys))
         stamp = notebooks.digest(name, chosen, done)
-        target = verdicts.executed(edition, name, preset)
+        target = verdicts.executed(edition, name)
         if not notebooks.is_current(target, stamp):
             jobs.append((name, chosen, target, stamp))
     failures = []
     if jobs:
-        drawn = dict.fromkeys(job[0] for job in jobs)
-        click.echo(f"Drawing {', '.join(drawn)}", err=True)
+        click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
     front, fresh = None, False
     with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
         if jobs:

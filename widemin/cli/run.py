@@ -107,7 +107,7 @@ def run(
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(recipes, folder)
     elif not rows_only:
-        draw("book", [(name, "", values) for name, values in pages.items()], folder)
+        draw("book", list(pages.items()), folder)
 
 
 def _in_words(recipe: Any) -> str:
