@@ -119,6 +119,15 @@ def test_no_page_shows_a_warning(edition, request):
                 assert output.get("name") != "stderr", output["text"]
 
 
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_a_claim_has_one_box_on_one_page(edition, request):
+    html = request.getfixturevalue(edition)
+    pages = (html / "chapters").glob("*.html")
+    text = "".join(page.read_text() for page in pages)
+    boxes = re.findall(r'id="(verdict-[a-z]\d+)"', text)
+    assert len(boxes) == len(set(boxes)) >= 50
+
+
 def test_every_verdict_of_smoke_is_undecided(book):
     """But for what rests on no run."""
     found = verdicts.of_edition("book").values()

@@ -278,7 +278,6 @@ def test_what_is_written_may_be_read_by_whoever_may_read_the_rest(tmp_path):
     old = os.umask(0o027)
     try:
         with paths.atomic(tmp_path / "own") as part:
-            part.unlink()
             os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
     finally:
         os.umask(old)

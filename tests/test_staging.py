@@ -1,6 +1,7 @@
 """Executed chapters become pages: numbers taken out, sizes said, a way to run them."""
 
 import json
+import shutil
 
 from widemin import notebooks, paths, staging
 
@@ -48,3 +49,20 @@ def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
         paths.NOTEBOOKS / f"{chapter}.ipynb"
     ).read_bytes()
     assert json.loads((tmp_path / f"{chapter}.ipynb").read_text())["cells"]
+
+
+def test_what_a_mac_leaves_behind_is_no_page_and_no_preset(tmp_path, monkeypatch):
+    for name, home in (("BOOK", paths.BOOK), ("PRESETS", paths.PRESETS)):
+        copy = tmp_path / name
+        shutil.copytree(home, copy, ignore=shutil.ignore_patterns("networks", "images"))
+        monkeypatch.setattr(paths, name, copy)
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "BOOK" / "results")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    before = notebooks.presets()
+    for place in ("BOOK/._intro.md", "PRESETS/._lab.yml", "BOOK/results/lab/._01.csv"):
+        (tmp_path / place).write_bytes(b"\x00\x05\x16\x07 Mac OS X \xb0")
+    (tmp_path / "BOOK" / "results" / "lab" / "old.csv").mkdir()
+    assert notebooks.presets() == before
+    assert notebooks.digest(notebooks.chapters()[0], {}, [])
+    staging.stage("site", tmp_path / "build" / "site" / "source")
+    assert not list((tmp_path / "build").rglob("._*"))

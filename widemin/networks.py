@@ -130,9 +130,7 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
 def published() -> list[str]:
     """Return the names of the networks in book/networks, which `load` takes."""
     return sorted(
-        path.stem
-        for path in paths.NETWORKS.glob("*.safetensors")
-        if path.is_file() and not path.name.startswith(".")
+        path.stem for path in paths.NETWORKS.glob("[!.]*.safetensors") if path.is_file()
     )
 
 

@@ -65,9 +65,10 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.touch()
+    mode = part.stat().st_mode
+    part.unlink()
     try:
-        part.touch()
-        mode = part.stat().st_mode
         yield part
         part.chmod(mode)
         part.replace(path)

@@ -18,7 +18,15 @@ EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
     "site": "Published edition, drawn from committed tables.",
 }
-_NOT_STAGED = ("results", "networks", "chapters", "*.csv", "*.json", "__pycache__")
+_NOT_STAGED = (
+    "results",
+    "networks",
+    "chapters",
+    "*.csv",
+    "*.json",
+    "__pycache__",
+    "._*",
+)
 
 
 def stage(edition: str, source: Path) -> str:

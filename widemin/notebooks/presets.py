@@ -37,8 +37,8 @@ class Stage:
 
 
 def presets() -> list[str]:
-    """Return the names of all presets."""
-    return sorted(path.stem for path in paths.PRESETS.glob("*.yml"))
+    """Return the names of all presets; what a Mac leaves beside them is none."""
+    return sorted(path.stem for path in paths.PRESETS.glob("[!.]*.yml"))
 
 
 def _preset(name: str) -> dict[str, Any]:
