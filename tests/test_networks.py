@@ -14,6 +14,7 @@ from widemin import (
     fitting,
     networks,
     paths,
+    results,
     samples,
     training,
     workers,
@@ -210,6 +211,18 @@ def test_a_network_that_is_not_the_recipes_is_set_aside(tmp_path, broken):
     assert_same(whole, again)
     assert path.with_suffix(".broken").read_bytes() == content
     assert trained(SMALL, "cpu", weights)[1] == again[1]  # kept, without a word
+
+
+def test_a_folder_in_place_of_a_file_is_set_aside(tmp_path):
+    path = tmp_path / f"{SMALL.training_key}.safetensors"
+    path.mkdir()
+    with pytest.warns(UserWarning, match=r"it is a folder.*set aside"):
+        trained(SMALL, "cpu", tmp_path)
+    assert path.is_file() and path.with_suffix(".broken").is_dir()
+    path = tmp_path / "runs" / f"{SMALL.key}.json"
+    path.mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"Is a directory.*set aside"):
+        assert results.missing([SMALL], tmp_path) == [SMALL]
 
 
 @pytest.mark.parametrize("broken", [cut, pointer, without_notes, other_shape])

@@ -184,9 +184,11 @@ def _kept(path: Path, recipe: Recipe) -> Trained | None:
 
     In book/networks names leave much out: another recipe's network is left there.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
         said = _recipe(path)
         if said.training_key == recipe.training_key:
             return _read(path)

@@ -57,7 +57,7 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
             found[key] = [dict(row) for row in kept["rows"]]
         except FileNotFoundError:
             continue
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
             paths.set_aside(path, "a finished run", error)
     return found
 
