@@ -97,8 +97,8 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
 
 def is_kept(recipe: Recipe, weights: Path) -> bool:
     """Return True for a recipe whose trained network is in a folder or the book."""
-    found = _path(recipe, weights).exists()
-    return found or _stands_in(paths.NETWORKS / _file(recipe), recipe)
+    places = (_path(recipe, weights), paths.NETWORKS / _file(recipe))
+    return any(_kept(path, recipe) is not None for path in places)
 
 
 def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
