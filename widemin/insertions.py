@@ -105,7 +105,7 @@ _COMPARED = ("natural", "fgsm", "fgsm_clipped", "pgd_margin")
 def again() -> str:
     """Return in markdown the runs made again on another processor, beside the first.
 
-    Under each pair the spread over seeds of the published runs of the same cell.
+    Under a pair, where the cell has several seeds, their standard deviation.
     """
     path = paths.PUBLISHED / "again.csv"
     if not path.exists():
@@ -125,9 +125,9 @@ def again() -> str:
         for row, named in ((one, f"{title}, seed {one.get('seed', 0)}"), (second, "")):
             cells = [f"{100 * row[f'{name}_accuracy']:.1f} %" for name in _COMPARED]
             rows.append([named, str(row["hardware"]), *cells])
-        spreads = [alike[f"{name}_accuracy"].std(ddof=1) for name in _COMPARED]
-        seeds = len(alike)
-        said = [f"{100 * s:.1f} points" if s == s else "" for s in spreads]
-        rows.append(["", f"spread over seeds ({seeds})", *said])
+        if len(alike) > 1:
+            spreads = [alike[f"{name}_accuracy"].std(ddof=1) for name in _COMPARED]
+            said = [f"{100 * spread:.1f} points" for spread in spreads]
+            rows.append(["", f"standard deviation over {len(alike)} seeds", *said])
     heads = ["run", "on", "natural", "FGSM, logits", "FGSM, clipped", "margin PGD"]
     return markdown(heads, rows)
