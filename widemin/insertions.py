@@ -119,10 +119,9 @@ def again() -> str:
         for name in _CELL:
             default = getattr(Recipe(), name)
             alike = alike[alike[name].fillna(default) == one.get(name, default)]
-        title = (
-            f"batch size {one['batch_size']}, learning rate {one['learning_rate']:g}"
-        )
-        for row, named in ((one, f"{title}, seed {one.get('seed', 0)}"), (second, "")):
+        title = f"B = {one['batch_size']:g}, rate {one['learning_rate']:g}"
+        title += f", seed {one.get('seed', 0):g}"
+        for row, named in ((one, title), (second, "")):
             cells = [f"{100 * row[f'{name}_accuracy']:.1f} %" for name in _COMPARED]
             rows.append([named, str(row["hardware"]), *cells])
         if len(alike) > 1:
