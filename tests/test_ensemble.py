@@ -132,6 +132,11 @@ def test_only_the_family_is_covered():
     model[0].weight.requires_grad_(False)
     assert not ensemble.covers(model, SGD(model.parameters(), 0.1))
     assert not ensemble.covers(nn.Linear(2, 2), SGD(model.parameters(), 0.1))
+    heard = network(torch.float32)
+    heard[3].register_full_backward_hook(lambda *_: None)
+    assert not ensemble.covers(heard, SGD(heard.parameters(), 0.1))
+    heads = network(torch.float32)
+    assert not ensemble.covers(heads, SGD(heads[-1].parameters(), 0.1))
 
 
 @pytest.mark.gpu

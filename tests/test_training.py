@@ -1,5 +1,7 @@
 """A step is what its arguments say: descent, SAM, adversarial, dynamic."""
 
+import copy
+import math
 from functools import partial
 
 import pytest
@@ -13,8 +15,6 @@ from widemin.training import SGD, climbed, fit, train_step
 
 
 def copy_of(model):
-    import copy
-
     return copy.deepcopy(model)
 
 
@@ -43,6 +43,95 @@ def test_sgd_is_torchs_bit_for_bit(net, grey, momentum, decay):
     assert torch.equal(weights(net), weights(peer))
 
 
+class Spare(nn.Module):
+    """A network with a head that its output does not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 8), nn.Linear(8, 3)
+        self.spare = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1)).relu())
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 1e-2}])
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_frozen_and_unused_layers_stay_as_under_torchs_sgd(grey, options, rho):
+    """One layer frozen, freed after two steps; another that nothing depends on."""
+    ours, theirs = Spare(), Spare()
+    theirs.load_state_dict(ours.state_dict())
+    steps = {
+        ours: SGD(ours.parameters(), 0.1, **options),
+        theirs: torch.optim.SGD(theirs.parameters(), 0.1, **options),
+    }
+    body, head, spare = (copy_of(part) for part in ours.children())
+    for model, optimizer in steps.items():
+        model.body.requires_grad_(False)
+        for step in range(4):
+            if step == 2:
+                assert torch.equal(weights(model.body), weights(body))
+                model.body.requires_grad_(True)
+            train_step(model, optimizer, *grey, rho=rho)
+        assert not torch.equal(weights(model.body), weights(body))
+        assert not torch.equal(weights(model.head), weights(head))
+        assert torch.equal(weights(model.spare), weights(spare))
+    assert torch.equal(weights(ours), weights(theirs))
+
+
+def test_a_leak_passes_frozen_and_unused_layers_by(grey):
+    model = Spare()
+    model.head.requires_grad_(False)
+    before = copy_of(model)
+
+    def leak(model, y):
+        return training.weight_gradient(model, [grey[0]], y)
+
+    train_step(model, SGD(model.parameters(), 0.1), *grey, rho=0.1, leak=leak)
+    assert not torch.equal(weights(model.body), weights(before.body))
+    assert torch.equal(weights(model.head), weights(before.head))
+    assert torch.equal(weights(model.spare), weights(before.spare))
+
+
+def test_sams_second_pass_leaves_every_buffer_alone(grey):
+    """Also of instance norm, and of layers of one's own."""
+    model = nn.Sequential(
+        nn.InstanceNorm2d(1, track_running_stats=True), nn.Flatten(), nn.Linear(16, 3)
+    )
+    once = copy_of(model)
+    once(grey[0])
+    train_step(model, SGD(model.parameters(), 0.1), *grey, rho=0.5)
+    assert torch.equal(model[0].running_mean, once[0].running_mean)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x, y: SGD(m.parameters(), -0.1), "lr must be at least 0 and finite"),
+        (lambda m, x, y: SGD(m.parameters(), 0.1, momentum=-1), "momentum must be"),
+        (lambda m, x, y: SGD([], 0.1), "parameters must hold at least one; got none"),
+        (lambda m, x, y: climbed(m, -0.1).__enter__(), "rho must be at least 0"),
+        (
+            lambda m, x, y: train_step(m, SGD(m.parameters(), 0.1), x, y, rho=-0.1),
+            "rho must be at least 0 and finite; got -0.1",
+        ),
+        (
+            lambda m, x, y: training.algorithm_1(
+                m, torch.optim.SGD(m.parameters()), x, y
+            ),
+            "optimizer must be a training.SGD",
+        ),
+        (
+            lambda m, x, y: training.backward(m.requires_grad_(False), x, y),
+            "model must have a parameter that requires a gradient",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(net, grey, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(net, *grey)
+
+
 def test_rho_zero_is_sgd_bit_for_bit(net, grey):
     x, y = grey
     plain = copy_of(net)
@@ -63,22 +152,38 @@ def test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly(net, gre
     assert torch.equal(weights(net), before)
 
 
-def test_sam_on_a_quadratic_has_its_closed_form():
-    """For loss a w^2 / 2 SAM's gradient at w > 0 is a (w + rho)."""
+@pytest.mark.parametrize("rho", [0.5, 3.0])
+def test_sams_step_on_one_logistic_weight_has_its_closed_form(rho):
+    """The loss of w is log(1 + exp(-w x)): it rises towards w - rho, for x > 0."""
 
-    class Quadratic(nn.Module):
+    class Logistic(nn.Module):
         def __init__(self):
             super().__init__()
-            self.w = nn.Parameter(torch.tensor([2.0]))
+            self.w = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
 
         def forward(self, x):
-            return self.w
+            s = self.w * x.flatten()
+            return torch.stack([s, torch.zeros_like(s)], 1)
 
-    model = Quadratic()
-    loss = 3 * model.w.square().sum() / 2
-    loss.backward()
-    with climbed(model, 0.5):
-        torch.testing.assert_close(3 * model.w.detach(), torch.tensor([7.5]))
+    model, x = Logistic(), 0.7
+    images = torch.full((1, 1, 1, 1), x, dtype=torch.float64)
+    step = SGD(model.parameters(), 0.1)
+    train_step(model, step, images, torch.tensor([0]), rho=rho)
+    expected = 2 + 0.1 * x / (1 + math.exp((2 - rho) * x))
+    assert model.w.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.2}, {"weighted": True}])
+def test_both_passes_of_sam_take_the_gradient_of_the_same_loss(net, grey, options):
+    net.eval()
+    plain = copy_of(net)
+    train_step(net, SGD(net.parameters(), 0.1), *grey, rho=0.5, **options)
+    optimizer = SGD(plain.parameters(), 0.1)
+    training.backward(plain, *grey, **options)
+    with climbed(plain, 0.5):
+        training.backward(plain, *grey, **options)
+    optimizer.step()
+    assert torch.equal(weights(net), weights(plain))
 
 
 @pytest.mark.parametrize("moves", [False, True])
@@ -117,21 +222,20 @@ def test_dynamic_training_at_threshold_zero_is_standard_bit_for_bit(net, grey):
     assert torch.equal(weights(net), weights(other))
 
 
-@pytest.mark.parametrize(
-    ("name", "points"),
-    [
-        ("constant", {0.0: 1, 0.99: 1}),
-        ("drop-75-90", {0.0: 1, 0.74: 1, 0.75: 0.1, 0.9: 0.01}),
-        ("drop-40-80", {0.39: 1, 0.4: 0.1, 0.8: 0.01}),
-        ("drop-50-83", {0.49: 1, 0.5: 0.1, 0.84: 0.01}),
-        ("halve-20", {0.0: 1, 0.05: 0.5, 0.1: 0.25, 0.5: 0.5**10}),
-        ("trapezoid", {0.0: 0, 0.1: 0.5, 0.2: 1, 0.5: 1, 0.75: 0.5}),
-    ],
-)
-def test_schedules_are_the_papers(name, points):
-    for t, factor in points.items():
+POINTS = {
+    "constant": {0.0: 1, 0.99: 1},
+    "drop-75-90": {0.0: 1, 0.74: 1, 0.75: 0.1, 0.9: 0.01},
+    "drop-40-80": {0.39: 1, 0.4: 0.1, 0.8: 0.01},
+    "drop-50-83": {0.49: 1, 0.5: 0.1, 0.84: 0.01},
+    "halve-20": {0.0: 1, 0.05: 0.5, 0.1: 0.25, 0.5: 0.5**10},
+    "trapezoid": {0.0: 0, 0.1: 0.5, 0.2: 1, 0.5: 1, 0.75: 0.5},
+}
+
+
+@pytest.mark.parametrize("name", training.SCHEDULES)
+def test_schedules_are_the_papers(name):
+    for t, factor in POINTS[name].items():
         assert training.SCHEDULES[name](t) == pytest.approx(factor)
-    assert len(training.SCHEDULES) == 6
 
 
 def separable(generator):
@@ -278,7 +382,7 @@ def test_algorithm_1_is_a_step_an_image_from_zero_velocity(net, grey):
     other = copy_of(twin)
     printed = SGD(other.parameters(), 0.1, 0.9)
     for _ in range(2):
-        usual.velocities = []
+        usual.velocities = {}
         for image, label in zip(x.split(1), y.split(1), strict=True):
             train_step(twin, usual, image, label)
         training.algorithm_1(other, printed, x, y)

@@ -36,17 +36,24 @@ def covers(model: nn.Module, optimizer: Optimizer) -> bool:
     >>> descends("m1"), descends("m1-unpooled")
     (True, False)
     """
-    if not isinstance(model, nn.Sequential) or not isinstance(optimizer, SGD):
+    if type(model) is not nn.Sequential or not isinstance(optimizer, SGD):
         return False
     if [type(layer) for layer in model] != _LAYERS:
         return False
-    as_written = all(_is_plain(layer) for layer in model)
-    return as_written and all(p.requires_grad for p in model.parameters())
+    weights = list(model.parameters())
+    moved = [id(weight) for weight in optimizer.parameters]
+    return (
+        all(_is_plain(layer) for layer in (model, *model))
+        and all(p.requires_grad and not p._backward_hooks for p in weights)
+        and [id(weight) for weight in weights] == moved
+    )
 
 
 def _is_plain(layer: nn.Module) -> bool:
     """Return whether a layer of the family does what this module writes down."""
     if layer._forward_hooks or layer._forward_pre_hooks:
+        return False
+    if layer._backward_hooks or layer._backward_pre_hooks:
         return False
     if isinstance(layer, nn.Conv2d):
         options = (layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def check_rho(rho: float) -> None:
+    """Raise ValueError unless rho is a radius: at least 0 and finite."""
+    if not 0 <= rho < math.inf:
+        raise ValueError(f"rho must be at least 0 and finite; got {rho}")
 
 
 @contextmanager
@@ -15,16 +21,30 @@ def climbed(model: nn.Module, rho: float) -> Iterator[None]:
     """Move the weights by rho along their gradient; put them back exactly afterwards.
 
     The ball is Euclidean over all parameters jointly: w + rho g / |g| (Foret et al.
-    2021, eq. 2).
+    2021, eq. 2). Parameters without a gradient stay where they are.
+
+    Raises:
+        ValueError: A rho below 0 or not finite.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> model.weight.grad = torch.ones(1, 1)
+    >>> before = model.weight.item()
+    >>> with climbed(model, 0.5):
+    ...     round(model.weight.item() - before, 4)
+    0.5
+    >>> model.weight.item() == before
+    True
     """
+    check_rho(rho)
     parameters: list[Tensor] = [p for p in model.parameters() if p.grad is not None]
     before = [p.detach().clone() for p in parameters]
-    with torch.no_grad():
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in gradients]).norm()
-        # 1e-12 as in the released code of Wei et al.: no direction, no step.
-        step = torch._foreach_mul(gradients, rho / (norm + 1e-12))
-        torch._foreach_add_(parameters, list(step))
+    if parameters:
+        with torch.no_grad():
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = torch.stack([g.norm() for g in gradients]).norm()
+            # 1e-12 as in the released code of Wei et al.: no direction, no step.
+            step = torch._foreach_mul(gradients, rho / (norm + 1e-12))
+            torch._foreach_add_(parameters, list(step))
     try:
         yield
     finally:
@@ -35,17 +55,20 @@ def climbed(model: nn.Module, rho: float) -> Iterator[None]:
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalise by batch statistics, but leave the running statistics alone."""
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    counts = [n for m in layers if (n := m.num_batches_tracked) is not None]
-    before = [count.clone() for count in counts]
-    for layer in layers:
-        layer.momentum = 0.0
+    """Put every buffer back afterwards, running statistics of batch norm among them.
+
+    In training mode batches are still normalised by their own statistics.
+
+    >>> layer = nn.BatchNorm1d(2)
+    >>> with frozen_statistics(layer):
+    ...     _ = layer(torch.rand(8, 2))
+    >>> layer.running_mean, int(layer.num_batches_tracked)
+    (tensor([0., 0.]), 0)
+    """
+    before = [buffer.detach().clone() for buffer in model.buffers()]
     try:
         yield
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-        for count, value in zip(counts, before, strict=True):
-            count.copy_(value)
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)

@@ -18,11 +18,21 @@ def backward(
     label_smoothing: float = 0.0,
     weighted: bool = False,
 ) -> Tensor:
-    """Leave the gradient of the mean loss in the parameters; return the loss.
+    """Leave the gradient of the mean loss in the parameters; return the loss, shape ().
 
     Weighted, each image's loss counts as often as it is large: its own value, held
-    fixed, multiplies it.
+    fixed, multiplies it. A parameter that is frozen, or that the loss does not depend
+    on, is left without a gradient.
+
+    Raises:
+        ValueError: No parameter requires a gradient.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> loss = backward(model, torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0]))
+    >>> loss.shape, model[1].bias.grad.shape
+    (torch.Size([]), torch.Size([2]))
     """
+    trainable(model)
     for parameter in model.parameters():
         parameter.grad = None
     kind = "none" if weighted else "mean"
@@ -37,14 +47,34 @@ def backward(
 def weight_gradient(
     model: nn.Module, batches: Iterable[Tensor], y: Tensor
 ) -> list[Tensor]:
-    """Return the sum over batches of the mean loss's gradient, one a parameter.
+    """Return the sum over batches of the mean loss's gradient.
 
     Args:
         model: Run in inference mode, as where attacks are made.
         batches: Images, each of shape (batch, channels, height, width).
         y: Labels of every one of them, shape (batch,).
+
+    Returns:
+        One gradient for each parameter that requires it, in their order; 0 where the
+        loss does not depend on it.
+
+    Raises:
+        ValueError: No parameter requires a gradient.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> found = weight_gradient(model, [torch.rand(3, 1, 2, 2)], torch.arange(3) % 2)
+    >>> [tuple(gradient.shape) for gradient in found]
+    [(2, 4), (2,)]
     """
-    parameters = list(model.parameters())
+    parameters = trainable(model)
     with inference(model):
         loss = torch.stack([F.cross_entropy(model(x), y) for x in batches]).sum()
-    return list(torch.autograd.grad(loss, parameters))
+    return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that require a gradient, at least one."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model must have a parameter that requires a gradient")
+    return parameters
