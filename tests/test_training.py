@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin import attacks, training
-from widemin.attacks import Linf, pgd
+from widemin.attacks import Linf, NonFiniteError, pgd
 from widemin.training import SGD, climbed, fit, train_step
 
 
@@ -255,19 +255,16 @@ def test_every_method_learns_forty_separable_points(generator, method):
         attack = partial(attack, fosc_below=0.01)
     perturb = attack if method in ("adversarial", "dynamic") else attacks.clean
     step = partial(train_step, perturb=perturb, rho=0.05 if method == "sam" else 0.0)
-    losses = [
-        loss
-        for _, loss in fit(
-            model,
-            SGD(model.parameters(), 1.0),
-            x,
-            y,
-            epochs=150,
-            batch_size=10,
-            generator=generator,
-            step_at=lambda t: step,
-        )
-    ]
+    losses = fit(
+        model,
+        SGD(model.parameters(), 1.0),
+        x,
+        y,
+        epochs=150,
+        batch_size=10,
+        generator=generator,
+        step_at=lambda t: step,
+    )
     assert len(losses) == 150
     assert losses[-1] < losses[0] / 2
     assert (model(x).argmax(1) == y).double().mean() >= 0.95
@@ -284,8 +281,7 @@ def test_fit_sees_every_image_once_an_epoch_and_reports_the_mean_loss(generator)
 
     frozen = SGD(model.parameters(), 0.0)
     options = {"epochs": 1, "batch_size": 16, "generator": generator}
-    [(epoch, loss)] = fit(model, frozen, x, y, augment=look, **options)
-    assert epoch == 1
+    [loss] = fit(model, frozen, x, y, augment=look, **options)
     assert [len(part) for part in seen] == [16, 16, 8]
     rows = sorted(map(tuple, torch.cat(seen).flatten(1).tolist()))
     assert rows == sorted(map(tuple, x.flatten(1).tolist()))
@@ -351,7 +347,7 @@ def test_the_rate_decays_with_every_step_as_keras_has_it():
         return torch.zeros(())
 
     x, y = torch.zeros(6, 1, 1, 1), torch.zeros(6, dtype=torch.int64)
-    training_of = fit(
+    fit(
         model,
         SGD(model.parameters(), 1.0),
         x,
@@ -362,7 +358,6 @@ def test_the_rate_decays_with_every_step_as_keras_has_it():
         step_at=lambda t: step,
         rate_decay=0.5,
     )
-    list(training_of)
     assert seen == pytest.approx([1 / (1 + 0.5 * k) for k in range(6)])
 
 
@@ -387,3 +382,114 @@ def test_algorithm_1_is_a_step_an_image_from_zero_velocity(net, grey):
             train_step(twin, usual, image, label)
         training.algorithm_1(other, printed, x, y)
     assert torch.equal(weights(twin), weights(other))
+
+
+def noted(seen):
+    """A step that notes the rate it is taken with, and moves nothing."""
+
+    def step(model, optimizer, x, y):
+        seen.append(optimizer.param_groups[0]["lr"])
+        return torch.zeros(())
+
+    return step
+
+
+@pytest.mark.parametrize("name", training.SCHEDULES)
+@pytest.mark.parametrize("kind", [SGD, torch.optim.SGD])
+def test_the_rate_falls_by_step_and_is_put_back(name, kind, generator):
+    """Fraction k of the n steps done, not of the epochs; a second training the same."""
+    x, y = separable(generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    optimizer = kind(model.parameters(), 0.2)
+    factors = [training.SCHEDULES[name](k / 12) for k in range(12)]
+    for _ in range(2):
+        seen = []
+        fit(
+            model,
+            optimizer,
+            x,
+            y,
+            epochs=3,
+            batch_size=10,
+            schedule=name,
+            generator=generator,
+            step_at=lambda t, seen=seen: noted(seen),
+        )
+        assert seen == pytest.approx([0.2 * factor for factor in factors])
+        assert optimizer.param_groups[0]["lr"] == 0.2
+
+
+def test_the_rate_is_put_back_where_training_ends_early(generator):
+    x, y = separable(generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    optimizer = SGD(model.parameters(), 0.2)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    options = {"epochs": 1, "batch_size": 10, "generator": generator, "pause": stop}
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, optimizer, x, y, schedule="trapezoid", **options)
+    assert optimizer.param_groups[0]["lr"] == 0.2
+
+
+def test_fit_is_told_of_each_epoch_and_ends_at_a_broken_loss(generator):
+    x, y = separable(generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    told = []
+
+    def broken(model, optimizer, x, y):
+        return torch.tensor(math.inf if len(told) == 2 else 1.0)
+
+    with pytest.raises(NonFiniteError, match="must be finite; got inf in epoch 3"):
+        fit(
+            model,
+            SGD(model.parameters(), 0.1),
+            x,
+            y,
+            epochs=5,
+            batch_size=10,
+            generator=generator,
+            step_at=lambda t: broken,
+            after_epoch=lambda epoch, loss: told.append((epoch, loss)),
+        )
+    assert told == [(1, 1.0), (2, 1.0), (3, math.inf)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schedule": "cosine"}, "unknown schedule 'cosine'"),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"rate_decay": -1}, "rate_decay must be at least 0 and finite; got -1"),
+        ({"y": torch.zeros(7, dtype=torch.int64)}, "one label an image, 8; got 7"),
+        ({"x": torch.zeros(0, 1, 4, 4)}, "x must hold at least one image"),
+    ],
+)
+def test_what_fit_cannot_use_is_named(net, grey, generator, change, message):
+    given = {"x": grey[0], "y": grey[1], "epochs": 1, "batch_size": 4} | change
+    before = weights(net)
+    with pytest.raises(ValueError, match=message):
+        fit(net, SGD(net.parameters(), 0.1), generator=generator, **given)
+    assert torch.equal(weights(net), before)
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(7, 3), (9, 1)])
+def test_a_batch_of_one_is_trained_on_or_refused_before_training(
+    generator, images, batch_size
+):
+    """Batch norm needs two values a channel: two images, or two pixels of one."""
+    x, y = torch.rand(images, 1, 4, 4, generator=generator), torch.arange(images) % 2
+    after, before = (
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.BatchNorm1d(2)),
+        nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 2)),
+    )
+    options = {"epochs": 1, "batch_size": batch_size, "generator": generator}
+    start = weights(after)
+    with pytest.raises(ValueError, match=f"got {images} images in batches of"):
+        fit(after, SGD(after.parameters(), 0.1), x, y, **options)
+    assert torch.equal(weights(after), start)
+    assert int(after[2].num_batches_tracked) == 0
+    fit(before, SGD(before.parameters(), 0.1), x, y, **options)
+    assert int(before[0].num_batches_tracked) == -(-images // batch_size)

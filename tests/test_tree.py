@@ -181,7 +181,7 @@ def test_the_readme_and_ci_name_the_same_commands():
     assert sys.version_info >= (3, 11)
 
 
-INSTRUMENTS = ["attacks", "evaluation", "hessian", "landscape", "masking"]
+INSTRUMENTS = ["attacks", "evaluation", "hessian", "landscape", "masking", "training"]
 INSTRUMENTS += [f"theory.{name}" for name in ("khritankov", "wang", "wei")]
 
 

@@ -119,7 +119,7 @@ def _trained_m1() -> tuple[nn.Module, data.Images] | None:
     images = data.load("mnist", size=10_000)
     model, _, _ = _network("m1", (1, 28, 28), 1, None)
     x = images.x.contiguous(memory_format=torch.channels_last)
-    epochs = training.fit(
+    training.fit(
         model,
         training.SGD(model.parameters(), 0.05),
         x,
@@ -128,7 +128,6 @@ def _trained_m1() -> tuple[nn.Module, data.Images] | None:
         batch_size=32,
         generator=torch.Generator().manual_seed(0),
     )
-    list(epochs)
     return model.eval(), data.Images(x, images.y, images.classes)
 
 
@@ -281,17 +280,15 @@ def _epoch(name: str) -> Duel:
     x = x.contiguous(memory_format=torch.channels_last)
 
     def epoch() -> object:
-        return list(
-            training.fit(
-                model.train(),
-                ours,
-                x,
-                y,
-                epochs=1,
-                batch_size=batch,
-                generator=draws,
-                augment=partial(data.augment, generator=draws),
-            )
+        return training.fit(
+            model.train(),
+            ours,
+            x,
+            y,
+            epochs=1,
+            batch_size=batch,
+            generator=draws,
+            augment=partial(data.augment, generator=draws),
         )
 
     def loop() -> None:

@@ -61,7 +61,7 @@ def ours(task: Task) -> None:
     model = model.to(memory_format=torch.channels_last)
     optimizer = training.SGD(model.parameters(), rate)
     assert ensemble.covers(model, optimizer)
-    epochs = training.fit(
+    training.fit(
         model,
         optimizer,
         images.x.contiguous(memory_format=torch.channels_last),
@@ -71,7 +71,6 @@ def ours(task: Task) -> None:
         generator=torch.Generator().manual_seed(seed),
         step_at=lambda t: ensemble.step,
     )
-    list(epochs)
 
 
 def _pool(processes: int, settings: dict[str, str]) -> Any:

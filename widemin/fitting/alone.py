@@ -131,30 +131,32 @@ def train(
             if asked:
                 raise workers.Stopped
 
-        epochs = training.fit(
-            model,
-            optimizer,
-            x,
-            y,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            generator=streams["batches"],
-            step_at=step_at(recipe, model, optimizer, streams["attack"], count),
-            schedule=recipe.schedule,
-            rate_decay=recipe.rate_decay,
-            augment=_augment(recipe, streams["augment"]),
-            position=now.position,
-            pause=pause,
-        )
-        try:
-            for epoch, loss in epochs:
-                now.seconds += spent_seconds(device) - started
-                now.gradients += len(x) * (2 if recipe.rho else 1)
-                if not math.isfinite(loss):
-                    raise NonFiniteError("training loss is not finite")
+        def after_epoch(epoch: int, loss: float) -> None:
+            nonlocal started
+            now.seconds += spent_seconds(device) - started
+            now.gradients += len(x) * (2 if recipe.rho else 1)
+            if math.isfinite(loss):
                 row = {"epoch": epoch, "train_loss": loss}
                 now.curve.append(row | watched(model, epoch))
-                started = spent_seconds(device)
+            started = spent_seconds(device)
+
+        try:
+            training.fit(
+                model,
+                optimizer,
+                x,
+                y,
+                epochs=recipe.epochs,
+                batch_size=recipe.batch_size,
+                generator=streams["batches"],
+                step_at=step_at(recipe, model, optimizer, streams["attack"], count),
+                schedule=recipe.schedule,
+                rate_decay=recipe.rate_decay,
+                augment=_augment(recipe, streams["augment"]),
+                position=now.position,
+                pause=pause,
+                after_epoch=after_epoch,
+            )
         except NonFiniteError:
             diverged = True
     facts = {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
+
+import torch
 
 from widemin import data, models, training
 from widemin.attacks import parse_ball
@@ -88,6 +91,25 @@ def _check_sizes(recipe: Recipe) -> None:
             "batch_size must be at most the number of training images, "
             f"{recipe.train_size}; got {recipe.batch_size}"
         )
+    size = 1 if recipe.optimizer == "algorithm1" else recipe.batch_size
+    if 1 in (size, recipe.train_size % size) and not _takes_one(
+        recipe.dataset, recipe.model, recipe.width
+    ):
+        raise ValueError(
+            f"batch_size must leave no batch of one image, which batch norm of "
+            f"{recipe.model!r} cannot train on; got {recipe.train_size} images in "
+            f"batches of {size}"
+        )
+
+
+@cache
+def _takes_one(dataset: str, model: str, width: int) -> bool:
+    """Return whether a network can be trained on one image of a data set."""
+    shape, classes = data.SHAPES[dataset]
+    network = models.build(
+        model, torch.Generator(), shape=shape, classes=classes, width=width or None
+    )
+    return training.takes_one(network, torch.zeros(1, *shape))
 
 
 def _check_together(recipe: Recipe) -> None:

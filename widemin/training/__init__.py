@@ -7,7 +7,7 @@ Standard, adversarial, SAM and dynamic training differ in two arguments of
 from widemin.training.ascent import climbed, frozen_statistics
 from widemin.training.descent import SCHEDULES, SGD, Optimizer
 from widemin.training.gradients import backward, weight_gradient
-from widemin.training.loop import Position, fit
+from widemin.training.loop import Position, fit, takes_one
 from widemin.training.steps import Leak, Perturb, Step, algorithm_1, train_step
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "climbed",
     "fit",
     "frozen_statistics",
+    "takes_one",
     "train_step",
     "weight_gradient",
 ]

@@ -1,0 +1,64 @@
+"""A recipe's training is what its fields say."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from widemin import data
+from widemin.fitting import build, train
+from widemin.fitting.alone import _augment
+from widemin.recipes import Recipe
+
+SMALL = Recipe(train_size=60, batch_size=20, width=8)
+
+
+def curve(recipe):
+    return [row["train_loss"] for row in train(build(recipe), recipe, "cpu")[0]]
+
+
+def test_a_last_batch_of_one_image_is_refused_where_batch_norm_cannot_train_on_it():
+    options = {"model": "preactresnet10", "width": 4, "batch_size": 16}
+    for images in (32, 34):
+        Recipe(train_size=images, **options)
+    with pytest.raises(ValueError, match="got 33 images in batches of 16"):
+        Recipe(train_size=33, **options)
+    with pytest.raises(ValueError, match=r"got 33 images in batches of 1$"):
+        Recipe(train_size=33, **options | {"batch_size": 1})
+    with pytest.raises(ValueError, match=r"got 32 images in batches of 1$"):
+        Recipe(train_size=32, optimizer="algorithm1", **options)
+    # Larger images leave more than one value a channel; a perceptron has no such norm.
+    Recipe(train_size=33, dataset="cifar10", **options)
+    Recipe(train_size=33, batch_size=16)
+
+
+def test_a_loss_is_weighted_from_the_second_epoch_on():
+    plain = dataclasses.replace(SMALL, epochs=3)
+    weighted = curve(dataclasses.replace(plain, loss_weighted=True))
+    plain = curve(plain)
+    assert weighted[0] == plain[0]
+    assert weighted[1] != plain[1] and weighted[2] != plain[2]
+
+
+def test_crop_and_flip_shifts_images_and_flip_only_mirrors_them():
+    images = data.load("digits", size=50).x
+    wanted = {"crop+flip": 4, "flip": 0}
+    for name, padding in wanted.items():
+        ours, theirs = (torch.Generator().manual_seed(0) for _ in "ab")
+        found = _augment(dataclasses.replace(SMALL, augment=name), ours)(images)
+        expected = data.augment(images, generator=theirs, padding=padding)
+        assert torch.equal(found, expected)
+        pairs = zip(found, images, strict=True)
+        mirrored = [torch.equal(a, b) or torch.equal(a, b.flip(2)) for a, b in pairs]
+        assert all(mirrored) == (name == "flip")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 999, 1_000, 2_000])
+def test_networks_that_attack_another_have_another_seed(seed):
+    recipe = dataclasses.replace(
+        SMALL, seed=seed, brief_epochs=1, surrogate_epochs=1, attack="linf 0.1"
+    )
+    others = [recipe.brief, *recipe.surrogates.values()]
+    assert all(other.seed != seed for other in others)
+    first, *rest = (build(other)[1].weight for other in (recipe, *others))
+    assert not any(torch.equal(first, other) for other in rest)
