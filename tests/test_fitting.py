@@ -1,11 +1,15 @@
 """A recipe's training is what its fields say."""
 
 import dataclasses
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import nn
 
-from widemin import data
+from widemin import data, models
+from widemin.experiments import run
 from widemin.fitting import build, train
 from widemin.fitting.alone import _augment
 from widemin.recipes import Recipe
@@ -62,3 +66,46 @@ def test_networks_that_attack_another_have_another_seed(seed):
     assert all(other.seed != seed for other in others)
     first, *rest = (build(other)[1].weight for other in (recipe, *others))
     assert not any(torch.equal(first, other) for other in rest)
+
+
+@pytest.fixture
+def restless():
+    """Threads that change places as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(4) as threads:
+        yield threads
+    sys.setswitchinterval(before)
+
+
+def test_threads_build_the_networks_that_one_builds(restless):
+    recipes = [dataclasses.replace(SMALL, seed=seed) for seed in range(8)] * 10
+
+    def weights(recipe):
+        return torch.cat([p.detach().flatten() for p in build(recipe).parameters()])
+
+    alone = list(map(weights, recipes))
+    beside = list(restless.map(weights, recipes))
+    assert all(torch.equal(a, b) for a, b in zip(alone, beside, strict=True))
+
+
+def test_threads_reach_the_rows_that_one_reaches(restless, tmp_path, monkeypatch):
+    """With dropout, which draws from the generator that threads share."""
+
+    def dropping(shape, classes, **options):
+        network = models.small.mlp(shape, classes, **options)
+        network.insert(len(network) - 1, nn.Dropout(0.5))
+        return network
+
+    monkeypatch.setitem(models.BUILDERS, "mlp", dropping)
+    recipe = dataclasses.replace(SMALL, test_size=20, hessian_size=20, epochs=10)
+    recipes = [dataclasses.replace(recipe, seed=seed) for seed in range(4)]
+
+    def rows(recipe, folder):
+        found = run(recipe, device="cpu", weights=tmp_path / folder)
+        return [
+            {k: v for k, v in r.items() if not k.endswith("seconds")} for r in found
+        ]
+
+    alone = [rows(recipe, "alone") for recipe in recipes]
+    assert list(restless.map(rows, recipes, ["beside"] * 4)) == alone

@@ -23,7 +23,7 @@ CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 # from its own). Those marked import no torch either.
 ROWS = [
     {"paths", "choices", "__init__"},
-    {"data", "statistics", "theory", "workers"},
+    {"data", "statistics", "theory", "workers", "seeding"},
     {"models", "cluster"},
     {"attacks"},
     {"training", "evaluation", "hessian", "landscape", "implicit"},

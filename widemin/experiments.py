@@ -16,6 +16,7 @@ from widemin.choices import check_choice
 from widemin.instruments import Parts, lines, measure, pictures, scaled, spectrum
 from widemin.networks import is_kept, shared, trained
 from widemin.recipes import Recipe
+from widemin.seeding import ALONE
 from widemin.strength import by_fosc, by_strength, climb
 
 
@@ -134,6 +135,14 @@ def run(
     Raises:
         Stopped: Asked to stop; what is trained and measured so far is kept.
     """
+    with ALONE:  # in a worker with several threads they take turns
+        return _run(recipe, device, weights, peers)
+
+
+def _run(
+    recipe: Recipe, device: str, weights: Path, peers: Sequence[Recipe]
+) -> list[dict[str, Any]]:
+    """Return the rows of `run`."""
     model, curve, facts = trained(recipe, device, weights, peers)
     rows = [{"measured": "epoch", **row} for row in curve]
     parts = Parts(weights / f"{recipe.key}.measured", device)

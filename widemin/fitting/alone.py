@@ -27,6 +27,7 @@ from widemin.fitting.basics import (
 from widemin.inner import step_at
 from widemin.recipes import Recipe, stream
 from widemin.samples import images
+from widemin.seeding import seeded
 from widemin.watching import watcher
 
 _DRAWN_IN_TRAINING = ("batches", "augment", "attack")
@@ -110,7 +111,7 @@ def train(
     watched = watcher(recipe, device)
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
     diverged = False
-    with torch.random.fork_rng(devices=[]):
+    with seeded(stream(recipe.seed, "dropout").initial_seed()):
         now = _beginning(model, recipe)
         if checkpoint and not resumed(checkpoint, device, now.restore):
             model.load_state_dict(fresh)

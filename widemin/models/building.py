@@ -12,6 +12,7 @@ from widemin.choices import check_choice
 from widemin.models.residual import preactresnet, resnet, wideresnet
 from widemin.models.small import Shape, c1, cnn4, cnn8, linear, m1, mlp, stdcnn
 from widemin.models.wrappers import InBfloat16, Normalise, Statistics
+from widemin.seeding import seeded
 
 
 def _in_bfloat16(
@@ -77,9 +78,7 @@ def build(
         raise ValueError(f"model {name!r} has a fixed width; got width {width}")
     options = {} if width is None else {"width": width}
     seed = int(torch.randint(2**62, (), generator=generator))
-    # torch.nn initialises from the global generator alone; it is put back afterwards.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):  # torch.nn initialises from the global generator alone
         network = BUILDERS[name](shape, classes, **options)
     if statistics is not None:
         network.insert(0, Normalise(statistics))
