@@ -1,9 +1,11 @@
 """A recipe's training is what its fields say."""
 
 import dataclasses
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from widemin import data, models
 from widemin.experiments import run
 from widemin.fitting import build, train
 from widemin.fitting.alone import _augment
-from widemin.recipes import Recipe
+from widemin.recipes import Recipe, grid
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8)
 
@@ -109,3 +111,48 @@ def test_threads_reach_the_rows_that_one_reaches(restless, tmp_path, monkeypatch
 
     alone = [rows(recipe, "alone") for recipe in recipes]
     assert list(restless.map(rows, recipes, ["beside"] * 4)) == alone
+
+
+PLAIN = Recipe(seed=1, rho=0.1, epochs=2, tests=("l2 0.5",), watch="linf 0.1")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (np.int64(1), np.float64(0.1), np.uint8(2), np.array(["l2 0.5"])),
+        (np.array(1), np.float32(0.1), np.float64(2.0), ["l2 0.5"]),
+        (torch.tensor(1), torch.tensor(0.1), 2.0, [np.str_("l2 0.5")]),
+    ],
+)
+def test_numbers_are_numbers_whoever_made_them(values):
+    names = ("seed", "rho", "epochs", "tests")
+    found = Recipe(watch="linf 0.1", **dict(zip(names, values, strict=True)))
+    assert found == PLAIN and found.key == PLAIN.key and str(found) == str(PLAIN)
+
+
+def test_axes_of_a_grid_may_be_arrays():
+    axes = {"seed": np.arange(2), "rho": torch.linspace(0, 0.2, 3)}
+    found = grid(Recipe(), tests=[["linf 0.1"], ["l2 1"]], **axes)
+    tests = [("linf 0.1",), ("l2 1",)]
+    assert found == grid(Recipe(), tests=tests, seed=[0, 1], rho=[0.0, 0.1, 0.2])
+    thirds = np.linspace(0.1, 1, 7)
+    found = grid(Recipe(), learning_rate=thirds)
+    assert [recipe.learning_rate for recipe in found] == thirds.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 1.5}, "epochs must be a whole number; got 1.5"),
+        ({"seed": "1"}, "seed must be a whole number; got '1'"),
+        ({"width": True}, "width must be a whole number; got True"),
+        ({"rho": "0.1"}, "rho must be a number; got '0.1'"),
+        ({"tests": "linf 0.1"}, "tests must be a list of texts; got 'linf 0.1'"),
+        ({"tests": [0.1]}, "tests must be a list of texts"),
+        ({"watch": 0.1}, "watch must be a text; got 0.1"),
+        ({"watch_fosc": 1}, "watch_fosc must be True or False; got 1"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe(**change)

@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -215,14 +214,9 @@ def _read(path: Path) -> Trained:
 def _recipe(path: Path) -> Recipe:
     """Return how the network in a file was made, as far as this version knows."""
     with safe_open(path, "pt") as file:
-        said: dict[str, Any] = json.loads(file.metadata()["recipe"])
-    known: dict[str, Any] = {
-        # JSON has no tuples.
-        field.name: tuple(value) if isinstance(value, list) else value
-        for field in dataclasses.fields(Recipe)
-        if (value := said.get(field.name, field.default)) != field.default
-    }
-    return Recipe(**known)
+        said = json.loads(file.metadata()["recipe"])
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    return Recipe(**{name: said[name] for name in said if name in names})
 
 
 def _checkpoint(recipe: Recipe, weights: Path) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from widemin import data, models, training
@@ -56,6 +57,49 @@ _BOUNDS: dict[str, tuple[float, ...]] = {
     "momentum": (0, 0.999),
     "ramp": (0, 1),
 }
+
+
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list of texts",
+}
+
+
+def declared(name: str, value: Any, default: Any) -> Any:
+    """Return a field's value as the type of its default, or raise ValueError.
+
+    A whole number in a field of fractions stays as it is: it is part of the key.
+
+    >>> declared("epochs", np.int64(3), 1), declared("tests", ["linf 0.1"], ())
+    (3, ('linf 0.1',))
+    """
+    plain, kind = _plain(value), type(default)
+    if kind is int and isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    fits = isinstance(plain, (int, float) if kind is float else kind)
+    if kind in (int, float) and isinstance(plain, bool):
+        fits = False
+    if kind is tuple and fits:
+        fits = all(isinstance(part, str) for part in plain)
+    if not fits:
+        raise ValueError(f"{name} must be {_KINDS[kind]}; got {value!r}")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of NumPy or torch as Python's own, a list or array as a tuple."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    if array.ndim:
+        return tuple(map(_plain, array))
+    # By its shortest decimal: float32's 0.1 is 0.1.
+    return float(str(array[()])) if array.dtype.kind == "f" else array.item()
 
 
 def check(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from widemin.recipes.checks import STRONG_ATTACKS, check
+from widemin.recipes.checks import STRONG_ATTACKS, check, declared
 
 # Part of every key. Raise the first when training can give other weights, the second
 # when an instrument can give another number, by more than the rounding in which
@@ -49,8 +49,11 @@ class Recipe:
     changes nothing leaves finished rows valid. A default is never changed without
     raising a revision.
 
+    Numbers of NumPy and torch become Python's, lists and arrays tuples.
+
     Raises:
-        ValueError: An unknown name or a value out of range, when constructed.
+        ValueError: An unknown name, a value out of range or of another kind than the
+            default, when constructed.
     """
 
     dataset: str = "digits"
@@ -104,7 +107,10 @@ class Recipe:
     pictures: int = 0  # test images kept as pictures, attacked in every way
 
     def __post_init__(self) -> None:
-        """Check names and ranges once, where a recipe is made."""
+        """Make values plain, check names and ranges: once, where a recipe is made."""
+        for field in dataclasses.fields(self):
+            value = declared(field.name, getattr(self, field.name), field.default)
+            object.__setattr__(self, field.name, value)
         check(self)
 
     def __str__(self) -> str:
