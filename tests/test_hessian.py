@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
-from widemin.attacks import inference
+from widemin.attacks import NonFiniteError, inference
 from widemin.hessian import (
     bottom_eigenvalues,
     density,
@@ -92,10 +93,227 @@ def test_a_quadratic_with_condition_ten_thousand(generator):
     torch.testing.assert_close(found.values, values.flip(0)[:2])
 
 
-def test_an_invariant_space_is_exact_and_ends_the_iteration():
-    found = lanczos(lambda v: 2 * v, torch.ones(5).double())
-    assert found.products == 1
+@pytest.mark.parametrize(("random_start", "products"), [(True, 1), (False, 2)])
+def test_an_invariant_space_is_exact_and_ends_the_iteration(random_start, products):
+    """Unless the start is random, once more beside it: nothing larger is there."""
+    start = torch.ones(5).double()
+    found = lanczos(lambda v: 2 * v, start, random_start=random_start)
+    assert found.products == products and found.converged
     assert found.values.item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5.0, 5.0, 1.0, 0.5, 0.25],
+        [3.0, 3.0, 3.0, 1.0, 1.0, 0.1],
+        [2.0] * 6,
+        [4.0, 0.0, 0.0, 0.0],
+        [2.0, 1.0, -9.0, -9.0, -1.0],
+    ],
+)
+@pytest.mark.parametrize("start", ["random", "ones", "last"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("turned", [False, True])
+def test_repeated_and_unseen_values_are_found(values, start, k, turned, generator):
+    """Also from a start that is orthogonal to their vectors."""
+    n = len(values)
+    starts = {
+        "random": torch.randn(n, generator=generator).double(),
+        "ones": torch.ones(n).double(),
+        "last": torch.eye(n).double()[-1],
+    }
+    q, _ = torch.linalg.qr(torch.randn(n, n, generator=generator).double())
+    q = q if turned else torch.eye(n).double()
+    matrix = q @ torch.diag(torch.tensor(values).double()) @ q.T
+    found = lanczos(lambda v: matrix @ v, q @ starts[start], k=k)
+    right = torch.tensor(values).double().sort(descending=True).values[:k]
+    assert found.converged
+    torch.testing.assert_close(found.values, right, atol=1e-3, rtol=1e-3)
+
+
+def test_a_search_that_is_not_over_is_not_converged(generator):
+    """Products for the first search alone: whether a value repeats is not known."""
+    diagonal = torch.linspace(0, 1, 200, dtype=torch.float64)
+    start = torch.randn(200, generator=generator).double()
+    options = {"tolerance": 1e-6, "random_start": True}
+    alone = lanczos(lambda v: diagonal * v, start, most=200, **options)
+    assert alone.converged
+    few = lanczos(
+        lambda v: diagonal * v, start, k=2, most=alone.products + 20, **options
+    )
+    assert not few.converged and few.products <= alone.products + 20
+
+
+class Spare(nn.Module):
+    """A curved network with a head that its output does not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare, self.body = nn.Linear(4, 2), nn.Linear(4, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.body(x.flatten(1)).tanh())
+
+
+class Cube(torch.autograd.Function):
+    """A layer of one's own that has no forward derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * gradient
+
+
+class Cubed(Spare):
+    def forward(self, x):
+        return self.head(Cube.apply(self.body(x.flatten(1))))
+
+
+@pytest.mark.parametrize("images", [20, 999, 1_000])
+@pytest.mark.parametrize("kind", [Spare, Cubed])
+@pytest.mark.parametrize("method", ["lanczos", "pyhessian"])
+def test_frozen_unused_and_own_layers_at_every_size(kind, images, method, generator):
+    """The curvature of what is not used is 0, that of what is frozen is left out."""
+    model = kind().double()
+    x = torch.rand(images, 1, 2, 2, generator=generator).double()
+    y = torch.arange(images) % 3
+    matrix = dense(model, x, y)
+    assert (matrix[:10] == 0).all()
+    for frozen in (False, True):
+        model.body.requires_grad_(not frozen)
+        keep = [0] * 10 + [int(not frozen)] * 25 + [1] * 18
+        kept = torch.tensor(keep).bool() | (torch.arange(53) < 10)
+        right = torch.linalg.eigvalsh(matrix[kept][:, kept])
+        found = top_eigenvalues(
+            model,
+            x,
+            y,
+            generator=torch.Generator().manual_seed(0),
+            tolerance=1e-5,
+            most=500,
+            method=method,
+        )
+        assert found.values.item() == pytest.approx(right[-1].item(), rel=1e-4)
+        value, error = trace(model, x, y, generator=generator, probes=40)
+        assert abs(value - right.sum().item()) < 5 * error
+
+
+@pytest.mark.parametrize("forward_from", [0, 1_000])
+@pytest.mark.parametrize("form", ["mean", "each"])
+def test_any_inputs_and_loss_as_tensors_or_from_a_loader(
+    generator, monkeypatch, forward_from, form
+):
+    """Least squares: the Hessian in the weights is 2 X^T X / n, with bias (x, 1)."""
+    monkeypatch.setattr("widemin.hessian.products.FORWARD_FROM", forward_from)
+    x = 3 * torch.randn(30, 5, generator=generator).double()
+    y = torch.randn(30, 1, generator=generator).double()
+    model = nn.Linear(5, 1).double()
+    padded = torch.cat([x, torch.ones(30, 1).double()], 1)
+    right = 2 * padded.T @ padded / 30
+    squares = {"mean": nn.MSELoss(), "each": lambda a, b: (a - b).square().squeeze(1)}
+    loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
+    vector = torch.randn(6, generator=generator).double()
+    options = {"loss": squares[form], "chunk": 7}
+    for data in ((x, y), (loader,)):
+        product = hessian_product(model, *data, **options)
+        torch.testing.assert_close(product(vector), right @ vector)
+        options["generator"] = generator
+        values = torch.linalg.eigvalsh(right)
+        exact = {"tolerance": 1e-8}
+        for method in ("lanczos", "pyhessian"):
+            more = {} if method == "lanczos" else {"most": 1_000}
+            top = top_eigenvalues(
+                model, *data, **options, **exact, method=method, **more
+            )
+            assert top.values.item() == pytest.approx(values[-1].item(), rel=1e-4)
+        low = bottom_eigenvalues(model, *data, **options, **exact)
+        assert low.values.item() == pytest.approx(values[0].item(), rel=1e-6)
+        value, error = trace(model, *data, **options)
+        assert abs(value - values.sum().item()) < 5 * error
+        grid = torch.linspace(-20, 80, 500)
+        pair = data if len(data) == 2 else (loader, None)
+        found = density(model, *pair, grid, width=2.0, **options)
+        assert float(torch.trapezoid(found, grid)) == pytest.approx(1, abs=1e-3)
+        del options["generator"]
+
+
+def broken(model, kind):
+    """Break a network in place."""
+    weight = next(model.parameters())
+    with torch.no_grad():
+        if kind == "huge":
+            list(model.parameters())[-1].copy_(torch.tensor([1e38, 0, -1e38]))
+        else:
+            weight.view(-1)[0] = {"nan": torch.nan, "inf": torch.inf}[kind]
+    return model
+
+
+INSTRUMENTS = {
+    "top": lambda m, x, y, g: top_eigenvalues(m, x, y, generator=g),
+    "pyhessian": lambda m, x, y, g: top_eigenvalues(
+        m, x, y, generator=g, method="pyhessian"
+    ),
+    "bottom": lambda m, x, y, g: bottom_eigenvalues(m, x, y, generator=g),
+    "trace": lambda m, x, y, g: trace(m, x, y, generator=g),
+    "density": lambda m, x, y, g: density(m, x, y, torch.arange(3.0), generator=g),
+    "product": lambda m, x, y, g: hessian_product(m, x, y, 3),
+}
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf", "huge"])
+@pytest.mark.parametrize("name", INSTRUMENTS)
+@pytest.mark.parametrize("images", [8, 1_000])
+def test_a_broken_network_has_no_curvature(smooth, grey, generator, kind, name, images):
+    x, y = (part.repeat(125, *[1] * (part.ndim - 1))[:images] for part in grey)
+    with pytest.raises(NonFiniteError, match="must"):
+        INSTRUMENTS[name](broken(smooth, kind), x, y, generator)
+
+
+def test_an_operator_that_breaks_has_no_eigenvalues():
+    for search in (lanczos, lambda product, start: quadrature(product, start, 3)):
+        with pytest.raises(NonFiniteError, match="products must be finite"):
+            search(lambda v: v * torch.nan, torch.ones(3))
+        with pytest.raises(ValueError, match="start must have a length above 0; got 0"):
+            search(lambda v: v, torch.zeros(3))
+
+
+def test_a_density_needs_a_width_or_a_grid_that_spans_a_range(smooth, grey, generator):
+    options = {"generator": generator, "probes": 1, "steps": 2}
+    for grid in (torch.tensor([1.0]), torch.ones(3)):
+        with pytest.raises(ValueError, match="width must be above 0"):
+            density(smooth, *grey, grid, **options)
+        found = density(smooth, *grey, grid, width=1.0, **options)
+        assert bool((found > 0).all())
+    with pytest.raises(ValueError, match="width must be above 0"):
+        density(smooth, *grey, torch.arange(3.0), width=-1.0, **options)
+    for grid in (torch.tensor([0.0, torch.nan]), torch.zeros(0), torch.zeros(2, 2)):
+        with pytest.raises(ValueError, match="grid must be finite numbers"):
+            density(smooth, *grey, grid, **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda x, y: (x,), "y must come with a tensor x"),
+        (lambda x, y: ([(x, y)], y), "and not with a DataLoader"),
+        (lambda x, y: (x, y[:3]), "y must be one target an input"),
+        (lambda x, y: (x[:0], y[:0]), "x must hold at least one input"),
+        (lambda x, y: (x / 0 - 1, y), "x must be finite"),
+        (lambda x, y: (x, y.float()), "y must be int64 labels"),
+        (lambda x, y: (x, y + 9), "y must be labels from 0 to 2"),
+        (lambda x, y: ([(x[0], 1)],), "a DataLoader of pairs of tensors"),
+    ],
+)
+def test_wrong_data_is_named(smooth, grey, generator, data, message):
+    with pytest.raises(ValueError, match=message):
+        top_eigenvalues(smooth, *data(*grey), generator=generator)
 
 
 def test_too_few_products_are_reported_as_not_converged(generator):

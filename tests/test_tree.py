@@ -26,6 +26,7 @@ ROWS = [
     {"data", "statistics", "theory", "workers", "seeding"},
     {"models", "cluster"},
     {"attacks"},
+    {"batches"},
     {"training", "evaluation", "hessian", "landscape", "implicit"},
     {"masking", "ensemble"},
     {"recipes", "provenance"},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, reduce
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from widemin.attacks import check_images
+from widemin.attacks import NonFiniteError
+from widemin.batches import Data, Loss, batches, check_network, summed
 
 Product = Callable[[Tensor], Tensor]
 
@@ -25,17 +25,33 @@ def _load_forward_mode() -> None:
         torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
-def hessian_product(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> Product:
-    """Return v -> H v for the Hessian of the mean cross-entropy over x.
+def hessian_product(
+    model: nn.Module,
+    x: Data,
+    y: Tensor | None = None,
+    chunk: int = 250,
+    loss: Loss = None,
+) -> Product:
+    """Return v -> H v for the Hessian of the mean loss over x.
 
     Args:
-        model: Maps images to logits; used in the mode it is in.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        chunk: Images differentiated at a time; the result does not depend on it.
+        model: Maps inputs to logits; used in the mode it is in.
+        x: Inputs of any shape (n, ...), or a DataLoader of inputs and labels, which is
+            read once.
+        y: Labels of a tensor, shape (n,).
+        chunk: Inputs differentiated at a time; the result does not depend on it.
+        loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
+            nn.MSELoss(); the cross-entropy by default.
 
     Returns:
-        A function of a vector, shape (weights,), ordered as model.parameters().
+        A function of a vector, shape (weights,), ordered as those parameters of the
+        model that require a gradient. One that the loss does not depend on has
+        curvature 0.
+
+    Raises:
+        NonFiniteError: Weights, outputs or products that are NaN or infinite, or logits
+            so large that their differences are lost to rounding.
+        ValueError: No inputs, wrong labels, or no parameter that requires a gradient.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -44,61 +60,80 @@ def hessian_product(model: nn.Module, x: Tensor, y: Tensor, chunk: int) -> Produ
     >>> bool(product(common).abs().max() < 1e-6)
     True
     """
+    pairs = batches(x, y, chunk)
+    check_network(model, pairs, loss)
+    count = sum(len(targets) for _, targets in pairs)
     parameters = [p for p in model.parameters() if p.requires_grad]
     sizes = [parameter.numel() for parameter in parameters]
-    slope = _forward_over_reverse if len(x) >= FORWARD_FROM else _twice_backwards
+    forwards = count >= FORWARD_FROM
+
+    def mean(slope: Slope, vector: Tensor) -> Tensor:
+        pieces = zip(parameters, vector.split(sizes), strict=True)
+        direction = [part.view_as(p).to(p) for p, part in pieces]
+        total = torch.zeros_like(vector)
+        for inputs, targets in pairs:
+            there = inputs.to(vector.device), targets.to(vector.device)
+            rows = slope(model, *there, direction, loss)
+            total += torch.cat([row.reshape(-1) for row in rows])
+        return total / count
 
     def product(vector: Tensor) -> Tensor:
-        pieces = zip(parameters, vector.split(sizes), strict=True)
-        direction = [part.view_as(p) for p, part in pieces]
-        total = torch.zeros_like(vector)
-        for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            rows = slope(model, images, labels, direction)
-            total += torch.cat([row.reshape(-1) for row in rows])
-        return total / len(x)
+        nonlocal forwards
+        found = None
+        if forwards:
+            try:
+                found = mean(_forward_over_reverse, vector)
+            except RuntimeError:  # a layer of one's own, without a forward derivative
+                forwards = False
+        found = mean(_twice_backwards, vector) if found is None else found
+        if not bool(found.isfinite().all()):
+            raise NonFiniteError("Hessian products must be finite; got NaN or infinity")
+        return found
 
     return product
 
 
+# (model, inputs, targets, direction, loss) -> derivative of the gradient along it
+Slope = Callable[[nn.Module, Tensor, Tensor, list[Tensor], Loss], Sequence[Tensor]]
+
+
 def _twice_backwards(
-    model: nn.Module, x: Tensor, y: Tensor, direction: list[Tensor]
+    model: nn.Module, x: Tensor, y: Tensor, direction: list[Tensor], loss: Loss
 ) -> Sequence[Tensor]:
     parameters = [p for p in model.parameters() if p.requires_grad]
+    flat = [torch.zeros_like(p) for p in parameters]  # where a derivative is constant
     with torch.enable_grad():
-        loss = F.cross_entropy(model(x), y, reduction="sum")
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True)
+        value = summed(loss, model(x), y)
+        if not value.requires_grad:
+            return flat
+        gradients = torch.autograd.grad(
+            value, parameters, create_graph=True, materialize_grads=True
+        )
         pairs = zip(gradients, direction, strict=True)
         slope = torch.stack([(g * v).sum() for g, v in pairs]).sum()
+        if not slope.requires_grad:
+            return flat
         return torch.autograd.grad(slope, parameters, materialize_grads=True)
 
 
 def _forward_over_reverse(
-    model: nn.Module, x: Tensor, y: Tensor, direction: list[Tensor]
+    model: nn.Module, x: Tensor, y: Tensor, direction: list[Tensor], loss: Loss
 ) -> Sequence[Tensor]:
     _load_forward_mode()
     weights = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
-    def loss(at: dict[str, Tensor]) -> Tensor:
-        logits = torch.func.functional_call(model, at, (x,))
-        return F.cross_entropy(logits, y, reduction="sum")
+    def value(at: dict[str, Tensor]) -> Tensor:
+        return summed(loss, torch.func.functional_call(model, at, (x,)), y)
 
     along = dict(zip(weights, direction, strict=True))
-    found = torch.func.jvp(torch.func.grad(loss), (weights,), (along,))
+    found = torch.func.jvp(torch.func.grad(value), (weights,), (along,))
     return list(found[1].values())
 
 
-def loss_operator(
-    model: nn.Module, x: Tensor, y: Tensor, chunk: int
-) -> tuple[Product, Callable[[torch.Generator], Tensor]]:
-    """Return the product and a function that draws Gaussian vectors for it."""
-    check_images(x, y)
+def gaussian(model: nn.Module, generator: torch.Generator) -> Tensor:
+    """Return a Gaussian vector for a model's Hessian to multiply, shape (weights,)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("model must have a parameter that requires a gradient")
-    weights = sum(p.numel() for p in parameters)
-
-    def draw(generator: torch.Generator) -> Tensor:
-        # In float32 on the CPU, so that precisions and devices see the same draw.
-        return torch.randn(weights, generator=generator).to(parameters[0])
-
-    return hessian_product(model, x, y, chunk), draw
+    # In float32 on the CPU, so that precisions and devices see the same draw.
+    drawn = torch.randn(sum(p.numel() for p in parameters), generator=generator)
+    dtype = reduce(torch.promote_types, [p.dtype for p in parameters])
+    return drawn.to(parameters[0].device, dtype)

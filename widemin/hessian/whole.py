@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from widemin.attacks import inference
+from widemin.batches import Data, Loss
 from widemin.hessian.ends import Krylov
-from widemin.hessian.products import Product, loss_operator
+from widemin.hessian.products import Product, gaussian, hessian_product
 
 
 def trace(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Data,
+    y: Tensor | None = None,
     *,
     generator: torch.Generator,
     probes: int = 50,
     chunk: int = 250,
+    loss: Loss = None,
 ) -> tuple[float, float]:
     """Return the trace of the Hessian and its standard error, by Hutchinson's estimate.
 
     The mean of v . H v over probes v with independent signs (Hutchinson 1990).
 
     Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
+        model: Maps inputs to logits.
+        x: Inputs or a DataLoader, as for `top_eigenvalues`; so is y.
+        y: Labels.
         generator: Draws the probes.
         probes: How many, at least 2; the error falls with their square root.
-        chunk: Images differentiated at a time.
+        chunk: Inputs differentiated at a time.
+        loss: As for `top_eigenvalues`.
 
     Raises:
         ValueError: As for `top_eigenvalues`, or fewer than 2 probes.
@@ -42,17 +47,17 @@ def trace(
     """
     if probes < 2:
         raise ValueError(f"probes must be at least 2; got {probes}")
-    product, draw = loss_operator(model, x, y, chunk)
+    product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
-        signs = (draw(generator).sign() for _ in range(probes))
+        signs = (gaussian(model, generator).sign() for _ in range(probes))
         values = torch.stack([v @ product(v) for v in signs]).double()
     return float(values.mean()), float(values.std() / probes**0.5)
 
 
 def density(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Data,
+    y: Tensor | None,
     grid: Tensor,
     *,
     generator: torch.Generator,
@@ -60,6 +65,7 @@ def density(
     steps: int = 30,
     width: float = 0.0,
     chunk: int = 250,
+    loss: Loss = None,
 ) -> Tensor:
     """Return the spectral density of the Hessian on a grid, by Lanczos quadrature.
 
@@ -68,22 +74,24 @@ def density(
     1969); they are drawn as Gaussians of a common width.
 
     Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
+        model: Maps inputs to logits.
+        x: Inputs or a DataLoader, as for `top_eigenvalues`; so is y.
+        y: Labels, or None.
         grid: Where the density is wanted, in loss per squared weight, shape (n,).
         generator: Draws the probes.
         probes: Random starts to average.
         steps: Hessian-vector products a probe.
         width: Standard deviation of the Gaussians; 0 is a hundredth of the grid.
-        chunk: Images differentiated at a time.
+        chunk: Inputs differentiated at a time.
+        loss: As for `top_eigenvalues`.
 
     Returns:
         The density, shape of grid; it integrates to 1 over a grid that holds the
         whole spectrum.
 
     Raises:
-        ValueError: As for `top_eigenvalues`, or counts below 1.
+        ValueError: As for `top_eigenvalues`, counts below 1, or a grid that is not
+            finite or, without a width, spans nothing.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -95,12 +103,20 @@ def density(
     for name, value in (("probes", probes), ("steps", steps)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
-    product, draw = loss_operator(model, x, y, chunk)
+    if grid.ndim != 1 or len(grid) == 0 or not bool(grid.isfinite().all()):
+        raise ValueError(f"grid must be finite numbers, shape (n,); got {grid}")
     sigma = width or float(grid.max() - grid.min()) / 100
+    if not 0 < sigma < math.inf:
+        raise ValueError(
+            "width must be above 0, or 0 for a hundredth of a grid that spans a range; "
+            f"got {width} and a grid from {float(grid.min()):g} to "
+            f"{float(grid.max()):g}"
+        )
+    product = hessian_product(model, x, y, chunk, loss)
     total = torch.zeros(len(grid), dtype=torch.float64)
     with inference(model):
         for _ in range(probes):
-            nodes, weights = quadrature(product, draw(generator), steps)
+            nodes, weights = quadrature(product, gaussian(model, generator), steps)
             shape = (grid.cpu().double()[:, None] - nodes) / sigma
             bumps = torch.exp(-(shape**2) / 2) / (sigma * (2 * torch.pi) ** 0.5)
             total += bumps @ weights / probes
@@ -114,6 +130,8 @@ def quadrature(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Ten
     >>> nodes.round(decimals=6).tolist(), weights.round(decimals=6).tolist()
     ([2.0], [1.0])
     """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1; got {steps}")
     krylov = Krylov(product, start)
     for _ in range(min(steps, len(start))):
         krylov.extend()
