@@ -6,17 +6,25 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
+from widemin import implicit
+from widemin.attacks import NonFiniteError
+from widemin.fitting import build
 from widemin.hessian import top_eigenvalues
+from widemin.instruments import curvature
 from widemin.landscape import (
     adaptive_sharpness,
     along,
+    input_landscape,
     logit_scale,
     nearest_level,
     node_norms,
     weight_landscape,
     width,
 )
+from widemin.recipes import Recipe, stream
+from widemin.samples import images
 
 
 def seeded(seed=0):
@@ -241,6 +249,118 @@ def test_adaptive_sharpness_of_one_weight_is_its_range():
     found = adaptive_sharpness(model, x, y, rho=0.5)
     expected = math.log1p(math.exp(-0.5)) - math.log1p(math.exp(-1.0))
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+BREAKS = {"nan": math.nan, "inf": math.inf, "huge": 1e38}
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda m, x, y: width(m, x, y, gap=0.1, generator=seeded()),
+        lambda m, x, y: width(m, x, y, gap=0.1, generator=seeded(), of="nodes"),
+        lambda m, x, y: width(m, x, y, gap=0.1, generator=seeded(), of="inputs"),
+        lambda m, x, y: adaptive_sharpness(m, x, y, rho=0.1),
+        lambda m, x, y: weight_landscape(m, x, y),
+        lambda m, x, y: input_landscape(m, x, y),
+        lambda m, x, y: implicit.at_first_layer(m, x, y, 0.1),
+    ],
+)
+def test_a_broken_network_has_no_width(smooth, grey, kind, measure):
+    with torch.no_grad():
+        smooth[0].weight.view(-1)[0] = BREAKS[kind]
+        smooth[5].bias[0] = BREAKS[kind]
+    with pytest.raises(NonFiniteError, match="model must"):
+        measure(smooth, *grey)
+
+
+def test_node_norms_of_a_broken_network_are_refused():
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight[0, 0] = math.nan
+    with pytest.raises(NonFiniteError, match="finite weights"):
+        node_norms(layer)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e30])
+def test_a_loss_that_cannot_rise_by_the_gap_has_no_level(loss):
+    with pytest.raises(NonFiniteError, match=r"able to rise by 0\.1"):
+        nearest_level(
+            lambda v: (loss, v), torch.zeros(3).double(), 0.1, generator=seeded()
+        )
+
+
+def test_any_inputs_and_loss_as_tensors_or_from_a_loader(generator):
+    """Least squares in one weight: a^2 rises by gap at sqrt(gap / mean x^2)."""
+    x = 3 * torch.randn(30, 1, generator=generator).double()
+    model = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        y = model(x)
+    loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
+    options = {"loss": nn.MSELoss(), "generator": seeded(), "random_directions": 1}
+    mean = x.square().mean().item()
+    for data in ((x, y), (loader,)):
+        found = width(model, *data, gap=0.1, **options)
+        assert found.distance == pytest.approx(math.sqrt(0.1 / mean), rel=1e-6)
+    # One weight's own size below its place: from 1 to (1 + |w| / 2)^2, times mean x^2.
+    for data in ((x, y + x), ([(x, y + x)],)):
+        rise = adaptive_sharpness(model, *data, rho=0.5, loss=nn.MSELoss())
+        exact = mean * ((1 + abs(model.weight.item()) / 2) ** 2 - 1)
+        assert rise == pytest.approx(exact, rel=1e-6)
+
+
+def test_widths_of_frozen_and_unused_layers(grey):
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.spare = nn.Linear(16, 3), nn.Linear(16, 2)
+
+        def forward(self, x):
+            return self.body(x.flatten(1))
+
+    model = Spare().double()
+    x, y = grey[0].double(), grey[1]
+    options = {"gap": 0.1, "starts": 2, "random_directions": 1}
+    every = width(model, x, y, generator=seeded(), **options)
+    model.spare.requires_grad_(False)
+    body = width(model, x, y, generator=seeded(), **options)
+    assert every.distance == pytest.approx(body.distance, rel=1e-4)
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="requires a gradient"):
+        width(model, x, y, generator=seeded(), **options)
+    width(model, x, y, generator=seeded(), of="inputs", **options)
+
+
+def test_widths_of_a_recipe_start_from_the_way_to_the_level_below():
+    """Two random starts for the first level, for the next one the way found alone."""
+    recipe = Recipe(train_size=60, batch_size=20, width=8, width_size=20)
+    model = build(recipe)
+    row = curvature.width_values(model, recipe, "cpu")
+    x, y = images(recipe, "train", 20, "cpu")
+    for of in ("weights", "nodes", "inputs"):
+
+        def measured(gap, starts, first=None, of=of):
+            return width(
+                model,
+                x,
+                y,
+                gap=gap,
+                of=of,
+                generator=stream(0, f"width of {of}"),
+                starts=starts,
+                random_directions=1,
+                first=first,
+                tolerance=1e-3,
+            )
+
+        low, cold = measured(0.1, starts=2), measured(1.0, starts=2)
+        high = measured(1.0, starts=0, first=low.direction)
+        assert row[f"width_{of}_0.1"] == low.width
+        assert row[f"width_{of}_1"] == high.width != cold.width
+    rise = adaptive_sharpness(model, x, y, rho=0.5)
+    assert row["adaptive_sharpness"] == rise > 0
+    assert rise < adaptive_sharpness(model, x, y, rho=2.5)
 
 
 @pytest.mark.parametrize(

@@ -73,14 +73,26 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
     return pairs
 
 
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that require a gradient, at least one.
+
+    >>> [tuple(p.shape) for p in trainable(nn.Linear(3, 2))]
+    [(2, 3), (2,)]
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model must have a parameter that requires a gradient")
+    return parameters
+
+
 def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:
     """Raise unless a network, in inference mode, has outputs with a usable loss.
 
     Raises:
         NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
             that their differences are lost to rounding.
-        ValueError: No parameter that requires a gradient, outputs that are no tensor,
-            or, for the cross-entropy, outputs or labels that it does not take.
+        ValueError: Outputs that are no tensor, or, for the cross-entropy, outputs or
+            labels that it does not take.
 
     >>> broken = nn.Linear(2, 2)
     >>> with torch.no_grad():
@@ -91,14 +103,11 @@ def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:
     ...     print(error)
     model must have finite weights; got NaN or infinity
     """
-    parameters = list(model.parameters())
-    if not any(p.requires_grad for p in parameters):
-        raise ValueError("model must have a parameter that requires a gradient")
-    if not all(bool(p.isfinite().all()) for p in parameters):
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
         raise NonFiniteError("model must have finite weights; got NaN or infinity")
     with inference(model), torch.no_grad():
         for x, y in pairs:
-            outputs = model(x.to(parameters[0].device))
+            outputs = model(x.to(next(model.parameters(), x).device))
             if not isinstance(outputs, Tensor):
                 kind = type(outputs).__name__
                 raise ValueError(f"model must return a tensor; got {kind}")

@@ -8,6 +8,7 @@ loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import check_images, inference
+from widemin.batches import check_network
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -101,8 +103,9 @@ def at_first_layer(
         (`implicit_gradient_rise`).
 
     Raises:
-        ValueError: A model that is no sequence with a convolution or linear layer, or
-            wrong images or labels.
+        NonFiniteError: Weights or logits that are NaN, infinite or too large.
+        ValueError: A model that is no sequence with a convolution or linear layer whose
+            weights require a gradient, wrong images or labels, or a rho below 0.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
@@ -111,14 +114,21 @@ def at_first_layer(
     1.0
     """
     check_images(x, y)
+    check_network(model, [(x, y)])
+    if not 0 <= rho < math.inf:
+        raise ValueError(f"rho must be at least 0 and finite; got {rho}")
     layers: list[Any] = list(model.children())
     first = next(
         (i for i, m in enumerate(layers) if isinstance(m, nn.Conv2d | nn.Linear)), -1
     )
-    if first < 0 or not isinstance(model, nn.Sequential):
+    if (
+        first < 0
+        or not isinstance(model, nn.Sequential)
+        or not layers[first].weight.requires_grad
+    ):
         raise ValueError(
-            "model must be a sequence with a convolution or linear layer; got "
-            f"{type(model).__name__}"
+            "model must be a sequence with a convolution or linear layer whose weights "
+            f"require a gradient; got {type(model).__name__}"
         )
     before, layer, after = model[:first], layers[first], model[first + 1 :]
     weight = layer.weight.detach()
@@ -126,7 +136,8 @@ def at_first_layer(
     def linear(weight: Tensor, v: Tensor) -> Tensor:
         if isinstance(layer, nn.Linear):
             return F.linear(v, weight)
-        return F.conv2d(v, weight, None, layer.stride, layer.padding)
+        options = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        return F.conv2d(v, weight, None, *options)
 
     def loss(images: Tensor) -> Tensor:
         return F.cross_entropy(model(images), y, reduction="none")
@@ -134,7 +145,7 @@ def at_first_layer(
     with inference(model):
         parameters = [p for p in model.parameters() if p.requires_grad]
         base = loss(x)
-        gradients = torch.autograd.grad(base.mean(), parameters)
+        gradients = torch.autograd.grad(base.mean(), parameters, materialize_grads=True)
         norm = torch.stack([g.norm() for g in gradients]).norm()
         at = next(i for i, p in enumerate(parameters) if p is layer.weight)
         moved = rho * gradients[at] / norm

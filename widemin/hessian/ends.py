@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import NonFiniteError, inference
-from widemin.batches import Batches, Data, Loss, batches, summed
+from widemin.batches import Batches, Data, Loss, batches, summed, trainable
 from widemin.hessian.products import Product, gaussian, hessian_product
 from widemin.seeding import seeded
 
@@ -290,7 +290,7 @@ def _pyhessian(
     from pyhessian import hessian as PyHessian
 
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    weights = [p for p in model.parameters() if p.requires_grad]
+    weights = trainable(model)
     x, y = x.to(weights[0].device), y.to(weights[0].device)
 
     def mean_loss(outputs: Tensor, y: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks import NonFiniteError
-from widemin.batches import Data, Loss, batches, check_network, summed
+from widemin.batches import Data, Loss, batches, check_network, summed, trainable
 
 Product = Callable[[Tensor], Tensor]
 
@@ -61,9 +61,9 @@ def hessian_product(
     True
     """
     pairs = batches(x, y, chunk)
+    parameters = trainable(model)
     check_network(model, pairs, loss)
     count = sum(len(targets) for _, targets in pairs)
-    parameters = [p for p in model.parameters() if p.requires_grad]
     sizes = [parameter.numel() for parameter in parameters]
     forwards = count >= FORWARD_FROM
 
@@ -100,7 +100,7 @@ Slope = Callable[[nn.Module, Tensor, Tensor, list[Tensor], Loss], Sequence[Tenso
 def _twice_backwards(
     model: nn.Module, x: Tensor, y: Tensor, direction: list[Tensor], loss: Loss
 ) -> Sequence[Tensor]:
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = trainable(model)
     flat = [torch.zeros_like(p) for p in parameters]  # where a derivative is constant
     with torch.enable_grad():
         value = summed(loss, model(x), y)
@@ -132,7 +132,7 @@ def _forward_over_reverse(
 
 def gaussian(model: nn.Module, generator: torch.Generator) -> Tensor:
     """Return a Gaussian vector for a model's Hessian to multiply, shape (weights,)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = trainable(model)
     # In float32 on the CPU, so that precisions and devices see the same draw.
     drawn = torch.randn(sum(p.numel() for p in parameters), generator=generator)
     dtype = reduce(torch.promote_types, [p.dtype for p in parameters])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from widemin.attacks import NonFiniteError
+from widemin.batches import Data, Loss, batches, check_network, summed, trainable
 from widemin.landscape.levels import Landscape
 
 
@@ -65,38 +67,52 @@ def node_norms(model: nn.Module) -> Tensor:
     Distances in units of these norms do not change when one layer is scaled up and
     the next one down (Dinh et al. 2017).
 
+    Raises:
+        NonFiniteError: A weight is NaN or infinite.
+        ValueError: No parameter requires a gradient.
+
     >>> node_norms(nn.Linear(2, 1, bias=False)).shape
     torch.Size([2])
     """
     parts = []
-    for p in model.parameters():
-        if not p.requires_grad:
-            continue
+    for p in trainable(model):
         w = p.detach()
         norm = w.abs() if w.ndim < 2 else w.flatten(1).norm(dim=1)
         shape = (-1,) + (1,) * (w.ndim - 1) if w.ndim > 1 else (-1,)
         parts.append(norm.view(shape).expand_as(w).reshape(-1))
-    return torch.cat(parts)
+    norms = torch.cat(parts)
+    if not bool(norms.isfinite().all()):
+        raise NonFiniteError("model must have finite weights; got NaN or infinity")
+    return norms
 
 
 def weight_landscape(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Data,
+    y: Tensor | None = None,
     scale: Tensor | None = None,
     chunk: int = 500,
+    loss: Loss = None,
 ) -> tuple[Landscape, Tensor]:
-    """Return the mean cross-entropy as a function of a displacement of the weights.
+    """Return the mean loss as a function of a displacement of the weights.
 
     Args:
-        model: Maps images to logits; to be used in inference mode.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
+        model: Maps inputs to logits; to be used in inference mode.
+        x: Inputs of any shape (n, ...), or a DataLoader of inputs and labels, which is
+            read once.
+        y: Labels of a tensor, shape (n,); None with a DataLoader.
         scale: Units of the displacement, shape (weights,), e.g. `node_norms`.
-        chunk: Images evaluated at a time.
+        chunk: Inputs evaluated at a time.
+        loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
+            nn.MSELoss(); the cross-entropy by default.
 
     Returns:
         The landscape and zeros of its argument's shape, in float64.
+
+    Raises:
+        NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
+            that their differences are lost to rounding.
+        ValueError: No inputs, wrong labels, or no parameter that requires a gradient.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -104,34 +120,36 @@ def weight_landscape(
     >>> landscape(start)[1].shape, start.dtype
     (torch.Size([10]), torch.float64)
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("model must have a parameter that requires a gradient")
-    count = sum(p.numel() for p in parameters)
-    units = torch.ones(count, dtype=torch.float64, device=x.device)
+    pairs = batches(x, y, chunk)
+    parameters = trainable(model)
+    check_network(model, pairs, loss)
+    count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
+    units = torch.ones(sum(p.numel() for p in parameters), dtype=torch.float64)
+    units = units.to(device)
     if scale is not None:
         units = scale.double()
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         with _moved(parameters, units * v), torch.enable_grad():
             total, gradient = 0.0, torch.zeros_like(units)
-            for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-                logits = model(images).double()
-                loss = F.cross_entropy(logits, labels, reduction="sum")
-                grads = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            for inputs, targets in pairs:
+                outputs = model(inputs.to(device)).double()
+                value = summed(loss, outputs, targets.to(device))
+                grads = torch.autograd.grad(value, parameters, materialize_grads=True)
                 gradient += torch.cat([g.reshape(-1).double() for g in grads])
-                total += loss.item()
-        return total / len(x), units * gradient / len(x)
+                total += value.item()
+        return total / count, units * gradient / count
 
     return landscape, torch.zeros_like(units)
 
 
 def input_landscape(
-    model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500
+    model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500, loss: Loss = None
 ) -> tuple[Landscape, Tensor]:
-    """Return the mean cross-entropy as a function of a displacement of all images.
+    """Return the mean loss as a function of a displacement of all inputs.
 
-    Arguments and returns as for `weight_landscape`, without a scale.
+    Arguments, returns and errors as for `weight_landscape`, without a scale and for a
+    tensor of floating point inputs alone.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -139,14 +157,16 @@ def input_landscape(
     >>> landscape(start)[1].shape
     torch.Size([12])
     """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError("x must be a tensor of floating point numbers")
+    check_network(model, batches(x, y, chunk), loss)
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         moved = (x.double() + v.view(x.shape)).to(x).requires_grad_()
         with torch.enable_grad():
             total = torch.zeros((), dtype=torch.float64, device=x.device)
             for images, labels in zip(moved.split(chunk), y.split(chunk), strict=True):
-                logits = model(images).double()
-                total = total + F.cross_entropy(logits, labels, reduction="sum")
+                total = total + summed(loss, model(images).double(), labels)
             (gradient,) = torch.autograd.grad(total, moved)
         return total.item() / len(x), gradient.double().reshape(-1) / len(x)
 

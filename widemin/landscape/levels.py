@@ -10,6 +10,8 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
+from widemin.attacks import NonFiniteError
+
 # v -> value at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
 
@@ -68,6 +70,8 @@ def nearest_level(
             the level is met within about as much.
 
     Raises:
+        NonFiniteError: A loss at the start that is NaN or infinite, or so large that
+            the gap is lost to rounding.
         ValueError: A gap that is not above 0, or counts below 1.
 
     >>> def bowl(v):  # curvatures 1 and 100: the nearest way is along the second
@@ -86,8 +90,13 @@ def nearest_level(
     ):
         if count < least:
             raise ValueError(f"{name} must be at least {least}; got {count}")
-    loss, _ = landscape(start)
+    loss, slope = landscape(start)
     level = loss + gap
+    if not loss < level < math.inf or not bool(slope.isfinite().all()):
+        raise NonFiniteError(
+            f"landscape must be finite and able to rise by {gap:g}; got a loss of "
+            f"{loss:g}"
+        )
 
     def draw() -> Tensor:
         v = torch.randn(len(start), generator=generator).to(start)

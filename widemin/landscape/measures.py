@@ -7,15 +7,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from widemin.attacks import check_images, inference
+from widemin.attacks import NonFiniteError, inference
+from widemin.batches import Data, Loss, trainable
 from widemin.landscape.functions import input_landscape, node_norms, weight_landscape
 from widemin.landscape.levels import Width, nearest_level
 
 
 def width(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Data,
+    y: Tensor | None = None,
     *,
     gap: float,
     generator: torch.Generator,
@@ -26,13 +27,15 @@ def width(
     first: Tensor | None = None,
     tolerance: float = 1e-7,
     chunk: int = 500,
+    loss: Loss = None,
 ) -> Width:
     """Return the width of the minimum that a network sits in.
 
     Args:
-        model: Maps images to logits; measured in inference mode.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
+        model: Maps inputs to logits; measured in inference mode.
+        x: Inputs of any shape (n, ...), or, but for a width of inputs, a DataLoader of
+            inputs and labels, which is read once.
+        y: Labels of a tensor, shape (n,); None with a DataLoader.
         gap: Height of the level above the network's own loss, the same for all that
             are compared.
         generator: Draws directions.
@@ -43,10 +46,14 @@ def width(
         iterations: Most steps of an ascent.
         first: A direction to start from as well.
         tolerance: As of `nearest_level`.
-        chunk: Images evaluated at a time.
+        chunk: Inputs evaluated at a time.
+        loss: (outputs, y) to each input's loss, shape (batch,), or their mean; the
+            cross-entropy by default.
 
     Raises:
-        ValueError: Wrong images or labels, an unknown `of`, or a gap not above 0.
+        NonFiniteError: Weights or outputs that are NaN or infinite, or a loss so large
+            that the gap is lost to rounding.
+        ValueError: Wrong inputs or labels, an unknown `of`, or a gap not above 0.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
     >>> x, y = torch.rand(8, 1, 2, 2).double(), torch.arange(8) % 2
@@ -54,14 +61,15 @@ def width(
     >>> 0 < found.distance <= found.random_distance
     True
     """
-    check_images(x, y)
     if of not in ("weights", "nodes", "inputs"):
         raise ValueError(f"of must be 'weights', 'nodes' or 'inputs'; got {of!r}")
     if of == "inputs":
-        landscape, start = input_landscape(model, x, y, chunk)
+        if not isinstance(x, Tensor) or y is None:
+            raise ValueError("x must be a tensor with labels for a width of inputs")
+        landscape, start = input_landscape(model, x, y, chunk, loss)
     else:
         scale = node_norms(model) if of == "nodes" else None
-        landscape, start = weight_landscape(model, x, y, scale, chunk)
+        landscape, start = weight_landscape(model, x, y, scale, chunk, loss)
     with inference(model):
         return nearest_level(
             landscape,
@@ -78,12 +86,13 @@ def width(
 
 def adaptive_sharpness(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Data,
+    y: Tensor | None = None,
     *,
     rho: float,
     steps: int = 20,
     chunk: int = 500,
+    loss: Loss = None,
 ) -> float:
     """Return how far the loss rises in a ball whose axes are the weights' own sizes.
 
@@ -91,29 +100,29 @@ def adaptive_sharpness(
     al. 2021). Scaling one layer up and the next one down leaves it alone.
 
     Args:
-        model: Maps images to logits; measured in inference mode.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
+        model: Maps inputs to logits; measured in inference mode.
+        x: Inputs or a DataLoader, as for `width`; so is y.
+        y: Labels.
         rho: Radius, in units of each weight's absolute value.
         steps: Of the ascent, each a fifth of the radius.
-        chunk: Images evaluated at a time.
+        chunk: Inputs evaluated at a time.
+        loss: As for `width`.
 
     Raises:
-        ValueError: Wrong images or labels, or a radius or count out of range.
+        NonFiniteError: Weights, outputs or a loss that are NaN or infinite.
+        ValueError: Wrong inputs or labels, or a radius or count out of range.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
     >>> adaptive_sharpness(network, x, y, rho=0.1) >= 0
     True
     """
-    check_images(x, y)
     if not 0 < rho < math.inf:
         raise ValueError(f"rho must be above 0 and finite; got {rho}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    sizes = torch.cat([p.detach().abs().reshape(-1) for p in parameters])
-    landscape, v = weight_landscape(model, x, y, sizes, chunk)
+    sizes = torch.cat([p.detach().abs().reshape(-1) for p in trainable(model)])
+    landscape, v = weight_landscape(model, x, y, sizes, chunk, loss)
     with inference(model):
         base, gradient = landscape(v)
         highest = base
@@ -124,5 +133,7 @@ def adaptive_sharpness(
             v = v + rho / 5 * gradient / norm
             v = v * (rho / v.norm()).clamp_max(1.0)
             value, gradient = landscape(v)
+            if not math.isfinite(value):
+                raise NonFiniteError(f"loss must be finite within rho; got {value}")
             highest = max(highest, value)
     return highest - base

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import inference
+from widemin.batches import trainable
 
 
 def backward(
@@ -70,11 +71,3 @@ def weight_gradient(
     with inference(model):
         loss = torch.stack([F.cross_entropy(model(x), y) for x in batches]).sum()
     return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that require a gradient, at least one."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("model must have a parameter that requires a gradient")
-    return parameters

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks import clean
+from widemin.batches import trainable
 from widemin.training.ascent import check_rho, climbed, frozen_statistics
 from widemin.training.descent import SGD, Optimizer
-from widemin.training.gradients import backward, trainable
+from widemin.training.gradients import backward
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Leak = Callable[[nn.Module, Tensor], list[Tensor]]  # (model, labels) -> gradients
