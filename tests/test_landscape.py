@@ -303,7 +303,7 @@ def test_any_inputs_and_loss_as_tensors_or_from_a_loader(generator):
     for data in ((x, y), (loader,)):
         found = width(model, *data, gap=0.1, **options)
         assert found.distance == pytest.approx(math.sqrt(0.1 / mean), rel=1e-6)
-    # One weight's own size below its place: from 1 to (1 + |w| / 2)^2, times mean x^2.
+    # The target is w + 1: the loss rises from 1 to (1 + |w| / 2)^2, times mean x^2.
     for data in ((x, y + x), ([(x, y + x)],)):
         rise = adaptive_sharpness(model, *data, rho=0.5, loss=nn.MSELoss())
         exact = mean * ((1 + abs(model.weight.item()) / 2) ** 2 - 1)
