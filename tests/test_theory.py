@@ -231,6 +231,7 @@ def test_a_quadratics_width_is_distance_over_gap():
             "'robust' or 'all'; got 'some'",
         ),
         (lambda: sam_optimum(0.9, 0.1, 4, 99, "all"), "small enough"),
+        (lambda: theory.sam_on_samples(0.9, 0.1, 2, [0, -1]), "radii must be at least"),
         (lambda: theory.quadratic_width(0, 1), "must be above 0; got 0 and 1"),
         (lambda: theory.logistic_widths([1.0], [1.0], 0.1), "level must be above"),
         (lambda: theory.masked_margin("int8"), "precision must be one of float32"),

@@ -255,6 +255,8 @@ def sam_on_samples(
     """
     _check_model(p, eta, d)
     draws, rho = np.random.default_rng(seed), np.asarray(radii, float)[:, None]
+    if not ((rho >= 0) & np.isfinite(rho)).all():
+        raise ValueError(f"radii must be at least 0 and finite; got {radii}")
     weights = np.zeros((len(rho), d + 1))
     mean = np.zeros_like(weights)
 
