@@ -79,6 +79,22 @@ def test_frozen_and_unused_layers_stay_as_under_torchs_sgd(grey, options, rho):
     assert torch.equal(weights(ours), weights(theirs))
 
 
+def test_an_optimiser_goes_on_from_its_state(grey):
+    """Velocities return to their own parameters, with a layer that has none."""
+    model = Spare()
+    model.body.requires_grad_(False)
+    options = {"lr": 0.1, "momentum": 0.9}
+    first = SGD(model.parameters(), **options)
+    train_step(model, first, *grey)
+    other = copy_of(model)
+    second = SGD(other.parameters(), **options)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for one, optimizer in ((model, first), (other, second)):
+        one.requires_grad_(True)
+        train_step(one, optimizer, *grey)
+    assert torch.equal(weights(model), weights(other))
+
+
 def test_a_leak_passes_frozen_and_unused_layers_by(grey):
     model = Spare()
     model.head.requires_grad_(False)

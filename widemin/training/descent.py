@@ -67,13 +67,15 @@ class SGD:
         self.weight_decay = weight_decay
         self.param_groups = [{"lr": lr}]
 
-    def state_dict(self) -> dict[str, dict[int, Tensor]]:
+    def state_dict(self) -> dict[str, list[Tensor | None]]:
         """Return what an interrupted run needs to go on: the velocities."""
-        return {"velocities": self.velocities}
+        places = range(len(self.parameters))
+        return {"velocities": [self.velocities.get(i) for i in places]}
 
-    def load_state_dict(self, state: dict[str, dict[int, Tensor]]) -> None:
+    def load_state_dict(self, state: dict[str, list[Tensor | None]]) -> None:
         """Go on from the velocities of `state_dict`."""
-        self.velocities = dict(state["velocities"])
+        kept = enumerate(state["velocities"])
+        self.velocities = {i: velocity for i, velocity in kept if velocity is not None}
 
     def step(self) -> None:
         """Move the parameters along the gradients they hold."""
