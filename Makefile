@@ -8,6 +8,12 @@ GROUPS := book dev cluster attacks
 # One process per core with one thread each beats threads (see book/reproduce.md).
 export OMP_NUM_THREADS ?= 1
 
+# The programs of a .venv name its place: one that was moved or copied is made anew.
+MOVED := test ! -L .venv -a -s $(READY) && test "$$(cat $(READY))" != "$$(pwd -P)"
+ifeq ($(shell $(MOVED) && echo moved),moved)
+.PHONY: $(READY)
+endif
+
 .PHONY: help book site pdf figures labs test bench lock clean
 help:
 	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
@@ -18,7 +24,7 @@ help:
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
-	@echo "make clean  remove .venv and _build"
+	@echo "make clean  remove .venv and _build, except courses that \`make labs\` made"
 
 book: $(READY)
 	$(BIN)/widemin run all --preset smoke
@@ -54,13 +60,19 @@ lock: $(READY)
 	  --no-emit-find-links --no-annotate --no-header -q -o requirements.lock
 
 clean:
-	rm -rf .venv _build
+	rm -rf .venv
+	@for made in _build/*; do \
+	  if test "$$made" = _build/labs || test -e "$$made/.widemin-labs.json"; \
+	  then ! test -d "$$made" || echo "$$made is kept: it may hold submissions and grades"; \
+	  else rm -rf "$$made"; fi; \
+	done
 
 # uv comes from the PATH or, pinned and hashed, from the lock; without it pip does the work.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "widemin needs Python 3.11 to 3.13; '$(PYTHON)' is not. Try make PYTHON=python3.12" >&2; exit 2; }
 	@set -e; \
+	if $(MOVED); then rm -rf .venv; fi; \
 	if command -v uv >/dev/null; then \
 	  uv=uv; test -x $(BIN)/python || uv venv -q --python "$(PYTHON)" .venv; \
 	else \
@@ -80,4 +92,4 @@ $(READY): requirements.lock pyproject.toml
 	  $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; \
 	  $(BIN)/python -m pip install -q --no-deps -e .; \
 	fi
-	@touch $@
+	@pwd -P > $@

@@ -2,12 +2,17 @@
 
 import json
 import multiprocessing
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
+from traitlets.config import Config
 
 from widemin import labs
+from widemin.cli import main
 
 # Plausible mistakes: (what the model solution says, what is handed in, cells lost).
 WRONG = {
@@ -234,3 +239,126 @@ def test_a_course_without_nbgrader_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nbgrader.apps", None)
     with pytest.raises(RuntimeError, match="make labs"):
         labs.course(Path(tmp_path))
+
+
+class Grader:
+    """nbgrader as far as a release needs it: what is released is the source."""
+
+    def __init__(self, config):
+        self.root = Path(config.CourseDirectory.root)
+        self.coursedir = SimpleNamespace(release_directory="release")
+        (self.root / "gradebook.db").touch()
+
+    def generate_assignment(self, name):
+        released = self.root / self.coursedir.release_directory / name
+        shutil.rmtree(released, ignore_errors=True)  # as nbgrader does
+        shutil.copytree(self.root / "source" / name, released)
+        return {"success": True}
+
+
+@pytest.fixture
+def release(monkeypatch):
+    """The command, with nbgrader's place taken."""
+    monkeypatch.setattr(labs, "_nbgrader", lambda: (Grader, Config))
+    return lambda folder: CliRunner().invoke(main, ["labs", str(folder)])
+
+
+def files(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ["grades.csv", ".hidden", "labs/student/lab1.ipynb"])
+def test_a_folder_of_other_files_is_refused_and_stays(name, tmp_path, release):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    found = release(tmp_path)
+    assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
+    assert str(tmp_path) in found.stderr
+    assert files(tmp_path) == {name: b"mine"}
+
+
+def test_a_second_release_keeps_the_course_and_what_was_edited(tmp_path, release):
+    folder = tmp_path / "labs"
+    folder.mkdir()  # empty: it may be there
+    assert release(folder).exit_code == 0
+    assert len(list((folder / "student").iterdir())) == len(labs.names())
+    fresh = files(folder)
+    own = {
+        "instructor/submitted/ann/lab1_width/lab1_width.ipynb": b"answers",
+        "instructor/feedback/ann/lab1_width/lab1_width.html": b"well done",
+        "instructor/release/lab1_width/data.csv": b"1,2",
+        "instructor/gradebook.db": b"grades",
+        "instructor/grades.csv": b"ann,16",
+        "instructor/source/lab2_sam/lab2_sam.ipynb": b"other points",
+        "student/lab3_fosc.ipynb": b"half done",
+    }
+    for name, content in own.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "student/lab4_sgd.ipynb").unlink()
+    for _ in range(2):
+        found = release(folder)
+        assert found.exit_code == 0, found.stderr
+        edited, _ = found.stderr.splitlines()
+        assert "lab2_sam" in edited and "lab3_fosc" in edited
+        assert "lab1_width" not in edited
+    after = files(folder)
+    assert {name: after[name] for name in own} == own
+    # What follows from an edited source is renewed, as is what is gone.
+    assert after["student/lab2_sam.ipynb"] == b"other points"
+    assert after["student/lab4_sgd.ipynb"] == fresh["student/lab4_sgd.ipynb"]
+    assert after.keys() == fresh.keys() | own.keys()
+
+
+def test_a_newer_lab_takes_the_place_of_the_old_one(tmp_path, release, monkeypatch):
+    newer, folder = tmp_path / "newer", tmp_path / "labs"
+    assert release(folder).exit_code == 0
+    shutil.copytree(labs.SOURCES, newer)
+    (newer / "lab1_width.ipynb").write_text("newer")
+    (newer / "lab1_width-Copy1.ipynb").write_text("a copy is no lab")
+    monkeypatch.setattr(labs, "SOURCES", newer)
+    found = release(folder)
+    assert found.exit_code == 0 and "Edited" not in found.stderr
+    assert (folder / "student/lab1_width.ipynb").read_text() == "newer"
+    assert not [name for name in files(folder) if "Copy" in name]
+
+
+def test_a_release_cut_off_goes_on(tmp_path, release, monkeypatch):
+    folder = tmp_path / "labs"
+    with monkeypatch.context() as patch:
+        refused = {"success": False, "error": "Traceback\nWhy: because"}
+        patch.setattr(Grader, "generate_assignment", lambda *_: refused)
+        found = release(folder)
+        assert found.exit_code == 1
+        assert found.stderr == "Error: nbgrader refused lab1_width: Why: because\n"
+    assert release(folder).exit_code == 0
+    assert len(list((folder / "student").iterdir())) == len(labs.names())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # nbgrader's own
+def test_submissions_and_grades_survive_a_second_release(tmp_path):
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make labs")
+    folder, lab = tmp_path / "labs", "lab1_width"
+    assert labs.release(folder) == []
+    course = folder / "instructor"
+    handed = course / "submitted" / "ann" / lab / f"{lab}.ipynb"
+    handed.parent.mkdir(parents=True)
+    shutil.copy(folder / "student" / f"{lab}.ipynb", handed)
+    interface = labs.course(course)
+    assert interface.autograde(lab, "ann")["success"]
+    with interface.gradebook as book:
+        grade = book.find_submission_notebook(lab, lab, "ann").grades[0]
+        grade.manual_score = 0.25
+        book.db.commit()
+    before = {name: at for name, at in files(folder).items() if "gradebook" not in name}
+    assert labs.release(folder) == []
+    after = files(folder)
+    assert {name: after[name] for name in before} == before
+    with labs.course(course).gradebook as book:
+        grade = book.find_submission_notebook(lab, lab, "ann").grades[0]
+        assert grade.manual_score == 0.25

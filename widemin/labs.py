@@ -6,9 +6,12 @@ group `teach`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,21 +71,13 @@ def network(**choices: Any) -> nn.Module:
 
 
 def names() -> list[str]:
-    """Return the names of the labs, in order."""
-    return sorted(path.stem for path in SOURCES.glob("*.ipynb"))
+    """Return the names of the labs, in order; a copy beside a lab is none."""
+    found = sorted((path.stem for path in SOURCES.glob("lab[0-9]_*.ipynb")), key=len)
+    return sorted({name[:4]: name for name in reversed(found)}.values())
 
 
-def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
-    """Put the labs into a folder as a course of nbgrader's; return its interface.
-
-    Args:
-        folder: Made if it is not there; what it has of a lab's source is replaced.
-        chosen: Labs by name; all by default.
-        seconds: That a cell may take when it is graded.
-
-    Raises:
-        RuntimeError: nbgrader is not installed.
-    """
+def _nbgrader() -> tuple[Any, Any]:
+    """Return nbgrader's interface and its configuration, two classes."""
     try:
         from nbgrader.apps import NbGraderAPI
         from traitlets.config import Config
@@ -91,37 +86,114 @@ def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
             "nbgrader is not installed: `make labs` does it, or "
             "`pip install --group teach`"
         ) from error
+    return NbGraderAPI, Config
+
+
+def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
+    """Put the labs into a folder as a course of nbgrader's; return its interface.
+
+    Args:
+        folder: Made if it is not there; the files it has stay as they are.
+        chosen: Labs by name; all by default.
+        seconds: That a cell may take when it is graded.
+
+    Raises:
+        RuntimeError: nbgrader is not installed.
+    """
+    interface, configuration = _nbgrader()
     if shutil.which("alembic") is None:  # which nbgrader calls by name
         here = str(Path(sys.executable).parent)
         os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
-    for name in chosen or names():
-        source = folder / "source" / name
-        source.mkdir(parents=True, exist_ok=True)
-        shutil.copy(SOURCES / f"{name}.ipynb", source)
-    shutil.copy(SOURCES / "nbgrader_config.py", folder)
-    config = Config()
+    for source, name in _sources(chosen or names()).items():
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    config = configuration()
     config.CourseDirectory.root = str(folder.absolute())
     config.CourseDirectory.course_id = "widemin"
     # A cell that never ends is interrupted; the cells after it are graded all the same.
     config.ExecutePreprocessor.timeout = seconds
     config.ExecutePreprocessor.interrupt_on_timeout = True
-    return NbGraderAPI(config=config)
+    return interface(config=config)
 
 
-def release(folder: Path) -> None:
-    """Make the students' and the instructors' folders of all labs.
+def _sources(chosen: Sequence[str]) -> dict[Path, str]:
+    """Return the files a course is made of, with their places in its folder."""
+    own = {SOURCES / f"{name}.ipynb": f"source/{name}/{name}.ipynb" for name in chosen}
+    return own | {SOURCES / name: name for name in ("nbgrader_config.py", "README.md")}
+
+
+# In a folder of labs: the files written there, each with its digest.
+MARK = ".widemin-labs.json"
+
+
+def release(folder: Path) -> list[Path]:
+    """Make the students' and the instructor's folders of all labs, or renew them.
+
+    Of what the folder holds, only files of an earlier call that are as they were
+    written are replaced, and none is removed.
+
+    Returns:
+        The files left as they are, since somebody has edited them.
 
     Raises:
+        ValueError: The folder holds files and is not from an earlier call.
         RuntimeError: nbgrader is not installed, or refused a lab.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    instructor, student = folder / "instructor", folder / "student"
+    paths.checkout()
+    written, kept = _written(folder), []
+    _nbgrader()
+    instructor = folder / "instructor"
+
+    def put(source: Path, target: Path) -> None:
+        place, content = target.relative_to(folder).as_posix(), source.read_bytes()
+        there = target.read_bytes() if target.exists() else content
+        if there != content and _digest(there) != written.get(place):
+            kept.append(target)
+            return
+        with paths.atomic(target) as part:
+            part.write_bytes(content)
+        written[place] = _digest(content)
+        _write_mark(folder, written)
+
+    _write_mark(folder, written)  # first of all: what follows may be cut off
+    for source, place in _sources(names()).items():
+        put(source, instructor / place)
     interface = course(instructor)
-    student.mkdir(parents=True)
-    for name in names():
-        done = interface.generate_assignment(name)
-        if not done["success"]:
-            why = done["error"] or done["log"]
-            raise RuntimeError(f"nbgrader refused {name}: {why}")
-        shutil.copy(instructor / "release" / name / f"{name}.ipynb", student)
-    shutil.copy(SOURCES / "README.md", instructor)
+    with tempfile.TemporaryDirectory() as made:  # nbgrader empties where it writes
+        interface.coursedir.release_directory = made
+        for name in names():
+            done = interface.generate_assignment(name)
+            if not done["success"]:
+                why = (done.get("error") or done["log"]).strip().splitlines()[-1]
+                raise RuntimeError(f"nbgrader refused {name}: {why}")
+            for path in sorted((Path(made) / name).rglob("*")):
+                if path.is_file():
+                    put(path, instructor / "release" / path.relative_to(made))
+            put(Path(made) / name / f"{name}.ipynb", folder / f"student/{name}.ipynb")
+    return kept
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """Return the digests of what earlier calls wrote into a folder, by place."""
+    mark = folder / MARK
+    if mark.is_file():
+        try:
+            return dict(json.loads(mark.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{mark} must be as it was written; {error}") from error
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(
+            "folder must be new, empty or made by `widemin labs`; got one with other "
+            f"files in it, {folder.absolute()}"
+        )
+    return {}
+
+
+def _write_mark(folder: Path, written: dict[str, str]) -> None:
+    with paths.atomic(folder / MARK) as part:
+        part.write_text(json.dumps(written, indent=1))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

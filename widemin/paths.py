@@ -22,6 +22,20 @@ NETWORKS = BOOK / "networks"  # the few networks that are in git
 BUILD = ROOT / "_build"
 
 
+def checkout() -> Path:
+    """Return the folder of the checkout.
+
+    Raises:
+        ValueError: The package is installed without its notebooks and its book.
+    """
+    if not (PRESETS.is_dir() and BOOK.is_dir()):
+        raise ValueError(
+            "widemin must run from a checkout, which has the notebooks and the book "
+            f"(README.md, Reproduce it); got the package alone, in {ROOT}"
+        )
+    return ROOT
+
+
 def cache() -> Path:
     """Return the folder for results and downloads: WIDEMIN_CACHE or the platform's."""
     if folder := os.environ.get("WIDEMIN_CACHE"):

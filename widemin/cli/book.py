@@ -99,6 +99,9 @@ def draw(
 def labs(folder: Path | None) -> None:
     r"""Put the labs together, for students and for instructors.
 
+    A second call renews the files of the first. What is there besides stays:
+    submissions, grades, files edited since. A folder of other files is refused.
+
     \b
     Example:
       widemin labs _build/labs
@@ -107,5 +110,7 @@ def labs(folder: Path | None) -> None:
     from widemin import paths
 
     folder = folder or paths.BUILD / "labs"
-    course.release(folder)
+    kept = course.release(folder)
+    if kept:
+        click.echo(f"Edited, left as they are: {', '.join(map(str, kept))}", err=True)
     click.echo(f"{', '.join(course.names())}: {folder / 'student'}", err=True)
