@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -119,6 +121,19 @@ def test_what_needs_no_missing_data_is_computed_before_it_is_an_error(
     assert "WIDEMIN_DATA" in error
     computed = len(list((tmp_path / "rows" / "runs").glob("*.json")))
     assert planned.startswith(f"{computed + 1} runs planned") and computed > 1
+
+
+def test_the_signal_of_batch_systems_is_heard_as_ctrl_c_is(call, monkeypatch):
+    def terminated(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("widemin.data.load", terminated)
+    found = call("data", "digits")
+    assert found.exit_code == 143
+    assert found.stderr == "Stopped; what is finished or begun is kept.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_help_everywhere_has_examples():

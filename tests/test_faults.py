@@ -170,7 +170,15 @@ def test_twenty_kills_at_random(tmp_path, undisturbed):
     assert_whole(tmp_path, undisturbed)
 
 
-def test_ctrl_c_keeps_what_is_done_and_begun(tmp_path, undisturbed):
+@pytest.mark.parametrize(
+    ("signalled", "status"),
+    [
+        (signal.SIGINT, 130),
+        # As batch systems end a job; test_cli.py has a cheaper test of the command.
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_keeps_what_is_done_and_begun(signalled, status, tmp_path, undisturbed):
     process = subprocess.Popen(
         command(tmp_path, "--workers", "2"),
         cwd=paths.ROOT,
@@ -180,14 +188,34 @@ def test_ctrl_c_keeps_what_is_done_and_begun(tmp_path, undisturbed):
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: runs(tmp_path) >= 1)
-    process.send_signal(signal.SIGINT)
+    children = workers_of(process)
+    process.send_signal(signalled)
     started = time.monotonic()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
+    assert not psutil.wait_procs(children, timeout=30)[1]
     assert time.monotonic() - started < 10
     assert "Stopped; what is finished or begun is kept." in said
     assert "Traceback" not in said
     assert_whole(tmp_path, undisturbed)
+
+
+def asked_to_stop(mark):
+    """Be asked to stop by somebody else, the first time."""
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not workers.stopping.is_set():
+            time.sleep(0.01)
+        raise workers.Stopped
+    return [{"mark": mark.name}]
+
+
+@pytest.mark.slow
+def test_a_worker_that_somebody_asks_to_stop_is_replaced(tmp_path):
+    marks = [tmp_path / name for name in "abc"]
+    found = [item for item, _ in workers.local(marks, asked_to_stop, workers=1)]
+    assert sorted(found) == marks
 
 
 def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):

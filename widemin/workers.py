@@ -119,7 +119,9 @@ def local(
                 if isinstance(message, Busy):
                     time.sleep(0 if waiting else 1)
                     waiting.append(item)
-                elif not isinstance(message, Stopped):
+                elif isinstance(message, Stopped):  # by a signal of somebody else's
+                    waiting.appendleft(item)
+                else:
                     yield item, message
             if until is not None and time.time() >= until - LEAD:
                 break
@@ -222,7 +224,7 @@ def _work(connection: Connection, run: Run, gpu: int | None) -> None:
 
         torch.cuda.set_device(gpu % torch.cuda.device_count())
     with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
+        while not stopping.is_set():
             connection.send(attempt(run, connection.recv()))
 
 

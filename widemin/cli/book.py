@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from widemin.cli.group import FOLDER, guard, main
+from widemin.cli.group import FOLDER, guard, hearing_termination, main
 
 # A chapter and its parameters.
 Page = tuple[str, dict[str, Any]]
@@ -75,11 +75,17 @@ def draw(
             context = multiprocessing.get_context("spawn")
             workers = min(len(jobs), cores())
             with ProcessPoolExecutor(workers, context) as pool:
-                futures = [pool.submit(notebooks.execute, *job) for job in jobs]
-                for future in as_completed(futures):
-                    if failure := future.exception():
-                        failures.append(str(failure))
-                    bar.update(1)
+                futures = [pool.submit(_execute, *job) for job in jobs]
+                try:
+                    for future in as_completed(futures):
+                        if failure := future.exception():
+                            failures.append(str(failure))
+                        bar.update(1)
+                except KeyboardInterrupt:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for process in multiprocessing.active_children():
+                        process.terminate()
+                    raise
         if readme and not failures:  # before the pages: the front one shows its figure
             pages.write_readme(edition)
         try:
@@ -91,6 +97,14 @@ def draw(
         click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
     if failures:
         raise notebooks.ChapterFailed("\n".join(failures))
+
+
+def _execute(chapter: str, values: dict[str, Any], target: Path, stamp: str) -> None:
+    """Execute a chapter in a process of its own, whose kernel ends when it does."""
+    from widemin import notebooks
+
+    with hearing_termination():
+        notebooks.execute(chapter, values, target, stamp)
 
 
 @main.command()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,36 @@ class BadInput(click.ClickException):
     exit_code = 2
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill: heard as Ctrl-C is."""
+
+
+def _terminated(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise Terminated
+
+
+@contextmanager
+def hearing_termination() -> Iterator[None]:
+    """Have SIGTERM raise Terminated meanwhile; signals belong to the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def guard(command: Callable[..., None]) -> Callable[..., None]:
     """Turn what a user can cause into one line and an exit status."""
 
     @wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with hearing_termination():
+                command(*args, **kwargs)
         except ValueError as error:
             raise BadInput(str(error)) from error
         except RuntimeError as error:
@@ -35,9 +61,9 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:  # a full disk, say
             what = f"{error.filename or 'the system'}: {error.strerror or error}"
             raise click.ClickException(what) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as signalled:
             click.echo("Stopped; what is finished or begun is kept.", err=True)
-            sys.exit(130)
+            sys.exit(143 if isinstance(signalled, Terminated) else 130)
 
     return guarded
 
