@@ -4,6 +4,7 @@ import ast
 import contextlib
 import importlib
 import json
+import os
 import re
 import types
 
@@ -168,6 +169,14 @@ def test_unknown_names_are_answered_with_the_nearest(call, message):
     ("chapter", "name", "text", "message"),
     [
         ("01", "epochs", "2.5", "epochs must be a whole number, e.g. 3; got '2.5'"),
+        ("01", "epochs", "1:30", "epochs must be a whole number, e.g. 3; got '1:30'"),
+        ("01", "epochs", "", "epochs must be a whole number, e.g. 3; got ''"),
+        ("01", "seeds", "-1", "seeds must be a whole number, e.g. 3; got '-1'"),
+        ("01", "seeds", "0x10", "seeds must be a whole number"),
+        ("01", "epsilon", ".nan", "epsilon must be a number, e.g. 0.1 or 8/255"),
+        ("01", "epsilon", "1:30", "epsilon must be a number, e.g. 0.1 or 8/255"),
+        ("01", "epsilon", "1/0", "epsilon must be a number, e.g. 0.1 or 8/255"),
+        ("01", "learning_rates", "[.inf]", "learning_rates must be a list like"),
         ("01", "seeds", "yes", "seeds must be a whole number, e.g. 3; got 'yes'"),
         ("02", "rhos", "a", "rhos must be a list like .0.1, 0.2, 0.4.; got 'a'"),
         ("02", "rhos", "[]", "rhos must be a list"),
@@ -195,6 +204,11 @@ def test_wrong_types_are_named(chapter, name, text, message):
         ("learning_rates", "[1, 0.5]", [1, 0.5]),
         ("decisive_cells", "[[8, 1, 9, 2]]", [[8, 1.0, 9, 2]]),
         ("dataset", "mnist", "mnist"),
+        ("seeds", "010", 10),
+        ("train_size", "1_000", 1000),
+        ("batch_sizes", "[010, 08]", [10, 8]),
+        ("epsilon", "010", 10),
+        ("epsilon", "1e-3", 0.001),
     ],
 )
 def test_texts_are_read_as_papermill_reads_them(name, text, value):
@@ -227,10 +241,96 @@ def test_values_out_of_range_are_named_before_anything_runs(
         recipes(chapter, resolve(chapter, "smoke", {name: text}))
 
 
+AWKWARD = [
+    "/Users/Anna's Mac/runs",
+    'a 12" disk',
+    "C:\\new\\runs",
+    "één ε \u2028 \x0c",
+    "~/runs\n",
+    "{x} %s #",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_a_text_arrives_as_given(text):
+    given = resolve(CHAPTERS[0], "smoke", {"results_dir": text})["results_dir"]
+    assert given == text
+    cell = with_values(
+        'results_dir = ""  # of runs\nseeds = 1', dict(results_dir=text, seeds=2)
+    )
+    scope = {}
+    exec(cell, scope)
+    assert scope["results_dir"] == text and scope["seeds"] == 2
+    listed = with_values('balls = [""]', {"balls": [text, text]})
+    assert ast.literal_eval(listed.removeprefix("balls = ")) == [text, text]
+
+
+def test_a_text_that_no_file_can_hold_is_named():
+    with pytest.raises(ValueError, match="results_dir must be a text"):
+        resolve(CHAPTERS[0], "smoke", {"results_dir": os.fsdecode(b"\xff")})
+
+
 def test_a_parameter_cell_takes_new_values_and_keeps_its_comments():
     source = 'a = 1  # one, ε\nb = ["x", "y"]  # two\nc = True\n'
     found = with_values(source, {"a": 0.5, "b": ["z"], "c": False})
     assert found == 'a = 0.5  # one, ε\nb = ["z"]  # two\nc = False'
+    source = 'a: int = 1  # one\nb = [  # two\n    "x",\n]\nc = 8 / 255; d = (1, 2)'
+    values = {"a": 2, "b": ["z"], "c": 0.5, "d": (3, 4)}
+    found = with_values(source, values)
+    assert found == 'a: int = 2  # one\nb = ["z"]\nc = 0.5; d = (3, 4)'
+
+
+def cell(*lines):
+    return [{"metadata": {"tags": ["parameters"]}, "source": "\n".join(lines)}]
+
+
+def test_a_parameter_cell_may_do_sums_and_name_types():
+    lines = ["a = 8/255", "b: int = 60 * 60", "c = [1 / 2, -2**3]", "d = (1, 'x')"]
+    found = notebooks.parameters(cell("# how much", *lines))
+    assert found == {"a": 8 / 255, "b": 3600, "c": [0.5, -8], "d": (1, "x")}
+    assert isinstance(found["b"], int)
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("epochs = len([1])", "epochs must be a constant"),
+        ("epochs = seeds", "epochs must be a constant"),
+        ("epochs = 1 / 0", "epochs must be a constant"),
+        ('epochs = f"{3}"', "epochs must be a constant"),
+        ("epochs: int", "epochs: int"),
+        ("a = b = 3", "a = b = 3"),
+        ("a, b = 1, 2", r"a, b"),
+        ("a += 1", r"a \+= 1"),
+        ("import math", "import math"),
+        ("epochs = ", "epochs = "),
+        ("%matplotlib inline", "%matplotlib inline"),
+    ],
+)
+def test_what_a_parameter_cell_cannot_hold_is_named(line, named):
+    with pytest.raises(ValueError, match=named):
+        notebooks.parameters(cell("seeds = 1", line))
+
+
+COPIES = ["{}-Copy1", "{} copy", "{} (1)", "{}_executed", "._{}", "09_my_notes"]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_of_a_chapter_is_none(copy, tmp_path, monkeypatch):
+    for name in CHAPTERS:
+        (tmp_path / f"{name}.ipynb").write_text("{}")
+    (tmp_path / f"{copy.format(CHAPTERS[0])}.ipynb").write_bytes(b"\xb0")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    assert chapters() == CHAPTERS and find("01") == CHAPTERS[:1]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"cells": []}', "<<<<<<< HEAD"])
+def test_a_file_that_is_no_chapter_is_named(content, tmp_path, monkeypatch):
+    (tmp_path / "01_other.ipynb").write_text(content)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    with pytest.raises(ValueError, match=r"01_other.ipynb must"):
+        defaults("01_other")
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -1,6 +1,7 @@
 """Executed chapters become pages: numbers taken out, sizes said, a way to run them."""
 
 import json
+import shlex
 import shutil
 
 from widemin import notebooks, paths, staging
@@ -39,12 +40,20 @@ def test_numbers_of_a_figure_become_a_table_to_download(tmp_path):
 def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
     """Its parameters are not the chapter's; its command names what differs."""
     chapter = notebooks.chapters()[2]
-    source = 'preset = "smoke"\nepochs = 2\nno_longer = 0.25'
+    source = 'preset = "smoke"\nepochs = 2\nlonger_epochs = (3, 4)\nno_longer = 0.25\n'
+    source += 'model = "mlp"'
     cell = {"metadata": {"tags": ["parameters"]}, "source": source}
     notebook = {"cells": [cell]}
     staging._say_how_to_run(notebook, chapter, tmp_path)
     said = notebook["cells"][-1]["source"]
-    assert "widemin run 03 --preset smoke -p epochs '2'\n" in said
+    [line] = [line for line in said.splitlines() if line.startswith("widemin run")]
+    assert line.startswith("widemin run 03 --preset smoke -p ")
+    words = shlex.split(line)[5:]
+    given = dict(zip(words[1::3], words[2::3], strict=True))
+    values = {"epochs": 2, "longer_epochs": (3, 4), "model": "mlp"}
+    # As a shell hands them over, they are the page's.
+    usual = notebooks.resolve(chapter, "smoke", {})
+    assert notebooks.resolve(chapter, "smoke", given) == usual | values
     assert (tmp_path / f"{chapter}.ipynb").read_bytes() == (
         paths.NOTEBOOKS / f"{chapter}.ipynb"
     ).read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ _NOT_STAGED = (
     "*.csv",
     "*.json",
     "__pycache__",
-    "._*",
+    ".*",
 )
 
 
@@ -147,7 +148,8 @@ def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> Non
     command = f"widemin run {chapter[:2]} --preset {values['preset']}"
     for name, value in values.items():
         if value != usual[name] and name not in _OF_THE_MACHINE:
-            command += f" -p {name} '{json.dumps(value)}'"
+            text = value if isinstance(value, str) else json.dumps(value)
+            command += f" -p {name} {shlex.quote(text)}"
     shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))

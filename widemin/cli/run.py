@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Parameters of every chapter that the command has options for.
+_OPTIONS = {name: f"--{name}" for name in ("preset", "device", "workers")}
+_OPTIONS["results_dir"] = "--results"
+
+
 @main.command()
 @click.argument("chapter")
 @click.option("--preset", default="smoke", show_default=True, help="How much to do.")
@@ -67,6 +72,9 @@ def run(
 
     names = notebooks.find(chapter)
     _check_call(workers, minutes, cluster, rows_only and pages_only)
+    for name, option in _OPTIONS.items():
+        if given := dict(overrides).get(name):
+            raise ValueError(f"{name} must be given as {option}; got -p {name} {given}")
     device = experiments.pick_device("none" if pages_only else device)
     # Chapters are drawn from the rows there are: all that is to be computed is.
     machine = {"device": "none"}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from widemin import paths
+from widemin.notebooks.reading import assigned
 from widemin.notebooks.values import Values
 
 
@@ -29,26 +30,33 @@ def digest(chapter: str, values: Values, done: list[str]) -> str:
 
 
 def with_values(source: str, values: Values) -> str:
-    """Return a parameter cell whose literals are values; its comments stay.
+    """Return a parameter cell whose constants are values; its comments stay.
 
     >>> with_values("epochs = 1  # passes", {"epochs": 3})
     'epochs = 3  # passes'
     """
-    lines = source.splitlines()
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.Assign) or not isinstance(
-            node.targets[0], ast.Name
-        ):
-            continue
-        value, row = node.value, node.lineno - 1
-        if node.end_lineno != node.lineno:
-            raise ValueError(f"a parameter stands on one line; got {lines[row]!r}")
-        # ast counts bytes, not characters.
-        line = lines[row].encode()
-        text = repr(values[node.targets[0].id]).replace("'", '"').encode()
-        line = line[: value.col_offset] + text + line[value.end_col_offset :]
-        lines[row] = line.decode()
-    return "\n".join(lines)
+    lines = source.encode().splitlines(keepends=True)  # ast counts bytes
+    for name, node in reversed(list(assigned(source))):
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        before, after = lines[first][: node.col_offset], lines[last]
+        after = after[node.end_col_offset :]
+        lines[first : last + 1] = [before + _written(values[name]).encode() + after]
+    return b"".join(lines).decode().removesuffix("\n")
+
+
+def _written(value: Any) -> str:
+    """Return a value in Python, its texts in double quotes.
+
+    >>> print(_written(["Anna's", (1, 0.5)]))
+    ["Anna's", (1, 0.5)]
+    """
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
+    return repr(value)
 
 
 def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:

@@ -12,66 +12,66 @@ Values = dict[str, Any]  # a chapter's parameters, by name
 
 
 def typed(name: str, value: Any, example: Any) -> Any:
-    """Return value if it has the type of the example; read a text as YAML first."""
-    given = value
-    if isinstance(value, str) and not isinstance(example, str):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
-            value = given
-    fits, wanted = _fit(value, example)
-    if not fits:
-        raise ValueError(f"{name} must be {wanted}; got {given!r}")
-    return _as(value, example)
+    """Return value if it has the type of the example.
 
+    A text is read as YAML first, for its lists: numbers are as Python writes them, not
+    as YAML does (010 is ten, 1:30 none), and texts stay as given.
 
-def _fit(value: Any, example: Any) -> tuple[bool, str]:
-    """Return whether value has the example's type, and how to call that type."""
-    number = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(example, int):
-        return number, "a whole number, e.g. 3"
-    if isinstance(example, float):
-        fits = number or isinstance(value, float) or _is_fraction(value)
-        return fits, "a number, e.g. 0.1 or 8/255"
-    if isinstance(example, str):
-        return isinstance(value, str), "a text"
-    wanted = f"a list like {json.dumps(example)}"
-    if isinstance(example, tuple):  # of just so many
-        wanted = f"{len(example)} values like {json.dumps(example)}"
-        if not isinstance(value, list | tuple) or len(value) != len(example):
-            return False, wanted
-        return all(_fit(a, b)[0] for a, b in zip(value, example, strict=True)), wanted
-    if not isinstance(value, list) or not value:
-        return False, wanted
-    if example and isinstance(example[0], list):  # of lists, each like the first
-        fits = all(
-            isinstance(item, list)
-            and len(item) == len(example[0])
-            and all(_fit(a, b)[0] for a, b in zip(item, example[0], strict=True))
-            for item in value
-        )
-        return fits, wanted
-    return all(_fit(item, example[0])[0] for item in value), wanted
+    Raises:
+        ValueError: It is of another type.
 
-
-def _is_fraction(value: Any) -> bool:
+    >>> typed("epsilons", "[8/255, 1]", [0.1]), typed("seeds", "010", 3)
+    ([0.03137254901960784, 1.0], 10)
+    """
+    found = value
     try:
-        return isinstance(value, str) and bool(Fraction(value) or True)
-    except (ValueError, ZeroDivisionError):
-        return False
+        if isinstance(value, str) and not isinstance(example, str):
+            found = yaml.load(value, yaml.BaseLoader)  # its numbers are texts still
+        return _as(found, example)
+    except (ValueError, TypeError, ArithmeticError, IndexError, yaml.YAMLError):
+        wanted = _wanted(example)
+        raise ValueError(f"{name} must be {wanted}; got {value!r}") from None
+
+
+def _wanted(example: Any) -> str:
+    """Return in words what has the type of an example."""
+    if isinstance(example, str):
+        return "a text"
+    if isinstance(example, list):
+        return f"a list like {json.dumps(example)}"
+    if isinstance(example, tuple):  # of just so many
+        return f"{len(example)} values like {json.dumps(example)}"
+    if isinstance(example, int):
+        return "a whole number, e.g. 3"
+    return "a number, e.g. 0.1 or 8/255"
 
 
 def _as(value: Any, example: Any) -> Any:
-    if isinstance(example, float):
-        return float(Fraction(value)) if isinstance(value, str) else float(value)
-    if isinstance(example, tuple):
-        return tuple(_as(a, b) for a, b in zip(value, example, strict=True))
-    if isinstance(example, list):
-        inner = example[0]
-        return [
-            [_as(a, b) for a, b in zip(item, inner, strict=True)]
-            if isinstance(inner, list)
-            else _as(item, inner)
-            for item in value
-        ]
-    return value
+    """Return value as the example's type; raise TypeError, or another error, if not."""
+    if isinstance(example, list | tuple):
+        if not isinstance(value, list | tuple) or not value:
+            raise TypeError
+        if isinstance(example, tuple):
+            return tuple(_each(value, example))
+        like = example[0]
+        if isinstance(like, list):
+            return [_each(item, like) for item in value]
+        return [_as(item, like) for item in value]
+    if isinstance(example, str):
+        if not isinstance(value, str):
+            raise TypeError
+        return value.encode().decode()  # what a file can hold
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    if isinstance(example, int):
+        if isinstance(value, float) or int(value) < 0:
+            raise TypeError
+        return int(value)
+    return float(Fraction(value))  # NaN and infinity are none
+
+
+def _each(value: Any, examples: Any) -> list[Any]:
+    """Return values as the types of just as many examples."""
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return [_as(a, b) for a, b in zip(value, examples, strict=True)]
