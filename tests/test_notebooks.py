@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import tempfile
 import types
 
 import pytest
@@ -241,6 +242,25 @@ def test_values_out_of_range_are_named_before_anything_runs(
         recipes(chapter, resolve(chapter, "smoke", {name: text}))
 
 
+SMALL_CELLS = {
+    name: [[8, 0.1, 40, 2]] for name in ("corner_cells", "decisive_cells", "adam_cells")
+}
+FITTING = [
+    ("01", {"train_size": 40, "batch_sizes": [4, 8], **SMALL_CELLS}),
+    ("02", {"train_size": "40", "batch_size": "8"}),
+    ("03", {"batch_size": 8, "train_size": 40}),
+    ("04", {"train_size": 40, "batch_sizes": [8]}),
+]
+
+
+@pytest.mark.parametrize(("number", "given"), FITTING)
+def test_values_that_fit_one_another_need_not_fit_the_defaults(number, given):
+    [chapter] = find(number)
+    planned = recipes(chapter, resolve(chapter, "smoke", given))
+    assert {run.train_size for run in planned} == {40}
+    assert max(run.batch_size for run in planned) == 8
+
+
 AWKWARD = [
     "/Users/Anna's Mac/runs",
     'a 12" disk',
@@ -357,7 +377,7 @@ def toy(tmp_path, monkeypatch):
                 "import os\n"
                 'if how == "raise":\n    raise ValueError("as asked")\n'
                 'if how == "die":\n    os._exit(9)\n'
-                "print(how)"
+                'print(how, os.environ["MPLBACKEND"])'
             ),
         ],
         metadata={
@@ -368,13 +388,19 @@ def toy(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_executed_chapter_is_stamped(toy):
+def test_an_executed_chapter_is_stamped(toy, monkeypatch):
+    """Where folders of the machine's own are deep, and draw on another backend."""
+    long = toy / "project" / "scratch-" / ("job-" * 20)
+    long.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setenv("MPLBACKEND", "of a batch system")
     target = toy / "out" / "09_toy.ipynb"
     notebooks.execute("09_toy", {"how": "nicely"}, target, "stamp")
     assert notebooks.is_current(target, "stamp")
     assert not notebooks.is_current(target, "other")
     text = target.read_text()
-    assert 'how = \\"nicely\\"' in text and "nicely\\n" in text
+    assert 'how = \\"nicely\\"' in text and "nicely module://matplotlib_inline" in text
+    assert os.environ["MPLBACKEND"] == "of a batch system"
     assert "papermill" not in text
     assert [path.name for path in target.parent.iterdir()] == ["09_toy.ipynb"]
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,8 @@ def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
             cell.source = with_values(cell.source, values)
     nbformat.write(notebook, running)
     try:
-        with tempfile.TemporaryDirectory(prefix="widemin-") as sockets:
+        made = tempfile.TemporaryDirectory(prefix="widemin-", dir=_short_folder())
+        with _drawing_inline(), made as sockets:
             # Sockets in a folder of the user's own, not ports that anyone may read.
             where = {"transport": "ipc", "ip": f"{sockets}/kernel"}
             # A kernel told to leave says that it was interrupted; failures come back.
@@ -114,6 +117,23 @@ def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
         raise
     _finish(running, target, {"status": "completed", "digest": stamp})
     failed.unlink(missing_ok=True)
+
+
+def _short_folder() -> str:
+    """Return a folder for sockets: what leads to one has 103 bytes at most."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= 75 else "/tmp"
+
+
+@contextmanager
+def _drawing_inline() -> Iterator[None]:
+    """Have a kernel started meanwhile draw into its notebook, as no MPLBACKEND asks."""
+    asked = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if asked is not None:
+            os.environ["MPLBACKEND"] = asked
 
 
 def _finish(running: Path, target: Path, note: dict[str, str]) -> None:
