@@ -127,7 +127,12 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
 
 
 def published() -> list[str]:
-    """Return the names of the networks in book/networks, which `load` takes."""
+    """Return the names of the networks in book/networks, which `load` takes.
+
+    Raises:
+        ValueError: There is no checkout, of which they are a part.
+    """
+    paths.checkout()
     return sorted(
         path.stem for path in paths.NETWORKS.glob("[!.]*.safetensors") if path.is_file()
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from widemin.choices import check_choice
 from widemin.cli.group import about, guard, main, results_folder, span
 
 
@@ -37,17 +38,19 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     """
     from widemin import estimates, notebooks, paths, progress
 
-    folder = folder or paths.results()
+    folder, chapters = folder or paths.results(), notebooks.chapters()
     if papers:
         if chosen:
             raise ValueError(f"preset must not be given with --papers; got {chosen!r}")
         return _papers(folder)
-    names = [chosen] if chosen else notebooks.presets()
+    known = notebooks.presets()
+    if chosen:
+        check_choice("preset", chosen, known)
     counts = ("planned", "done", "running", "failed", "diverged", "stale")
     heads = [*counts, "spent", "left", "GPU h"]
     click.echo(f"{'chapter':34} {'preset':10}" + "".join(f"{h:>10}" for h in heads))
-    for preset in names:
-        for chapter in notebooks.chapters():
+    for preset in [chosen] if chosen else known:
+        for chapter in chapters:
             recipes = notebooks.plan(chapter, preset)
             state = progress.state(recipes, folder)
             row = [str(getattr(state, name)) for name in counts]
@@ -88,7 +91,6 @@ def data(names: tuple[str, ...]) -> None:
       widemin data mnist cifar10
     """
     from widemin import data as datasets
-    from widemin.choices import check_choice
 
     for name in names:
         check_choice("dataset", name, datasets.LOADERS)
