@@ -1,19 +1,23 @@
 """The command answers bad input with one line and status 2, and nothing is lost."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import widemin
-from widemin import paths, provenance, results
+from widemin import paths, progress, provenance, results
 from widemin.cli import main
+from widemin.cli.book import alone
 
 
 @pytest.fixture
@@ -157,7 +161,7 @@ SMALL += ["-p", "hessian_size", "20", "-p", "learning_rates", "[0.5]"]
 SMALL += ["-p", "strong_size", "5", "--rows-only", "--workers", "1"]
 
 
-def test_rows_are_computed_once(call, tmp_path):
+def test_rows_are_computed_once(call, tmp_path, monkeypatch):
     first = call("run", "01", *SMALL, "--results", tmp_path)
     assert first.exit_code == 0, first.stderr
     assert "5 runs planned, 5 to compute (cpu)" in first.stderr
@@ -169,6 +173,18 @@ def test_rows_are_computed_once(call, tmp_path):
     assert rows[-1]["source"] == provenance.source()
     more = call("run", "01", *SMALL, "-p", "seeds", "2", "--results", tmp_path)
     assert "7 runs planned, 2 to compute" in more.stderr
+    # A folder that can only be read will do where nothing is to be computed.
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    again = call("run", "01", *SMALL, "--results", tmp_path)
+    assert again.exit_code == 0, again.stderr
+    assert not progress._is_running(tmp_path, files[0].stem)
+    more = call("run", "01", *SMALL, "-p", "seeds", "3", "--results", tmp_path)
+    assert more.exit_code == 2 and "results must be a folder that can" in more.stderr
+
+
+def read_only(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
 
 
 def test_pages_are_not_drawn_from_nothing(call, tmp_path):
@@ -177,6 +193,38 @@ def test_pages_are_not_drawn_from_nothing(call, tmp_path):
     [planned, error] = found.stderr.splitlines()
     assert planned == "15 runs planned, 0 there"
     assert "results must hold a row of 01_width_of_minima at preset smoke" in error
+    assert not (tmp_path / "empty").exists()
+
+
+def test_one_command_at_a_time_draws_pages(tmp_path, monkeypatch):
+    """The second says that it waits, and goes on when the first is done."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    told, order = threading.Event(), []
+    monkeypatch.setattr("click.echo", lambda said, err: told.set())
+
+    def draw(name):
+        with alone():
+            order.append(name)
+
+    with alone():
+        second = threading.Thread(target=draw, args=["second"])
+        second.start()
+        assert told.wait(60)
+        order.append("first")
+    second.join(60)
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["run all", "run 01", "status", "status --papers", "book", "publish 01", "labs"],
+)
+def test_without_a_checkout_commands_say_that_they_need_one(words, call, monkeypatch):
+    for name in ("ROOT", "NOTEBOOKS", "PRESETS", "BOOK", "PUBLISHED", "BUILD"):
+        monkeypatch.setattr(paths, name, Path("/nowhere") / name)
+    found = call(*words.split())
+    assert found.exit_code == 2 and found.output == found.stderr
+    assert len(found.stderr.splitlines()) == 1 and "a checkout" in found.stderr
 
 
 def test_status_counts(call, tmp_path):

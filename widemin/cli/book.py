@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,32 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
         fixed = {"device": "none", "results_dir": "published"}
         for name in notebooks.chapters():
             chapters.append((name, notebooks.resolve(name, "site", fixed)))
-    draw(edition, chapters, paths.PUBLISHED, readme=readme)
-    if pdf:
-        click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
-    if figures:
-        click.echo(f"Wrote {pages.write_figures(edition)}", err=True)
+    with alone():
+        draw(edition, chapters, paths.PUBLISHED, readme=readme)
+        if pdf:
+            click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
+        if figures:
+            click.echo(f"Wrote {pages.write_figures(edition)}", err=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Have the checkout's pages to oneself; say so where another command has them."""
+    from filelock import Timeout
+
+    from widemin import paths
+
+    paths.checkout()
+    lock = paths.lock(paths.BUILD / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        click.echo("Waiting for another command that draws pages here", err=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def draw(

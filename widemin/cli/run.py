@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from widemin.cli.book import draw
+from widemin.cli.book import alone, draw
 from widemin.cli.group import about, guard, main, results_folder
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def run(
     plans = notebooks.settings(names, preset, dict(overrides), **machine)
     pages = {name: own for name, (own, *_) in plans.items()}
     recipes = notebooks.by_worth(plans, notebooks.stages(preset))
-    _writable(folder)
+    if device != "none" and not folder.is_dir():
+        _writable(folder)
     todo = [] if device == "none" else results.missing(recipes, folder)
+    if todo:  # a folder that is only read holds all there is to draw
+        _writable(folder)
     lacking = _not_at_hand(todo)
     total = len({recipe.key for recipe in recipes})
     if device != "none":
@@ -115,7 +118,8 @@ def run(
     if table.attrs["done"] < total and device != "none":
         _say_what_is_left(recipes, folder)
     elif not rows_only:
-        draw("book", list(pages.items()), folder)
+        with alone():
+            draw("book", list(pages.items()), folder)
 
 
 def _in_words(recipe: Any) -> str:
