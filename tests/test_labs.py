@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shutil
+import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from traitlets.config import Config
 
-from widemin import labs
+from widemin import labs, paths
 from widemin.cli import main
 
 # Plausible mistakes: (what the model solution says, what is handed in, cells lost).
@@ -312,6 +313,19 @@ def test_a_second_release_keeps_the_course_and_what_was_edited(tmp_path, release
     assert after["student/lab2_sam.ipynb"] == b"other points"
     assert after["student/lab4_sgd.ipynb"] == fresh["student/lab4_sgd.ipynb"]
     assert after.keys() == fresh.keys() | own.keys()
+
+
+def test_make_clean_spares_courses(tmp_path):
+    for name in ("labs/grades.csv", f"course/{labs.MARK}", "book/html/index.html"):
+        (tmp_path / "_build" / name).parent.mkdir(parents=True)
+        (tmp_path / "_build" / name).touch()
+    call = ["make", "-s", "-f", paths.ROOT / "Makefile", "clean"]
+    said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert len(said.splitlines()) == 2
+    assert files(tmp_path).keys() == {
+        "_build/labs/grades.csv",
+        f"_build/course/{labs.MARK}",
+    }
 
 
 def test_a_newer_lab_takes_the_place_of_the_old_one(tmp_path, release, monkeypatch):

@@ -53,18 +53,24 @@ _OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
 
 
 def write_readme(edition: str) -> None:
-    """Write an edition's verdicts and its figure of one attack for README.md."""
+    """Write an edition's verdicts and its figure of one attack for README.md.
+
+    Raises:
+        BuildFailed: README.md lacks the two lines between which they belong.
+    """
     path = paths.ROOT / "README.md"
-    before, rest = path.read_text().split(_OPEN)
-    after = rest.split(_CLOSE)[1]
+    before, opened, rest = path.read_text().partition(_OPEN)
+    _, closed, after = rest.partition(_CLOSE)
+    if not (opened and closed):
+        raise BuildFailed(f"{path} must have the lines {_OPEN} and {_CLOSE}")
     share = coverage.share(coverage.of_all(paths.PUBLISHED))
     table = f"{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
-    path.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
-    target = paths.BOOK / "images" / "one_attack.svg"
-    target.parent.mkdir(exist_ok=True)
     drawn = dict(_figures(edition))["fig-ways"]
-    # Without the date: what is drawn again is the same file.
-    target.write_text(re.sub(r" *<dc:date>.*</dc:date>\n", "", drawn))
+    with paths.atomic(path) as part:
+        part.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
+    with paths.atomic(paths.BOOK / "images" / "one_attack.svg") as part:
+        # Without the date: what is drawn again is the same file.
+        part.write_text(re.sub(r" *<dc:date>.*</dc:date>\n", "", drawn))
 
 
 def print_pdf(edition: str) -> Path:
@@ -104,8 +110,7 @@ def write_figures(edition: str) -> Path:
     from playwright.sync_api import sync_playwright
 
     folder = paths.BUILD / edition / "figures"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu"]
         chromium = playwright.chromium.launch(executable_path=_browser(), args=flags)
