@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import pandas as pd
+import psutil
 import pytest
 
 from tests.test_claims import FREE
@@ -143,6 +144,33 @@ def test_a_second_call_trains_and_draws_nothing(book, cache):
     assert "0 to compute" in done.stderr
     assert "Drawing" not in done.stderr and "Unchanged" in done.stderr
     assert (book / "index.html").stat().st_mtime_ns == before
+
+
+def test_a_signal_while_pages_are_drawn_ends_their_kernels(book, cache, tmp_path):
+    shutil.copytree(Path(cache) / "results", tmp_path / "rows")
+    page = verdicts.executed("book", notebooks.chapters()[0])
+    before = page.read_bytes()
+    call = ["run", "01", "--results", str(tmp_path / "rows")]
+    process = subprocess.Popen(
+        [shutil.which("widemin") or str(WIDEMIN), *call],
+        cwd=paths.ROOT,
+        env=os.environ | {"WIDEMIN_CACHE": str(cache)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    kernels = []
+    while not kernels:
+        assert process.poll() is None
+        children = psutil.Process(process.pid).children(recursive=True)
+        kernels = [c for c in children if "ipykernel" in " ".join(c.cmdline())]
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert said.splitlines()[-1] == "Stopped; what is finished or begun is kept."
+    assert "Traceback" not in said
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    assert page.read_bytes() == before
+    assert not list(page.parent.glob("*.running.ipynb"))
 
 
 @pytest.mark.parametrize("edition", ["book", "site"])
