@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -125,6 +126,8 @@ def _execute(chapter: str, values: dict[str, Any], target: Path, stamp: str) -> 
     """Execute a chapter in a process of its own, whose kernel ends when it does."""
     from widemin import notebooks
 
+    # What fails comes back; a process that is interrupted says nothing besides.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with hearing_termination():
         notebooks.execute(chapter, values, target, stamp)
 
