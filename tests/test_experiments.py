@@ -4,20 +4,61 @@ import base64
 import dataclasses
 import io
 import math
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
-from widemin import attacks, data, instruments, landscape, models, networks
+from widemin import (
+    attacks,
+    data,
+    evaluation,
+    hessian,
+    implicit,
+    instruments,
+    landscape,
+    masking,
+    models,
+    networks,
+)
 from widemin.experiments import pick_device, run
 from widemin.instruments.final import _other_statistics
 from widemin.networks import trained
 from widemin.recipes import Recipe, grid, recipe, stream
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
+
+# Learns digits until half of its gradients are masked: every attack leaves another
+# share, and instruments that take one for another are found out.
+LEARNT = Recipe(
+    epochs=60,
+    batch_size=20,
+    momentum=0.9,
+    tests=("linf 0.2", "linf 0.1"),
+    test_size=200,
+    hessian_size=40,
+    strong_size=100,
+    strong_steps=2,
+    autoattack_size=8,
+    width_size=40,
+    line_size=40,
+    brief_epochs=3,
+)
+DEFENDED = Recipe(
+    epochs=8,
+    batch_size=20,
+    attack="linf 0.2",
+    attack_steps=5,
+    tests=("linf 0.2",),
+    test_size=200,
+    hessian_size=40,
+    white_box=True,
+    surrogate_epochs=4,
+)
 
 
 def rows_of(recipe, folder):
@@ -30,6 +71,268 @@ def final(rows):
 
 def without_seconds(rows):
     return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
+
+
+@dataclasses.dataclass
+class Measured:
+    """A final row, and what straight calls need to come to the same numbers."""
+
+    row: dict
+    recipe: Recipe
+    model: torch.nn.Module
+    others: dict[str, torch.nn.Module]
+
+    @property
+    def ball(self):
+        return attacks.parse_ball(self.row["test"])
+
+    @property
+    def test(self):
+        images = data.load("digits", "test", size=200)
+        return images.x, images.y
+
+    def train(self, size):
+        images = data.load("digits", "train", size=size)
+        return images.x, images.y
+
+    @property
+    def margins(self):
+        x, y = self.test
+        logits = answers(self.model, x)
+        true = logits.gather(1, y[:, None])[:, 0]
+        return true - logits.scatter(1, y[:, None], -math.inf).amax(1)
+
+    @property
+    def zero_gradients(self):
+        x, y = self.test
+        x = x.clone().requires_grad_()
+        F.cross_entropy(self.model.eval()(x), y, reduction="sum").backward()
+        return (x.grad == 0).flatten(1).all(1)
+
+    def left(self, attack, size=200, source=None, double=False):
+        """Which of the first images an attack leaves; those wrong are not attacked."""
+        x, y = (part[:size] for part in self.test)
+        right = self.margins[:size] > 0
+        model = self.model.double() if double else self.model
+        x = x.double() if double else x
+        moved = attack(source or model, x[right], y[right])
+        right[right.clone()] = answers(model, moved).argmax(1) == y[right]
+        self.model.float()
+        return right
+
+    def step(self, **loss):
+        return self.left(partial(attacks.fgsm, ball=self.ball, **loss))
+
+    def climb(self, step, draws, generator=None, size=200, **options):
+        """PGD in steps of a share of the radius, its starts from a stream."""
+        source, double = options.pop("source", None), options.pop("double", False)
+        attack = partial(
+            attacks.pgd,
+            ball=self.ball,
+            step_size=step * self.ball.epsilon,
+            generator=generator or stream(0, draws),
+            **options,
+        )
+        return self.left(attack, size, source, double)
+
+    def restarted(self):
+        """Five starts, first in float32, then on from there in float64."""
+        draws = stream(0, "restarts")
+        more = {"steps": 2, "restarts": 5, "until_fooled": True, "generator": draws}
+        more |= {"loss": attacks.margin, "size": 100}
+        return [self.climb(1.25, "", double=d, **more) for d in (False, True)]
+
+    def usual(self, **loss):
+        return self.climb(0.25, "test", steps=10, until_fooled=True, **loss)
+
+    def wang(self, source=None):
+        """FGSM, then PGD-10, PGD-20 and C&W, in this order from one stream."""
+        draws = stream(0, "white box")
+        fgsm = partial(attacks.fgsm, ball=self.ball)
+        climb = partial(self.climb, draws="", generator=draws, source=source)
+        return {
+            "fgsm": self.left(fgsm, source=source),
+            "pgd10": climb(0.25, steps=10),
+            "pgd20": climb(0.25, steps=20),
+            "cw": climb(0.1, steps=30, loss=attacks.margin),
+        }
+
+    def widths(self, of):
+        """At the lower level, then from the direction found on at the higher one."""
+        of = {"of": of, "generator": stream(0, f"width of {of}"), "tolerance": 1e-3}
+        find = partial(landscape.width, self.model, *self.train(40), **of)
+        low = find(gap=0.1, starts=2, random_directions=1)
+        high = find(gap=1.0, starts=0, random_directions=1, first=low.direction)
+        return {0.1: low.width, 1.0: high.width}
+
+    @cached_property
+    def eigenvalue(self):
+        draws = stream(0, "probes")
+        return hessian.top_eigenvalues(self.model, *self.train(40), generator=draws)
+
+    def loss(self, size):
+        x, y = self.train(size)
+        return F.cross_entropy(answers(self.model, x).double(), y)
+
+    def moved(self):
+        x, y = (part[:100] for part in self.test)
+        loss = {"loss": attacks.clipped_cross_entropy}
+        moved = attacks.fgsm(self.model, x, y, self.ball, **loss)
+        return (moved - x).abs().flatten(1).amax(1)
+
+    def distance(self, quarter):
+        x, y = (part[:100] for part in self.test)
+        far = evaluation.minimal_distance(self.model, x, y, norm="linf", most=1.0)
+        return far.quantile(quarter / 4)
+
+    @cached_property
+    def autoattack(self):
+        x, y = (part[:8] for part in self.test)
+        return evaluation.autoattack(self.model, x, y, self.ball, seed=0)
+
+
+def answers(model, x):
+    with torch.no_grad():
+        return model.eval()(x)
+
+
+def measured_columns():
+    """Every column of a final row, and a straight call that comes to its number."""
+    found = {
+        "measured": lambda m: "final",
+        "method": lambda m: "adversarial" if m.recipe.attack else "standard",
+        "epoch": lambda m: m.recipe.epochs,
+        "diverged": lambda m: False,
+        "gradients": lambda m: m.recipe.epochs * (6 if m.recipe.attack else 1),
+        "train_seconds": lambda m: pytest.approx(50, abs=50),
+        "measure_seconds": lambda m: pytest.approx(50, abs=50),
+        "images": lambda m: 200,
+        "test": lambda m: m.row["test"],
+        "natural_accuracy": lambda m: m.margins > 0,
+        "median_margin": lambda m: m.margins.median(),
+        "masked_share": lambda m: m.margins > 24 * math.log(2),
+        "zero_gradient_share": lambda m: m.zero_gradients,
+        "constant": lambda m: False,
+        "final_train_loss": lambda m: m.loss(40),
+        "train_accuracy": lambda m: (
+            answers(m.model, m.train(40)[0]).argmax(1) == m.train(40)[1]
+        ),
+        "top_eigenvalue": lambda m: m.eigenvalue.values[0],
+        "eigenvalue_residual": lambda m: m.eigenvalue.residuals[0],
+        "hessian_products": lambda m: m.eigenvalue.products,
+        "eigenvalue_converged": lambda m: m.eigenvalue.converged,
+        "hessian_images": lambda m: 40,
+        "width_images": lambda m: 40,
+        "adaptive_sharpness": lambda m: landscape.adaptive_sharpness(
+            m.model, *m.train(40), rho=0.5
+        ),
+        "fgsm_accuracy": lambda m: m.step(),
+        "fgsm_clipped_accuracy": lambda m: m.step(loss=attacks.clipped_cross_entropy),
+        "fgsm_margin_accuracy": lambda m: m.step(loss=attacks.margin),
+        "fgsm_rescaled_accuracy": lambda m: m.step(loss=attacks.rescaled_cross_entropy),
+        "fgsm_float64_accuracy": lambda m: m.left(
+            partial(masking.fgsm_float64, ball=m.ball)
+        ),
+        "pgd_accuracy": lambda m: m.usual(),
+        "pgd_margin_accuracy": lambda m: m.usual(loss=attacks.margin),
+        "worst_accuracy": lambda m: (
+            m.step()
+            & m.step(loss=attacks.clipped_cross_entropy)
+            & m.step(loss=attacks.margin)
+            & m.step(loss=attacks.rescaled_cross_entropy)
+            & m.left(partial(masking.fgsm_float64, ball=m.ball))
+            & m.usual()
+            & m.usual(loss=attacks.margin)
+        ),
+        "transfer_accuracy": lambda m: m.climb(
+            0.25, "transfer", steps=10, loss=attacks.margin, source=m.others["brief"]
+        ),
+        "strong_images": lambda m: 100,
+        "restarts_pgd_accuracy": lambda m: m.usual()[:100],
+        "restarts_accuracy": lambda m: m.restarted()[0],
+        "restarts_float64_accuracy": lambda m: m.restarted()[1],
+        "moved_share": lambda m: m.moved() > 0,
+        "moved_mean": lambda m: m.moved().mean(),
+        "autoattack_accuracy": lambda m: m.autoattack[0],
+        "autoattack_warnings": lambda m: len(m.autoattack[1]),
+        "autoattack_images": lambda m: 8,
+        "autoattack_pgd_accuracy": lambda m: m.usual()[:8],
+    }
+    for field in dataclasses.fields(Recipe):
+        found[field.name] = partial(lambda name, m: getattr(m.recipe, name), field.name)
+    for of in ("weights", "nodes", "inputs"):
+        for gap in (0.1, 1.0):
+            found[f"width_{of}_{gap:g}"] = lambda m, of=of, gap=gap: m.widths(of)[gap]
+    for name in ("share", "l2", "weights_rise", "images_rise", "gradient_rise"):
+        found[f"implicit_{name}"] = lambda m, name=f"implicit_{name}": (
+            implicit.at_first_layer(m.model, *m.train(40), 0.2)[name]
+        )
+    for quarter, name in enumerate(("q25", "q50", "q75"), 1):
+        found[f"distance_{name}"] = partial(lambda q, m: m.distance(q), quarter)
+    for kind in ("wang", "natural", "robust"):
+        for way in ("fgsm", "pgd10", "pgd20", "cw"):
+            found[f"{kind}_{way}_accuracy"] = lambda m, kind=kind, way=way: m.wang(
+                m.others.get(kind)
+            )[way]
+    return found
+
+
+COLUMNS = measured_columns()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Where the networks of LEARNT and DEFENDED are kept."""
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="session")
+def rows(folder):
+    """All rows of LEARNT and of DEFENDED."""
+    return {asked: rows_of(asked, folder) for asked in (LEARNT, DEFENDED)}
+
+
+@pytest.fixture(scope="session")
+def measured(rows, folder):
+    """Their final rows, with their networks."""
+    found = []
+    for asked, beside in (
+        (LEARNT, {"brief": LEARNT.brief}),
+        (DEFENDED, DEFENDED.surrogates),
+    ):
+        model, *others = (
+            trained(r, "cpu", folder)[0] for r in (asked, *beside.values())
+        )
+        others = dict(zip(beside, others, strict=True))
+        found += [Measured(row, asked, model, others) for row in final(rows[asked])]
+    return found
+
+
+def test_the_measured_network_tells_the_attacks_apart(measured):
+    """Natural, FGSM, PGD and the worst case: each at least 0.1 below the one before."""
+    row = measured[0].row
+    ways = ("natural", "fgsm", "pgd", "worst")
+    levels = [row[f"{way}_accuracy"] for way in ways]
+    assert min(-np.diff(levels)) > 0.1, levels
+    assert 0.1 < row["masked_share"] < 0.9
+
+
+def test_every_column_is_compared(measured):
+    """A new column needs a straight call beside it in COLUMNS."""
+    assert set().union(*(m.row for m in measured)) == set(COLUMNS)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_column_is_what_a_straight_call_gives(measured, column):
+    for m in measured:
+        if column in m.row:
+            expected = COLUMNS[column](m)
+            if isinstance(expected, torch.Tensor):
+                expected = float(expected.double().mean())
+            if isinstance(expected, float):
+                expected = pytest.approx(expected, rel=1e-6)
+            assert m.row[column] == expected, m.row["test"]
 
 
 @pytest.mark.parametrize(
@@ -52,54 +355,68 @@ def test_the_same_recipe_gives_the_same_rows(tmp_path, change):
     )
     [last] = final(one)
     assert last["epoch"] == 2 and not last["diverged"]
-    attacked = [v for k, v in last.items() if k.endswith("_accuracy") and k[0] in "fpw"]
-    assert last["worst_accuracy"] == min(attacked)
-    assert last["natural_accuracy"] >= max(attacked)
 
 
-def test_weights_are_kept_and_measured_again_without_training(tmp_path, monkeypatch):
-    first = final(rows_of(SMALL, tmp_path))
+def test_weights_are_kept_and_measured_again_without_training(
+    rows, folder, monkeypatch
+):
+    first = final(rows[LEARNT])
 
     def never(*args):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(networks, "train", never)
-    other = dataclasses.replace(SMALL, tests=("linf 0.1", "l2 0.2"))
-    again = final(rows_of(other, tmp_path))
+    other = dataclasses.replace(LEARNT, tests=("linf 0.1", "l2 0.2"), strong_size=0)
+    again = final(rows_of(other, folder))
     assert [row["test"] for row in again] == ["linf 0.1", "l2 0.2"]
-    assert again[0]["pgd_accuracy"] == first[0]["pgd_accuracy"]
-    assert other.training_key == SMALL.training_key and other.key != SMALL.key
+    assert again[0]["pgd_accuracy"] == first[1]["pgd_accuracy"]
+    assert again[1]["pgd_accuracy"] != first[1]["pgd_accuracy"]
+    assert other.training_key == LEARNT.training_key and other.key != LEARNT.key
+    assert "strong_images" in first[0] and "strong_images" not in again[0]
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_strongest_attacks_leave_least_and_need_no_training(tmp_path, monkeypatch):
-    first = final(rows_of(SMALL, tmp_path))
-    monkeypatch.setattr(networks, "train", None)
-    strong = dataclasses.replace(SMALL, strong_size=20, tests=("linf 0.1", "l2 0.5"))
-    assert strong.training_key == SMALL.training_key and strong.key != SMALL.key
-    for row in final(rows_of(strong, tmp_path)):
-        assert row["strong_images"] == 20
-        assert 0 <= row["distance_q25"] <= row["distance_q50"] <= row["distance_q75"]
-        assert 0 <= row["autoattack_accuracy"] <= row["natural_accuracy"]
-        assert 0 < row["moved_share"] <= 1
-    assert "strong_images" not in first[0]
+def test_gradients_that_are_zero_and_constant_answers_are_seen(measured):
+    """Logits times 30 lose gradients in float32; a huge bias leaves one answer."""
+    bare = dataclasses.replace(LEARNT, strong_size=0, width_size=0, line_size=0)
+    m = measured[0]
+    with landscape.logit_scale(m.model, 30):
+        flat = float(m.zero_gradients.double().mean())
+        row = instruments.measure(m.model, bare, "cpu")[0]
+    assert row["zero_gradient_share"] == flat and 0.2 < flat < 0.9
+    bias = list(m.model.parameters())[-1]
+    kept = bias.detach().clone()
+    try:
+        bias.data[3] = 1e4
+        row = instruments.measure(m.model, bare, "cpu")[0]
+    finally:
+        bias.data.copy_(kept)
+    threes = float((m.test[1] == 3).double().mean())
+    assert row["constant"] and row["worst_accuracy"] == threes
 
 
-def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(tmp_path):
-    recipe = dataclasses.replace(SMALL, brief_epochs=2, epochs=3)
-    assert recipe.brief.epochs == 2 and recipe.brief.seed != recipe.seed
-    rows = rows_of(recipe, tmp_path)
-    scale = [row for row in rows if row["measured"] == "scale"]
+def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(rows, folder):
+    assert LEARNT.brief.epochs == 3
+    scale = [
+        row
+        for row in rows[LEARNT]
+        if row["measured"] == "scale" and row["test"] == "linf 0.1"
+    ]
     assert [row["factor"] for row in scale] == list(instruments.FACTORS)
-    for column in ("natural_accuracy", "fgsm_margin_accuracy", "pgd_margin_accuracy"):
+    for column in ("natural_accuracy", "fgsm_margin_accuracy"):
         assert len({row[column] for row in scale}) == 1, column
+    margin = [row["pgd_margin_accuracy"] for row in scale]  # from other starts each
+    assert max(margin) - min(margin) < 0.03
+    model, _, _ = trained(LEARNT.brief, "cpu", folder)
+    margins = Measured(scale[0], LEARNT, model, {}).margins
     for row in scale:
-        exact = row["factor"] * scale[0]["median_margin"]
-        assert row["median_margin"] == pytest.approx(exact, rel=1e-5)
-    # Images that fool another network can only be as good as an attack of one's own.
-    [last] = final(rows)
-    assert last["pgd_margin_accuracy"] <= last["transfer_accuracy"]
-    assert last["transfer_accuracy"] <= last["natural_accuracy"]
+        exact = row["factor"] * margins
+        assert row["median_margin"] == pytest.approx(float(exact.median()), rel=1e-5)
+        masked = float((exact > 24 * math.log(2)).double().mean())
+        assert row["masked_share"] == pytest.approx(masked, abs=0.006)
+    # The float32 cross-entropy is deceived, other ways of computing it are not.
+    assert scale[-1]["masked_share"] > 0.7 > 0.1 > scale[0]["masked_share"]
+    assert scale[-1]["fgsm_accuracy"] > scale[0]["fgsm_accuracy"] + 0.1
+    assert scale[-1]["fgsm_rescaled_accuracy"] < scale[-1]["fgsm_accuracy"] - 0.1
 
 
 def test_pictures_are_the_attacked_images(tmp_path):
@@ -300,15 +617,17 @@ def test_lines_start_at_the_loss_and_climb(tmp_path):
     assert 0 < last["implicit_share"] <= 1 + 1e-6
 
 
-def test_strong_attacks_are_run_as_asked(tmp_path):
-    asked = dataclasses.replace(SMALL, strong_size=20, strong_attacks=("restarts",))
-    [few] = final(rows_of(asked, tmp_path))
-    assert few["strong_images"] == 20
-    assert few["restarts_accuracy"] <= few["restarts_pgd_accuracy"] + 1e-9
+def test_strong_attacks_are_run_as_asked(rows, folder):
+    asked = dataclasses.replace(
+        LEARNT, tests=("linf 0.1",), strong_attacks=("restarts",), width_size=0
+    )
+    [few] = final(rows_of(asked, folder))
+    assert few["strong_images"] == 100
+    assert few["restarts_accuracy"] < few["restarts_pgd_accuracy"]
     assert not {"autoattack_accuracy", "distance_q50"} & set(few)
     more = dataclasses.replace(asked, strong_steps=25)
-    [found] = final(rows_of(more, tmp_path))
-    assert found["restarts_accuracy"] <= few["restarts_accuracy"]
+    [found] = final(rows_of(more, folder))
+    assert found["restarts_accuracy"] < few["restarts_accuracy"]
     assert more.key != asked.key and more.training_key == asked.training_key
 
 
@@ -316,23 +635,31 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     """On made-up CIFAR: with its own statistics on both sides nothing is lost."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(40, 3, 32, 32, generator=generator)
-    y = torch.arange(40) % 10
     recipe = Recipe(dataset="cifar10", model="linear", other_statistics=True)
-    model = models.build(
-        "linear",
-        generator,
-        shape=(3, 32, 32),
-        statistics=data.STATISTICS["cifar10"],
+    own, other = (
+        models.build(
+            "linear",
+            torch.Generator().manual_seed(0),
+            shape=(3, 32, 32),
+            statistics=data.STATISTICS[name],
+        )
+        for name in ("cifar10", "cifar100")
     )
-    ball = attacks.Linf(0.01)
-    before = model(x)
+    model, ball, before = own, attacks.Linf(0.002), own(x)
+    y = before.argmax(1)
     found = _other_statistics(model, x, y, ball, recipe)
     assert torch.equal(model(x), before)
-    assert set(found) == {
-        "all_steps_accuracy",
-        "other_natural_accuracy",
-        "other_statistics_accuracy",
+    moved = attacks.pgd(
+        own, x, y, ball, steps=10, step_size=0.0005, generator=stream(0, "test")
+    )
+    assert found == {
+        "all_steps_accuracy": evaluation.share(answers(own, moved).argmax(1) == y),
+        "other_natural_accuracy": evaluation.share(answers(other, x).argmax(1) == y),
+        "other_statistics_accuracy": evaluation.share(
+            answers(other, moved).argmax(1) == y
+        ),
     }
+    assert len({1.0, *found.values()}) == 4
     same = {**data.STATISTICS, "cifar100": data.STATISTICS["cifar10"]}
     monkeypatch.setattr(data, "STATISTICS", same)
     again = _other_statistics(model, x, y, ball, recipe)
@@ -442,17 +769,12 @@ def test_bins_share_the_images_and_surrogates_are_trained_once(tmp_path):
     assert sum(r["images"] for r in last) == 40
     values = [r["value"] for r in last]
     assert values == sorted(values)
-    [found] = final(rows)
     climbed = [r for r in rows if r["measured"] == "step"]
     right = sum(r["accuracy"] * r["images"] for r in last) / 40
     strengths = [r for r in rows if r["measured"] == "strength"]
     same = [r for r in strengths if (r["steps_taken"], r["step_radii"]) == (10, 0.25)]
     assert same[0]["accuracy"] == pytest.approx(right)
     assert same[0]["loss_q50"] == pytest.approx(climbed[-1]["loss_q50"])
-    for kind in ("natural", "robust"):
-        for way in ("fgsm", "pgd10", "pgd20", "cw"):
-            assert 0 <= found[f"{kind}_{way}_accuracy"] <= found["natural_accuracy"]
-            assert found[f"wang_{way}_accuracy"] <= found["natural_accuracy"]
     names = {r.training_key for r in recipe.surrogates.values()}
     assert names <= {path.stem for path in tmp_path.glob("*.safetensors")}
     dynamic = dataclasses.replace(recipe, fosc_max=0.5, loss_weighted=True)
