@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -91,7 +90,7 @@ def test_every_claim_is_there_once_and_every_function_has_one():
     assert counts.to_dict() == {"khritankov": 13, "wei": 12, "wang": 14, "kamath": 16}
     for name, function in functions().items():
         assert criteria()[name].paper in function.__module__.split("."), name
-    assert len(functions()) >= 18
+    assert functions().keys() == criteria().keys()
 
 
 RESTS_ON_ROWS = sorted(
@@ -608,19 +607,6 @@ def test_a_verdict_shows_itself_and_carries_itself():
 
 def test_criteria_show_as_they_stand():
     assert claims.plain("a < b * c $1.") == "a &lt; b \\* c \\$1"
-
-
-def test_every_threshold_and_need_is_used():
-    """A threshold nobody reads is a criterion nobody applies."""
-    for claim in criteria().values():
-        if claim.id not in functions():
-            continue
-        folder = Path(MODULES[claim.paper].__file__).parent
-        source = "".join(path.read_text() for path in folder.glob("*.py"))
-        for name in claim.thresholds:
-            assert f'"{name}"' in source, (claim.id, name)
-    for claim in criteria().values():
-        assert bool(claim.thresholds or claim.needs) <= (claim.id in functions())
 
 
 def curves(best, cell, seeds=3, epochs=120, **change):
