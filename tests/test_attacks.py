@@ -34,6 +34,16 @@ def test_fgsm_is_exact_on_a_linear_model_whatever_the_loss(linear, loss):
     torch.testing.assert_close(fgsm(model, x, y, Linf(0.1), loss=loss), worst)
 
 
+def test_fgsm_leaves_no_pixel_outside_the_range(linear):
+    model, _, y = linear
+    x = torch.linspace(0, 1, 16).view(1, 1, 4, 4).repeat(8, 1, 1, 1)
+    moved = fgsm(model, x, y, Linf(0.3))
+    torch.testing.assert_close(
+        moved, (x + 0.3 * direction(model, y).sign()).clamp(0, 1)
+    )
+    assert moved.min() == 0 and moved.max() == 1
+
+
 def test_fgsm_in_l2_goes_straight_up(linear):
     model, x, y = linear
     way = direction(model, y)

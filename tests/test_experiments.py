@@ -24,6 +24,7 @@ from widemin import (
     masking,
     models,
     networks,
+    watching,
 )
 from widemin.experiments import pick_device, run
 from widemin.instruments.final import _other_statistics
@@ -396,6 +397,9 @@ def test_gradients_that_are_zero_and_constant_answers_are_seen(measured):
 
 def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(rows, folder):
     assert LEARNT.brief.epochs == 3
+    for seed in (0, 1, 1_000):
+        own = dataclasses.replace(LEARNT, seed=seed)
+        assert own.brief.seed != seed
     scale = [
         row
         for row in rows[LEARNT]
@@ -736,6 +740,46 @@ def test_the_released_codes_switches_change_the_weights(tmp_path):
         )
     }
     assert len(set(losses.values())) == 5, losses
+
+
+def test_the_loss_is_weighted_from_the_second_epoch_on(tmp_path):
+    def weights_after(epochs, weighted):
+        recipe = dataclasses.replace(SMALL, epochs=epochs, loss_weighted=weighted)
+        model, _, _ = trained(recipe, "cpu", tmp_path)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(weights_after(1, True), weights_after(1, False))
+    assert not torch.equal(weights_after(2, True), weights_after(2, False))
+
+
+def test_the_watch_sees_what_straight_calls_give(measured):
+    """On all test images, and on the held-out ones."""
+    m = measured[0]
+    asked = dataclasses.replace(LEARNT, watch="linf 0.2", validation_size=100)
+    row = watching.watcher(asked, "cpu")(m.model, 1)
+    test, held_out = data.load("digits", "test"), data.load("digits", "validation")
+
+    def left(images, size, **loss):
+        x, y = images.x[:size], images.y[:size]
+        moved = attacks.fgsm(m.model, x, y, attacks.Linf(0.2), **loss) if loss else x
+        right = (answers(m.model, x).argmax(1) == y) & (
+            answers(m.model, moved).argmax(1) == y
+        )
+        return pytest.approx(float(right.double().mean()))
+
+    margins = evaluation.margins(m.model, test.x, test.y)
+    usual, size = {"loss": attacks.cross_entropy}, len(test.x)
+    assert row == {
+        "natural_accuracy": left(test, size),
+        "fgsm_accuracy": left(test, size, **usual),
+        "fgsm_clipped_accuracy": left(test, size, loss=attacks.clipped_cross_entropy),
+        "fgsm_margin_accuracy": left(test, size, loss=attacks.margin),
+        "masked_share": float((margins > 24 * math.log(2)).double().mean()),
+        "median_margin": float(margins.median()),
+        "images": size,
+        "validation_natural_accuracy": left(held_out, 100),
+        "validation_fgsm_accuracy": left(held_out, 100, **usual),
+    }
 
 
 def test_fosc_is_watched_where_training_stops_its_attack(tmp_path):
