@@ -1,0 +1,391 @@
+"""Plausible mistakes, planted one at a time in a copy: each must fail a test.
+
+A mutant that lives is a behaviour that no test holds. `pytest -m slow
+tests/test_mutants.py` says which; `-k NAME` plants one.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from widemin import paths, workers
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is planted, and the tests that must notice.
+
+    Attributes:
+        name: The behaviour that is broken.
+        where: File or folder of the package that holds the text, once.
+        old: The text.
+        new: What takes its place.
+        tests: Ids of tests, at least one of which must fail.
+    """
+
+    name: str
+    where: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def column(name):
+    return (
+        f"tests/test_experiments.py::test_a_column_is_what_a_straight_call_gives[{name}]",
+    )
+
+
+def judged(claim):
+    test = "test_a_claim_passes_above_its_threshold_and_fails_below"
+    return (f"tests/test_outcomes.py::{test}[{claim}]",)
+
+
+def of(file, *names):
+    return tuple(f"tests/test_{file}.py::{name}" for name in names)
+
+
+ATTACKS = [
+    Mutant(
+        "no random start",
+        "attacks",
+        "start = (x + self.ball.sample(x, self.generator)).clamp(0, 1)",
+        "start = x.clone()",
+        of("attacks", "test_one_generator_gives_one_attack"),
+    ),
+    Mutant(
+        "restarts keep the worse",
+        "attacks",
+        "better = losses > highest[again]",
+        "better = losses < highest[again]",
+        of("attacks", "test_more_restarts_never_lower_the_loss"),
+    ),
+    Mutant(
+        "a step too many for each image",
+        "attacks",
+        "step < self.steps_each",
+        "step <= self.steps_each",
+        of("attacks", "test_each_image_takes_its_own_number_of_steps"),
+    ),
+    Mutant(
+        "FGSM leaves the range of pixels",
+        "attacks",
+        "(x + ball.epsilon * ball.steepest(gradient)).clamp(0, 1)",
+        "x + ball.epsilon * ball.steepest(gradient)",
+        of("attacks", "test_fgsm_leaves_no_pixel_outside_the_range"),
+    ),
+    Mutant(
+        "worst_case counts what any attack leaves",
+        "evaluation",
+        "torch.stack(list(found.values())).all(0)",
+        "torch.stack(list(found.values())).any(0)",
+        of("evaluation", "test_the_worst_case_is_the_mean_of_the_minima"),
+    ),
+]
+TRAINING = [
+    Mutant(
+        "the FOSC threshold falls to 0 at the very end",
+        "inner.py",
+        "1 - t * 6 / 5",
+        "1 - t",
+        of("experiments", "test_a_huge_threshold_leaves_one_step_of_ascent"),
+    ),
+    Mutant(
+        "a recipe's schedule is ignored",
+        "fitting/alone.py",
+        "schedule=recipe.schedule",
+        'schedule="constant"',
+        of("networks", "test_networks_trained_together_are_those_trained_alone"),
+    ),
+    Mutant(
+        "the loss is weighted from the first epoch on",
+        "inner.py",
+        "recipe.loss_weighted and t >= 1 / recipe.epochs",
+        "recipe.loss_weighted",
+        of("experiments", "test_the_loss_is_weighted_from_the_second_epoch_on"),
+    ),
+    Mutant(
+        "the validation curve is of test images",
+        "watching.py",
+        "evaluation.survivors(model, *unseen, chosen)",
+        "evaluation.survivors(model, x, y, chosen)",
+        of("experiments", "test_the_watch_sees_what_straight_calls_give"),
+    ),
+    Mutant(
+        "held-out images are the first test images",
+        "samples.py",
+        "x[-size:], y[-size:]",
+        "x[:size], y[:size]",
+        of("networks", "test_epochs_are_chosen_on_images_that_training_never_sees"),
+    ),
+    Mutant(
+        "the briefly trained network has the seed of the attacked one",
+        "recipes",
+        "seed=self.seed + 1_000",
+        "seed=self.seed",
+        of(
+            "experiments",
+            "test_scaling_logits_moves_no_prediction_and_not_the_margin_attack",
+        ),
+    ),
+    Mutant(
+        "the watch's masked share is inverted",
+        "watching.py",
+        "margin > evaluation.MASKED_MARGIN",
+        "margin < evaluation.MASKED_MARGIN",
+        of("experiments", "test_the_watch_sees_what_straight_calls_give"),
+    ),
+]
+MEASURING = [
+    Mutant(
+        "worst accuracy is the union of survivors",
+        "instruments/final.py",
+        "torch.stack(list(right.values())).all(0)",
+        "torch.stack(list(right.values())).any(0)",
+        column("worst_accuracy"),
+    ),
+    Mutant(
+        "PGD's step is 250 times too small",
+        "instruments/attacked.py",
+        "2.5 * ball.epsilon / recipe.pgd_steps",
+        "0.01 * ball.epsilon / recipe.pgd_steps",
+        column("pgd_accuracy"),
+    ),
+    Mutant(
+        "PGD's step does not depend on their number",
+        "instruments/attacked.py",
+        "2.5 * ball.epsilon / recipe.pgd_steps",
+        "2.5 * ball.epsilon / 10",
+        column("restarts_accuracy"),
+    ),
+    Mutant(
+        "C&W's step is 100 times too small",
+        "instruments/attacked.py",
+        "step_size=ball.epsilon / 10",
+        "step_size=ball.epsilon / 1000",
+        column("wang_cw_accuracy"),
+    ),
+    Mutant(
+        "one start for five",
+        "instruments/attacked.py",
+        "restarts=5",
+        "restarts=1",
+        column("restarts_accuracy"),
+    ),
+    Mutant(
+        "transfer stops where its own network is fooled",
+        "instruments/final.py",
+        'recipe, "transfer", loss=attacks.margin, until_fooled=False',
+        'recipe, "transfer", loss=attacks.margin',
+        column("transfer_accuracy"),
+    ),
+    Mutant(
+        "the masked share is inverted",
+        "instruments/final.py",
+        "margin > evaluation.MASKED_MARGIN",
+        "margin < evaluation.MASKED_MARGIN",
+        column("masked_share"),
+    ),
+    Mutant(
+        "the masked share of scaled logits is inverted",
+        "instruments/shown.py",
+        "margin > evaluation.MASKED_MARGIN",
+        "margin < evaluation.MASKED_MARGIN",
+        of(
+            "experiments",
+            "test_scaling_logits_moves_no_prediction_and_not_the_margin_attack",
+        ),
+    ),
+    Mutant(
+        "the Hessian is that of test images",
+        "instruments/curvature.py",
+        'x, y = images(recipe, "train", size, device)\n    found',
+        'x, y = images(recipe, "test", size, device)\n    found',
+        column("top_eigenvalue"),
+    ),
+    Mutant(
+        "widths start anew at every level",
+        "instruments/curvature.py",
+        "first = measured.direction",
+        "first = None",
+        column("width_weights_1"),
+    ),
+    Mutant(
+        "adaptive sharpness at five times its radius",
+        "instruments/curvature.py",
+        "rho=ADAPTIVE_RADIUS",
+        "rho=5 * ADAPTIVE_RADIUS",
+        column("adaptive_sharpness"),
+    ),
+    Mutant(
+        "bins of FOSC in falling order",
+        "strength.py",
+        "joined[by].argsort()",
+        "joined[by].argsort(descending=True)",
+        of(
+            "experiments",
+            "test_bins_share_the_images_and_surrogates_are_trained_once",
+        ),
+    ),
+    Mutant(
+        "the accuracy after an attack of another strength is inverted",
+        "strength.py",
+        '1 - share(found["fooled"])',
+        'share(found["fooled"])',
+        of(
+            "experiments",
+            "test_bins_share_the_images_and_surrogates_are_trained_once",
+        ),
+    ),
+]
+JUDGING = [
+    Mutant(
+        "W3 always passes",
+        "claims/khritankov",
+        "bool(loss <= wanted)",
+        "True",
+        judged("W3"),
+    ),
+    Mutant(
+        "S4 always passes",
+        "claims/wei",
+        'found[limits["rho"]] >= limits["gain"],\n        paper',
+        "True,\n        paper",
+        judged("S4"),
+    ),
+    Mutant(
+        "S10 always passes",
+        "claims/wei",
+        "below == spread.size",
+        "True",
+        judged("S10"),
+    ),
+    Mutant(
+        "S2's standard errors are dropped",
+        "claims/wei",
+        "passed = all(gain > errors * error",
+        "passed = all(gain > 0 * error",
+        judged("S2"),
+    ),
+    Mutant(
+        "D4 looks at the order alone",
+        "claims/wang",
+        "held = [best == {0.5, 0.25}, rank < limit]",
+        "held = [best == {0.5, 0.25}, True]",
+        judged("D4"),
+    ),
+    Mutant(
+        "D6 takes any early attack",
+        "claims/wang",
+        "early.mean() >= -limit",
+        "True",
+        judged("D6"),
+    ),
+    Mutant(
+        "D9 always passes",
+        "claims/wang",
+        "gain > 0,\n        paper=f",
+        "True,\n        paper=f",
+        judged("D9"),
+    ),
+    Mutant(
+        "H3 does without its slope",
+        "claims/kamath",
+        "bool(small and level)",
+        "bool(small)",
+        judged("H3"),
+    ),
+    Mutant(
+        "falling trends always pass",
+        "claims/kamath",
+        "found >= wanted if wanted > 0 else found <= wanted",
+        "found >= wanted if wanted > 0 else True",
+        judged("H4") + judged("H6"),
+    ),
+    Mutant(
+        "the largest run counts for the smallest",
+        "claims",
+        '(table["train_size"] * table["epochs"]).min()',
+        '(table["train_size"] * table["epochs"]).max()',
+        of("outcomes", "test_the_smallest_run_counts_and_not_the_largest"),
+    ),
+]
+MUTANTS = {m.name: m for m in ATTACKS + TRAINING + MEASURING + JUDGING}
+
+
+def copy(folder):
+    """Copy what the tests need: the package and themselves; the rest is linked."""
+    for name in ("widemin", "tests"):
+        shutil.copytree(paths.ROOT / name, folder / name)
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy2(paths.ROOT / name, folder)
+    for name in ("book", "notebooks"):
+        (folder / name).symlink_to(paths.ROOT / name)
+
+
+def plant(folder, mutant):
+    """Put a mutant's text in place of the old one, which must be there once."""
+    place = folder / "widemin" / mutant.where
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    found = [path for path in files if mutant.old in path.read_text()]
+    count = sum(path.read_text().count(mutant.old) for path in found)
+    assert count == 1, (
+        f"{mutant.old!r} stands {count} times in {mutant.where}, not once"
+    )
+    found[0].write_text(found[0].read_text().replace(mutant.old, mutant.new))
+
+
+def run(folder, tests):
+    """Return pytest's exit status, and the end of what it says, for tests in a copy."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    own |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*call, *tests], cwd=folder, env=own, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout[-2_000:]
+
+
+@pytest.fixture(scope="module")
+def ends(request, tmp_path_factory):
+    """Of each test chosen here its mutant's end, as many at once as there are cores."""
+    names = [
+        item.callspec.params.get("name")
+        for item in request.session.items
+        if hasattr(item, "callspec") and item.path == request.path
+    ]
+
+    base = tmp_path_factory.mktemp("mutants")
+
+    def end(name):
+        folder = base / str(names.index(name))
+        folder.mkdir()
+        copy(folder)
+        plant(folder, MUTANTS[name])
+        found = run(folder, MUTANTS[name].tests)
+        shutil.rmtree(folder)
+        return found
+
+    with ThreadPoolExecutor(workers.cores()) as pool:
+        yield {name: pool.submit(end, name) for name in names}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_does_not_live(name, ends):
+    status, said = ends[name].result()
+    assert status == pytest.ExitCode.TESTS_FAILED, said
+
+
+def test_without_a_mutant_the_tests_pass(tmp_path):
+    """They fail for the mutant and for nothing else, and are tests of the copy."""
+    copy(tmp_path)
+    tests = sorted({test for mutant in MUTANTS.values() for test in mutant.tests})
+    status, said = run(tmp_path, tests)
+    assert status == pytest.ExitCode.OK, said
