@@ -9,6 +9,16 @@ from torch import nn
 torch.set_num_threads(1)
 
 
+# What takes longest, so that the others are done beside it.
+FIRST = ("test_faults.py", "test_experiments.py", "test_networks.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Put files that take long first; the order is otherwise as it was."""
+    at = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: at.get(item.path.name, len(FIRST)))
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache."""

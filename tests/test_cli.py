@@ -18,6 +18,7 @@ import widemin
 from widemin import paths, progress, provenance, results
 from widemin.cli import main
 from widemin.cli.book import alone
+from widemin.results import computing
 
 
 @pytest.fixture
@@ -185,6 +186,23 @@ def test_rows_are_computed_once(call, tmp_path, monkeypatch):
 
 def read_only(*_, **__):
     raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_a_disk_that_fills_is_one_clear_line(call, tmp_path, monkeypatch):
+    """The rows are there, and cannot be written; without processes of its own."""
+
+    def rows(todo, *_, **__):
+        yield from ((item, [{}]) for item in todo)
+
+    def full(folder, *_):
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(computing, "local", rows)
+    monkeypatch.setattr(computing, "write", full)
+    found = call("run", "01", "--rows-only", "--results", tmp_path / "rows")
+    assert found.exit_code == 1
+    assert f"Error: {tmp_path / 'rows'}: No space left on device" in found.stderr
+    assert "Traceback" not in found.output
 
 
 def test_pages_are_not_drawn_from_nothing(call, tmp_path):

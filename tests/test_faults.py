@@ -1,7 +1,8 @@
 """Sweeps survive what befalls them: kills, a full disk, schedulers that go.
 
 Each fault strikes a sweep of the command itself, on real digits; one more call later
-every row is there once, equal to those of an undisturbed sweep.
+every row is there once, equal to those of an undisturbed sweep. Those marked slow have
+a cheaper one beside them, in test_results, test_networks or test_cli.
 """
 
 import contextlib
@@ -102,6 +103,7 @@ def assert_whole(folder, undisturbed):
     assert not list(folder.rglob("*.broken"))
 
 
+@pytest.mark.slow
 def test_the_runner_killed_at_three_points(tmp_path, undisturbed):
     """Before the first run ends, after it, near the end; its workers go with it."""
     for done in (0, 1, 4):
@@ -115,6 +117,7 @@ def test_the_runner_killed_at_three_points(tmp_path, undisturbed):
     assert_whole(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_three_points(tmp_path, undisturbed):
     """The same call replaces it each time and ends well."""
     process = start(tmp_path, "--workers", "2")
@@ -125,6 +128,7 @@ def test_a_worker_killed_at_three_points(tmp_path, undisturbed):
     assert measured(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_kernel_killed(tmp_path):
     """A chapter that computes its own rows, run by papermill."""
     output = tmp_path / "out.ipynb"
@@ -218,6 +222,7 @@ def test_a_worker_that_somebody_asks_to_stop_is_replaced(tmp_path):
     assert sorted(found) == marks
 
 
+@pytest.mark.slow
 def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):
     first = sweep(tmp_path, *LONGER, "--workers", "2", "--minutes", "0.4")
     assert first.returncode == 0, first.stderr
@@ -243,6 +248,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_line(tmp_path, undisturbed):
     script = tmp_path / "full.py"
     script.write_text(FULL)
