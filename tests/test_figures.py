@@ -25,6 +25,7 @@ from tests.test_claims import (
 )
 from widemin import figures
 from widemin.claims import paper_table
+from widemin.claims.wang import ATTACKS as wang_attacks
 from widemin.figures import features, kamath, khritankov, numbers, ranks, wang, wei
 
 matplotlib.use("Agg")
@@ -41,6 +42,21 @@ def ax():
 def points(ax):
     parts = [c.get_offsets() for c in ax.collections if len(c.get_offsets())]
     return np.concatenate([np.asarray(part) for part in parts])
+
+
+def apart(table, **own):
+    """Give every accuracy a number of its own, so that no column passes for another."""
+    names = sorted(name for name in table if name.endswith("_accuracy"))
+    return table.assign(**{name: 0.01 * (i + 1) for i, name in enumerate(names)} | own)
+
+
+def percents(table, *columns):
+    """The distinct values of columns, in percent."""
+    return {round(100 * value, 6) for name in columns for value in table[name]}
+
+
+def at(values):
+    return {round(float(value), 6) for value in values}
 
 
 def test_every_run_is_a_point_over_the_ratio(ax):
@@ -77,11 +93,15 @@ def every_way(table):
 
 
 def test_every_way_is_a_row_with_a_mark_per_run(ax):
-    khritankov.ways_of_attack(every_way(decisive(fgsm_accuracy=0.9)), ax)
+    table = apart(every_way(decisive()))
+    khritankov.ways_of_attack(table, ax)
     found = points(ax)
     assert len(found) == len(figures.WAYS) * 3
-    assert 90.0 in found[:, 0].round(6)
-    assert len(ax.get_yticklabels()) == len(figures.WAYS)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == list(figures.WAYS.values())
+    for row, way in enumerate(figures.WAYS):
+        of_way = found[found[:, 1].round() == row]
+        assert at(of_way[:, 0]) == percents(table, way), way
 
 
 def test_the_table_of_ways_has_a_column_per_cell():
@@ -106,24 +126,40 @@ def test_a_curve_is_a_line_per_run(ax):
             for e in (1, 2, 3)
         ]
     )
+    curves = curves.assign(
+        natural_accuracy=0.1 * curves["epoch"] + 0.01 * curves["seed"]
+    )
     khritankov.learning_curves(curves, ax, "natural_accuracy", "clean (%)")
     assert len(ax.lines) == 3
-    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+    for seed, line in enumerate(ax.lines):
+        assert line.get_xdata().tolist() == [1, 2, 3]
+        np.testing.assert_allclose(line.get_ydata(), np.array([10, 20, 30]) + seed)
 
 
 def test_robust_accuracy_has_a_panel_per_set():
-    table = sam({0.1: 0.05})
+    table = apart(sam({0.1: 0.05}))
+    place = table["test"].map(dict(zip(table["test"].unique(), range(4), strict=True)))
+    table["pgd_accuracy"] += 0.1 * place
     figure, axes = plt.subplots(1, 4)
     wei.robust_by_method(table, axes)
     titles = [ax.get_title() for ax in axes]
     assert titles == ["L∞ 1/255", "L∞ 2/255", "L2 16/255", "L2 32/255"]
-    assert len(points(axes[0])) == 2 * 3 * 4  # two columns, three seeds, four methods
+    for ax, (_, part) in zip(axes, table.groupby(place), strict=True):
+        found = points(ax)
+        assert len(found) == 2 * 3 * 4  # two columns, three seeds, four methods
+        left = (found[:, 0] + 0.5) % 1 < 0.5
+        assert at(found[left, 1]) == percents(part, "pgd_accuracy")
+        assert at(found[~left, 1]) == percents(part, "worst_accuracy")
     plt.close(figure)
 
 
 def test_trade_off_eigenvalue_and_cost(ax):
-    wei.trade_off(sam({0.1: 0.05}), ax, "l2 16/255")
-    assert len(points(ax)) == 12
+    table = apart(sam({0.1: 0.05}))
+    wei.trade_off(table, ax, "l2 16/255")
+    found = points(ax)
+    assert len(found) == 12
+    assert at(found[:, 0]) == percents(table, "natural_accuracy")
+    assert at(found[:, 1]) == percents(table, "worst_accuracy")
     named = {text.get_text() for text in ax.get_legend().get_texts()}
     assert named == {"standard", "SAM 0.1", "AT L∞ 2/255", "AT L∞ 8/255"}
 
@@ -131,8 +167,9 @@ def test_trade_off_eigenvalue_and_cost(ax):
 def test_eigenvalues_are_one_point_a_network(ax):
     table = sam({0.1: 0.05})
     table = table.assign(key=table["method"] + table["seed"].astype(str))
+    table = table.assign(top_eigenvalue=table["key"].factorize()[0] + 1.0)
     wei.eigenvalue_by_method(table, ax)
-    assert len(points(ax)) == 9
+    assert len(points(ax)) == 9 and at(points(ax)[:, 1]) == {*range(1, 10)}
     assert ax.get_yscale() == "log"
 
 
@@ -166,18 +203,25 @@ def test_losses_to_stronger_attacks_are_points():
 
 
 def test_a_sweep_starts_at_natural_accuracy(ax):
-    wei.sweep_by_method(table_of_sam(), ax)
+    table = apart(table_of_sam())
+    wei.sweep_by_method(table, ax)
     assert len(ax.lines) == 5
+    natural, worst = (
+        100 * table[name].iloc[0] for name in ("natural_accuracy", "worst_accuracy")
+    )
     for line in ax.lines:
-        assert line.get_xdata()[0] == 0 and list(line.get_xdata()) == [0, 1, 2, 8]
+        assert list(line.get_xdata()) == [0, 1, 2, 8]
+        np.testing.assert_allclose(line.get_ydata(), [natural, *[worst] * 3])
 
 
 def test_controls_have_a_row_each(ax):
-    table = table_of_sam()
+    table = apart(table_of_sam())
     groups = {"SGD": [k for k in table["key"] if k.startswith("standard")], "none": []}
     wei.by_control(table, groups, ax, "linf 2/255")
     assert [t.get_text() for t in ax.get_yticklabels()] == ["SGD"]
     assert len(points(ax)) == 6
+    shown = percents(table, "natural_accuracy", "worst_accuracy")
+    assert at(points(ax)[:, 0]) == shown
 
 
 def test_epochs_are_chosen_by_three_rules(ax):
@@ -196,12 +240,15 @@ def test_epochs_are_chosen_by_three_rules(ax):
 
 
 def test_flatness_by_method_leaves_unmeasured_networks_out():
-    table = table_of_sam()
+    table = apart(table_of_sam())
     table.loc[table["seed"] == 1, "width_images"] = np.nan
     figure, axes = plt.subplots(1, 2)
     columns = {"width_nodes_1": "width", "top_eigenvalue": "eigenvalue"}
     wei.by_flatness(table, axes, columns, "linf 2/255")
     assert len(points(axes[0])) == 5 * 2
+    for ax, flat in zip(axes, (2.0, 10.0), strict=True):
+        assert at(points(ax)[:, 0]) == {flat}
+        assert at(points(ax)[:, 1]) == percents(table, "worst_accuracy")
     plt.close(figure)
 
 
@@ -215,6 +262,8 @@ def test_lines_are_in_the_units_of_the_attack():
     figure, axes = plt.subplots(1, 2)
     wei.along_lines(pd.DataFrame(rows), axes)
     assert axes[1].lines[0].get_xdata().tolist() == pytest.approx([0, 2])
+    for ax in axes:
+        assert ax.lines[0].get_ydata().tolist() == pytest.approx([1, 1 + 2 / 255])
     plt.close(figure)
 
 
@@ -232,8 +281,12 @@ def test_sams_step_in_pixels_is_a_row_a_method():
 
 
 def test_cost_is_drawn_on_a_logarithmic_axis(ax):
-    wei.robust_by_cost(table_of_sam(), ax, "linf 2/255")
+    table = apart(table_of_sam())
+    wei.robust_by_cost(table, ax, "linf 2/255")
     assert ax.get_xscale() == "log" and len(ax.texts) == 5
+    costs, worst = zip(*(line.get_data() for line in ax.lines), strict=True)
+    assert at(np.concatenate(costs)) == set(table["gradients"])
+    assert at(np.concatenate(worst)) == percents(table, "worst_accuracy")
 
 
 def test_ascent_draws_median_and_quartiles(ax):
@@ -242,13 +295,21 @@ def test_ascent_draws_median_and_quartiles(ax):
     )
     wang.ascent(table, ax, "normalised_fosc", "FOSC")
     assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.05] * 11)
-    assert len(ax.collections) == 1
+    [band] = ax.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((0.01, 0.1))
 
 
 def test_white_box_and_cost(ax):
-    table = defences(0.02)
+    table = apart(defences(0.02).drop(columns="autoattack_accuracy"))
     wang.white_box(table, ax)
-    assert len(points(ax)) == 9 * 8  # three defences, three seeds; NaN included
+    found = points(ax)
+    assert len(found) == 9 * 8  # three defences, three seeds; NaN included
+    columns = ["natural_accuracy", *(f"wang_{way}_accuracy" for way in wang_attacks)]
+    columns += ["pgd_margin_accuracy", "restarts_accuracy"]
+    for place, column in enumerate(columns):
+        heights = found[found[:, 0].round() == place, 1]
+        assert at(heights) == percents(table, column), column
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == [
         "standard, 50 epochs",
@@ -258,6 +319,8 @@ def test_white_box_and_cost(ax):
     _, other = plt.subplots()
     wang.robust_by_cost(table, other)
     assert len(points(other)) == 9
+    assert at(points(other)[:, 0]) == set(table["gradients"])
+    assert at(points(other)[:, 1]) == percents(table, "worst_accuracy")
     plt.close(other.figure)
 
 
@@ -278,6 +341,9 @@ def test_bins_of_fosc_have_two_pools():
     line = axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), 10 * np.arange(10))
     assert len(axes[0].lines) == 2
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), np.arange(10))
+    for ax in axes:
+        np.testing.assert_allclose(ax.lines[0].get_xdata(), 0.1 * np.arange(10))
     plt.close(figure)
 
 
@@ -357,10 +423,11 @@ def test_defences_without_the_papers_attacks_leave_their_columns_empty():
 
 
 def test_switches_say_what_they_cost(ax):
-    table = defences(0.02).assign(key=list("abcdefghi"), gradients=77.0)
+    table = apart(defences(0.02)).assign(key=list("abcdefghi"), gradients=77.0)
     groups = {"standard": ["a", "d"], "none": []}
     wang.switched(table, groups, ax, "worst_accuracy")
     assert len(points(ax)) == 2
+    assert at(points(ax)[:, 0]) == percents(table, "worst_accuracy")
     assert [text.get_text() for text in ax.texts] == ["77 gradients"]
 
 
