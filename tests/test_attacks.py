@@ -269,6 +269,16 @@ def test_pgd_stays_in_ball_and_box_and_fosc_is_not_negative(seed, epsilon, norm)
         assert (step["fosc"] >= -1e-5).all()
 
 
+@pytest.mark.parametrize("ball", [Linf(0.3), L2(0.3)])
+def test_the_random_start_covers_the_ball(ball, generator):
+    """Of ten thousand draws the furthest is at its edge, none beyond, some within."""
+    drawn = ball.sample(torch.zeros(10_000, 1, 1, 2), generator)
+    order = math.inf if isinstance(ball, Linf) else 2
+    sizes = drawn.flatten(1).norm(p=order, dim=1)
+    assert 0.299 < sizes.max() <= 0.3 + 1e-6 and sizes.min() < 0.01
+    assert abs(drawn.mean()) < 0.01
+
+
 def test_one_generator_gives_one_attack(smooth, grey):
     x, y = grey
     one, two, other = (

@@ -61,10 +61,17 @@ ATTACKS = [
         of("attacks", "test_one_generator_gives_one_attack"),
     ),
     Mutant(
+        "a random start in half the radius",
+        "attacks",
+        "self.epsilon * (2 * uniform - 1)",
+        "self.epsilon * (uniform - 0.5)",
+        of("attacks", "test_the_random_start_covers_the_ball"),
+    ),
+    Mutant(
         "restarts keep the worse",
         "attacks",
-        "better = losses > highest[again]",
-        "better = losses < highest[again]",
+        "losses > highest[again]",
+        "losses < highest[again]",
         of("attacks", "test_more_restarts_never_lower_the_loss"),
     ),
     Mutant(
