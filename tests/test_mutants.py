@@ -150,6 +150,57 @@ TRAINING = [
         of("experiments", "test_the_watch_sees_what_straight_calls_give"),
     ),
 ]
+TRAINING += [
+    Mutant(
+        "SAM does not climb",
+        "training",
+        "torch._foreach_add_(parameters, list(step))",
+        "list(step)",
+        of(
+            "training",
+            "test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly",
+        ),
+    ),
+    Mutant(
+        "SAM climbs by the gradient, whatever its length",
+        "training",
+        "rho / (norm + 1e-12)",
+        "rho",
+        of(
+            "training",
+            "test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly",
+        ),
+    ),
+    Mutant(
+        "SAM's second pass forgets label smoothing and weights",
+        "training",
+        "with frozen_statistics(model):\n"
+        "                    backward(model, x, y, label_smoothing, weighted)",
+        "with frozen_statistics(model):\n                    backward(model, x, y)",
+        of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
+    ),
+    Mutant(
+        "rates fall by epoch, not by step",
+        "training",
+        "SCHEDULES[schedule](taken / updates)",
+        "SCHEDULES[schedule](position.epoch / epochs)",
+        of("training", "test_the_rate_falls_by_step_and_is_put_back"),
+    ),
+    Mutant(
+        "crop and flip does not crop",
+        "fitting",
+        'padding = 4 if recipe.augment == "crop+flip" else 0',
+        "padding = 0",
+        of("fitting", "test_crop_and_flip_shifts_images_and_flip_only_mirrors_them"),
+    ),
+    Mutant(
+        "surrogates have the defence's own seed",
+        "recipes",
+        "seed=1_000 if self.seed != 1_000 else 2_000",
+        "seed=self.seed",
+        of("fitting", "test_networks_that_attack_another_have_another_seed"),
+    ),
+]
 MEASURING = [
     Mutant(
         "worst accuracy is the union of survivors",
