@@ -1,6 +1,7 @@
 """A recipe decides its rows: same recipe, same rows; every field is checked."""
 
 import base64
+import copy
 import dataclasses
 import io
 import math
@@ -740,6 +741,104 @@ def test_the_released_codes_switches_change_the_weights(tmp_path):
         )
     }
     assert len(set(losses.values())) == 5, losses
+
+
+def plain_ascent(m, draws, x, y, steps=5):
+    """PGD by its textbook loop: where it is, loss, logits and FOSC after each step."""
+    ball, found = m.ball, []
+    at = (x + ball.sample(x, draws)).clamp(0, 1)
+    for _ in range(steps + 1):
+        leaf = at.clone().requires_grad_()
+        logits = m.model.eval()(leaf)
+        losses = F.cross_entropy(logits, y, reduction="none")
+        [gradient] = torch.autograd.grad(losses.sum(), leaf)
+        reach = ball.epsilon * gradient.abs().flatten(1).sum(1)
+        fosc = reach - ((at - x) * gradient).flatten(1).sum(1)
+        found.append((at, losses.detach(), logits.argmax(1) == y, fosc, reach))
+        at = at + 0.25 * ball.epsilon * gradient.sign()
+        at = torch.minimum(torch.maximum(at, x - ball.epsilon), x + ball.epsilon)
+        at = at.clamp(0, 1)
+    return found
+
+
+def quartiles(values):
+    return values.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+
+
+def test_the_ascent_and_its_bins_are_those_of_a_plain_loop(rows, measured, folder):
+    m = measured[2]
+    steps = [row for row in rows[DEFENDED] if row["measured"] == "step"]
+    found = plain_ascent(m, stream(0, "ascent"), *m.test)
+    for row, (_, losses, _, fosc, reach) in zip(steps, found, strict=True):
+        kinds = {"loss": losses, "fosc": fosc, "normalised_fosc": fosc / reach}
+        for name, values in kinds.items():
+            for q, exact in zip((25, 50, 75), quartiles(values), strict=True):
+                near = pytest.approx(exact, rel=1e-3, abs=1e-6)
+                assert row[f"{name}_q{q}"] == near, (row["step"], name, q)
+    asked = dataclasses.replace(
+        DEFENDED, fosc_bins=4, white_box=False, surrogate_epochs=0
+    )
+    more = rows_of(asked, folder)
+    *_, (_, losses, right, fosc, _) = found
+    last = [row for row in more if row.get("pool") == "last" and row["by"] == "fosc"]
+    for row, members in zip(last, fosc.argsort().tensor_split(4), strict=True):
+        assert row["value"] == pytest.approx(float(fosc[members].mean()), rel=1e-3)
+        assert row["loss"] == pytest.approx(float(losses[members].mean()), rel=1e-3)
+        exact = float(right[members].double().mean())
+        assert row["accuracy"] == pytest.approx(exact, abs=0.021)  # one image
+    ten = plain_ascent(m, stream(0, "ascent"), *m.test, steps=10)[-1]
+    [row] = [
+        r for r in more if (r.get("steps_taken"), r.get("step_radii")) == (10, 0.25)
+    ]
+    assert row["accuracy"] == pytest.approx(float(ten[2].double().mean()), abs=0.006)
+    assert row["loss_q50"] == pytest.approx(quartiles(ten[1])[1], rel=1e-3)
+
+
+def test_fosc_under_the_watch_is_that_of_a_plain_loop(measured):
+    m = measured[2]
+    asked = dataclasses.replace(DEFENDED, watch_fosc=True, validation_size=50)
+    row = watching.watcher(asked, "cpu")(m.model, 4)
+    test = data.load("digits", "test")
+    *_, (_, _, right, fosc, _) = plain_ascent(m, stream(0, "watch 4"), test.x, test.y)
+    assert row["fosc_mean"] == pytest.approx(float(fosc.mean()), rel=1e-3)
+    assert row["fosc_variance"] == pytest.approx(float(fosc.var()), rel=1e-3)
+    for tenth in range(11):
+        exact = float(fosc.quantile(tenth / 10))
+        assert row[f"fosc_d{tenth}"] == pytest.approx(exact, rel=1e-3, abs=1e-6)
+    share = float(right.double().mean())
+    assert row["attack_accuracy"] == pytest.approx(share, abs=0.003)
+    held_out = data.load("digits", "validation", size=50)
+    kept = answers(m.model, held_out.x).argmax(1) == held_out.y
+    assert 0 < row["validation_attack_accuracy"] <= float(kept.double().mean())
+    assert row["validation_attack_accuracy"] != row["attack_accuracy"]
+
+
+def test_lines_are_the_losses_on_the_way_along_the_gradient(rows, measured):
+    m = measured[0]
+    points = [row for row in rows[LEARNT] if row["measured"] == "line"]
+    model = copy.deepcopy(m.model).double()
+    x, y = m.train(40)
+    weights = list(model.parameters())
+    slopes = torch.autograd.grad(F.cross_entropy(model(x.double()), y), weights)
+    norm = torch.cat([g.flatten() for g in slopes]).norm()
+    test, labels = (part[:40] for part in m.test)
+    leaf = test.clone().requires_grad_()
+    [gradient] = torch.autograd.grad(
+        F.cross_entropy(m.model(leaf), labels, reduction="sum"), leaf
+    )
+    start = [w.detach().clone() for w in weights]
+    for row in points:
+        if row["of"] == "weights":
+            for w, s, g in zip(weights, start, slopes, strict=True):
+                w.data.copy_(s + row["distance"] * g / norm)
+            exact = F.cross_entropy(model(x.double()), y)
+        else:
+            moved = (test + row["distance"] * gradient.sign()).clamp(0, 1)
+            exact = F.cross_entropy(answers(m.model, moved).double(), labels)
+        near = pytest.approx(float(exact.detach()), rel=2e-3)
+        assert row["loss"] == near, (row["of"], row["distance"])
+    ends = {row["of"]: row["distance"] for row in points}
+    assert ends == {"weights": 1.0, "images": pytest.approx(16 / 255)}
 
 
 def test_the_loss_is_weighted_from_the_second_epoch_on(tmp_path):
