@@ -14,6 +14,19 @@ def _column(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
+def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return v over a number per image, and these numbers, shape (batch,).
+
+    They are 1, or the largest entry where squares of entries would leave the range of
+    the precision: in float32 those of 1e-23 are 0, those of 1e20 infinite.
+    """
+    info, norm = torch.finfo(v.dtype), v.flatten(1).norm(dim=1)
+    fits = (norm > info.tiny**0.5 / info.eps) & (norm < info.max**0.5)
+    largest = v.flatten(1).abs().amax(1)
+    size = largest.where(~fits & (largest > 0), torch.ones_like(largest))
+    return v / _column(size), size
+
+
 @dataclass(frozen=True)
 class Linf:
     """Perturbations that move no pixel by more than epsilon.
@@ -35,6 +48,10 @@ class Linf:
     def project(self, delta: Tensor) -> Tensor:
         """Return the nearest point of the set."""
         return delta.clamp(-self.epsilon, self.epsilon)
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return the largest absolute entry of each perturbation, shape (batch,)."""
+        return delta.flatten(1).abs().amax(1)
 
     def support(self, gradient: Tensor) -> Tensor:
         """Return max <delta, gradient> over the set, shape (batch,)."""
@@ -66,19 +83,24 @@ class L2:
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
+        gradient, _ = _scaled(gradient)
         norm = gradient.flatten(1).norm(dim=1)
         # A zero gradient has no direction: the image stays where it is.
         return gradient / _column(norm.where(norm > 0, torch.ones_like(norm)))
 
     def project(self, delta: Tensor) -> Tensor:
         """Return the nearest point of the set."""
-        norm = delta.flatten(1).norm(dim=1)
-        shrink = self.epsilon / norm.clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * _column(shrink.clamp_max(1.0))
+        norm = self.size(delta).clamp_min(torch.finfo(delta.dtype).tiny)
+        return delta * _column((self.epsilon / norm).clamp_max(1.0))
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return the Euclidean norm of each perturbation, shape (batch,)."""
+        scaled, factor = _scaled(delta)
+        return factor * scaled.flatten(1).norm(dim=1)
 
     def support(self, gradient: Tensor) -> Tensor:
         """Return max <delta, gradient> over the set, shape (batch,)."""
-        return self.epsilon * gradient.flatten(1).norm(dim=1)
+        return self.epsilon * self.size(gradient)
 
     def sample(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return Gaussian directions, radius uniform in [0, epsilon], shape of x."""
