@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 from widemin import implicit
@@ -241,6 +242,70 @@ def test_gradients_of_the_landscape_are_its_slopes(trained):
     assert line[1].item() == pytest.approx(function(v)[0])
 
 
+class HeadFirst(nn.Module):
+    """The head is the first layer defined and the last that runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 3)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh())
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+class Cosine(nn.Linear):
+    """A linear layer that divides its weights by their norm."""
+
+    def forward(self, x):
+        return F.linear(x, F.normalize(self.weight), self.bias)
+
+
+def _tied():
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4), layer, nn.Tanh(), layer)
+
+
+def _pruned():
+    layer = nn.Linear(16, 3)
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        HeadFirst(),
+        _tied(),
+        _pruned(),
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Tanh()),
+        nn.Sequential(nn.Flatten(), Cosine(16, 3)),
+        nn.Sequential(HeadFirst(), nn.Linear(3, 3), nn.Identity()),
+        nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(16, 3))),
+        nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten()),
+    ],
+    ids=[
+        "head first",
+        "tied",
+        "pruned",
+        "tanh",
+        "cosine",
+        "identity",
+        "nested",
+        "conv",
+    ],
+)
+def test_logit_scale_multiplies_the_logits_of_any_network(model):
+    x = torch.rand(5, 1, 4, 4, generator=seeded())
+    before = model(x).detach()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with logit_scale(model, 10.0):
+        torch.testing.assert_close(model(x), 10 * before)
+    assert torch.equal(model(x), before) and not model._forward_hooks
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
 def test_adaptive_sharpness_of_one_weight_is_its_range():
     """One sample, one weight: the loss at w (1 - rho) minus the loss at w."""
     model = Logistic(torch.tensor([2.0]).double())
@@ -380,10 +445,6 @@ def test_widths_of_a_recipe_start_from_the_way_to_the_level_below():
         ),
         (lambda m, x, y: adaptive_sharpness(m, x, y, rho=-1), "rho must be above 0"),
         (lambda m, x, y: logit_scale(m, 0).__enter__(), "factor must be above 0"),
-        (
-            lambda m, x, y: logit_scale(nn.Sequential(), 2).__enter__(),
-            "must have a linear layer",
-        ),
     ],
 )
 def test_wrong_arguments_are_named(smooth, grey, call, message):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from widemin.attacks import NonFiniteError
 from widemin.batches import Data, Loss, batches, check_network, summed, trainable
 from widemin.landscape.levels import Landscape
+from widemin.models import InBfloat16
 
 
 def quadratic(curvatures: Sequence[float]) -> tuple[Landscape, Tensor]:
@@ -188,9 +189,13 @@ def along(landscape: Landscape, direction: Tensor, distances: Tensor) -> Tensor:
 
 @contextmanager
 def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
-    """Multiply the last linear layer by a factor: same predictions, other margins.
+    """Multiply a network's logits by a factor: same predictions, other margins.
 
-    What moves with it does not measure robustness.
+    What moves with it does not measure robustness. Of a sequence that ends in a linear
+    layer, that layer's weights are multiplied; of any other network, what it returns.
+
+    Raises:
+        ValueError: A factor that is not above 0 and finite.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x = torch.rand(1, 1, 2, 2)
@@ -201,17 +206,36 @@ def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
     """
     if not 0 < factor < math.inf:
         raise ValueError(f"factor must be above 0 and finite; got {factor}")
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if not layers:
-        raise ValueError("model must have a linear layer, whose scale is the logits'")
-    parameters = list(layers[-1].parameters())
+    parameters = _of_the_last_layer(model)
     kept = [p.detach().clone() for p in parameters]
+    hook = None
+    if not parameters:
+        hook = model.register_forward_hook(
+            lambda _, inputs, logits: (
+                factor * logits if isinstance(logits, Tensor) else None
+            )
+        )
     try:
         with torch.no_grad():
             for parameter in parameters:
                 parameter.mul_(factor)
         yield
     finally:
+        if hook:
+            hook.remove()
         with torch.no_grad():
             for parameter, value in zip(parameters, kept, strict=True):
                 parameter.copy_(value)
+
+
+def _of_the_last_layer(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that scale a network's logits and nothing else, if any."""
+    last = model
+    while type(last) in (nn.Sequential, InBfloat16) and list(last.children()):
+        last = list(last.children())[-1]
+    heard = last._forward_hooks or last._forward_pre_hooks or "forward" in vars(last)
+    if type(last) is not nn.Linear or heard:
+        return []
+    every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
+    own = list(last.parameters())
+    return own if all(every.count(id(p)) == 1 for p in own) else []
