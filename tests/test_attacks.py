@@ -1,6 +1,9 @@
 """Attacks are exact where an exact answer exists, and leave no trace."""
 
+import inspect
 import math
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -9,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from widemin import attacks
-from widemin.attacks import L2, Linf, fgsm, fosc, inference, parse_ball, pgd
+from widemin import attacks, evaluation
+from widemin.attacks import L2, Linf, fgsm, fosc, inference, parse_ball, pgd, pgd_path
 
 # Not DLR: of two classes it is constant.
 LOSSES = [
@@ -166,7 +169,7 @@ def test_stopped_images_leave_the_batch_and_move_no_more(smooth, grey):
     """Against the plain loop, in which a mask keeps the stopped images in place."""
     x, y = grey
     ball, record, expected = Linf(0.2), [], x.clone()
-    pgd(smooth, x, y, ball, steps=3, step_size=0.05, record=record)
+    pgd_path(smooth, x, y, ball, steps=3, step_size=0.05, record=record)
     threshold = record[-1]["fosc"].quantile(0.5).item()  # between two images
     moving = torch.ones(8, 1, 1, 1, dtype=torch.bool)
     with inference(smooth):
@@ -179,7 +182,7 @@ def test_stopped_images_leave_the_batch_and_move_no_more(smooth, grey):
             expected = torch.where(moving, (x + further).clamp(0, 1), expected)
     record = []
     options = {"steps": 8, "step_size": 0.05, "fosc_below": threshold}
-    held = pgd(smooth, x, y, ball, **options, record=record)
+    held = pgd_path(smooth, x, y, ball, **options, record=record)
     torch.testing.assert_close(held, expected)
     counts = [len(step["images"]) for step in record]
     assert counts[0] == counts[1] == 8  # always one step
@@ -190,7 +193,7 @@ def test_stopped_images_leave_the_batch_and_move_no_more(smooth, grey):
 def test_a_huge_threshold_gives_exactly_one_step(smooth, grey):
     x, y = grey
     ball = Linf(0.2)
-    held = pgd(smooth, x, y, ball, steps=8, step_size=0.05, fosc_below=1e9)
+    held = pgd_path(smooth, x, y, ball, steps=8, step_size=0.05, fosc_below=1e9)
     once = pgd(smooth, x, y, ball, steps=1, step_size=0.05)
     assert torch.equal(held, once)
 
@@ -225,15 +228,41 @@ def test_attacks_leave_mode_gradients_and_buffers_as_they_were(smooth, grey):
         assert torch.equal(now, before)
 
 
-def test_mode_is_restored_when_the_model_raises(grey):
-    class Broken(nn.Module):
-        def forward(self, x):
-            raise RuntimeError("broken")
+class Frozen(nn.Sequential):
+    """Layers that stay in training mode, whatever is asked of them."""
 
-    model = nn.Sequential(Broken())
-    with pytest.raises(RuntimeError, match="broken"):
-        fgsm(model, *grey, Linf(0.1))
-    assert all(module.training for module in model.modules())
+    def train(self, mode=True):
+        return super().train(True)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_model_comes_back_as_it_was_though_an_attack_raises(smooth, grey, broken):
+    heard = []
+    model = nn.Sequential(Frozen(nn.Identity()), smooth, Returning(lambda z: z))
+    model[2].head = nn.Linear(3, 2)
+    model[1][1].eval().weight.requires_grad_(False)
+    model[2].head.weight.register_hook(heard.append)
+    model.register_forward_hook(lambda *_: heard.append("forward"))
+    F.cross_entropy(model(grey[0]), grey[1]).backward()
+    if broken:
+        model[2].function = lambda z: z / 0
+
+    def everything():
+        state = [(m, m.training, len(m._forward_hooks)) for m in model.modules()]
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            grad = None if tensor.grad is None else tensor.grad.clone()
+            state.append((name, tensor.dtype, tensor.requires_grad, id(tensor)))
+            state += [tensor.detach().clone(), grad]
+        return state
+
+    before, calls = everything(), len(heard)
+    for attack in (fgsm, pgd, pgd_path, evaluation.fgsm_float64):
+        with pytest.raises(attacks.NonFiniteError) if broken else nullcontext():
+            attack(model, *grey, Linf(0.1))
+        assert len(heard) > calls  # the hook on the whole network is called
+        for now, then in zip(everything(), before, strict=True):
+            same = torch.equal(now, then) if torch.is_tensor(now) else now == then
+            assert same, (attack, then)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -251,7 +280,7 @@ def test_pgd_stays_in_ball_and_box_and_fosc_is_not_negative(seed, epsilon, norm)
     x = torch.rand(4, 1, 3, 3, generator=generator)
     y = torch.randint(3, (4,), generator=generator)
     ball, record = norm(epsilon), []
-    found = pgd(
+    found = pgd_path(
         model,
         x,
         y,
@@ -279,6 +308,22 @@ def test_the_random_start_covers_the_ball(ball, generator):
     assert abs(drawn.mean()) < 0.01
 
 
+def test_pgd_takes_ten_steps_of_a_quarter_of_the_radius(smooth, grey):
+    assert len(inspect.signature(pgd).parameters) <= 10
+    x, y = grey
+    spelt = {"steps": 10, "step_size": 0.025}
+    for seed in (None, 0):
+        draws = [seed if seed is None else torch.Generator() for _ in range(2)]
+        usual = pgd(smooth, x, y, Linf(0.1), generator=draws[0])
+        assert torch.equal(
+            usual, pgd(smooth, x, y, Linf(0.1), **spelt, generator=draws[1])
+        )
+    # From the image itself, without a generator: one step goes a quarter of the way.
+    one = pgd(smooth, x, y, Linf(0.1), steps=1)
+    torch.testing.assert_close((one - x).abs().max(), torch.tensor(0.025))
+    assert torch.equal(pgd(smooth, x, y, Linf(0.0)), x)
+
+
 def test_one_generator_gives_one_attack(smooth, grey):
     x, y = grey
     one, two, other = (
@@ -304,7 +349,7 @@ def test_the_best_iterate_is_never_below_the_last(wavy, grey):
         lowest = attacks.cross_entropy(wavy(x), y)
         found = {
             keep: attacks.cross_entropy(
-                wavy(pgd(wavy, x, y, Linf(0.2), **options, keep=keep)), y
+                wavy(pgd_path(wavy, x, y, Linf(0.2), **options, keep=keep)), y
             )
             for keep in ("last", "best")
         }
@@ -338,7 +383,7 @@ def test_fosc_from_the_random_start_can_be_negative_and_stops_half(linear):
     for from_start in (False, True):
         record = []
         generator = torch.Generator().manual_seed(2)
-        pgd(
+        pgd_path(
             model,
             x,
             y,
@@ -366,11 +411,60 @@ def test_a_targeted_attack_reaches_its_class(wavy, grey):
     assert (wavy(moved).argmax(1) == wanted).double().mean() > 0.5
 
 
+def test_a_targeted_attack_stops_at_its_class_and_not_before():
+    """A network whose logits are its pixels: the way to each class is known."""
+    model = nn.Flatten()
+    x = torch.tensor([[0.5, 0.1, 0.31], [0.5, 0.1, 0.31]]).view(2, 1, 1, 3)
+    wanted = torch.tensor([2, 0])
+    towards = attacks.targeted(attacks.margin)
+    options = {"steps": 20, "step_size": 0.02, "loss": towards, "until_fooled": True}
+    found = pgd(model, x, wanted, Linf(0.2), **options)
+    # Each step closes the gap of 0.19 by 0.04: five are enough.
+    expected = torch.tensor([[0.4, 0.1, 0.41], [0.5, 0.1, 0.31]])
+    torch.testing.assert_close(found.flatten(1), expected)
+    record = []
+    del options["until_fooled"]
+    pgd_path(model, x, wanted, Linf(0.2), **options, record=record)
+    assert [int(step["fooled"].sum()) for step in record[:2]] == [1, 1]
+    assert all(step["fooled"].all() for step in record[5:])
+
+
+@pytest.mark.parametrize("until_fooled", [False, True])
+@pytest.mark.parametrize("is_targeted", [False, True])
+def test_restarts_prefer_images_that_fool(wavy, grey, is_targeted, until_fooled):
+    """Against the same starts one by one, with a loss that does not rank as they do."""
+    x, _ = grey
+    answers = wavy(x).argmax(1)
+    y = (answers + 1) % 3 if is_targeted else answers
+
+    def lowered(logits, y):
+        return -logits.gather(1, y[:, None])[:, 0]
+
+    loss = attacks.targeted(lowered) if is_targeted else lowered
+    options = {"steps": 2, "step_size": 0.025, "loss": loss}
+    draws = torch.Generator().manual_seed(5)
+    ball = Linf(0.05)
+    single = [pgd(wavy, x, y, ball, **options, generator=draws) for _ in range(6)]
+    with torch.no_grad():
+        logits = torch.stack([wavy(one) for one in single])
+    hits = torch.stack([attacks.fooled(loss, z, y) for z in logits])
+    losses = torch.stack([loss(z, y) for z in logits])
+    draws.manual_seed(5)
+    options |= {"restarts": 6, "until_fooled": until_fooled, "generator": draws}
+    found = wavy(pgd(wavy, x, y, ball, **options)).detach()
+    reached = attacks.fooled(loss, found, y)
+    assert reached.sum() > hits[0].sum()  # it is worth trying again
+    if not until_fooled:  # with it the starts are drawn for fewer and fewer images
+        assert torch.equal(reached, hits.any(0))
+        best = losses.where(hits | ~hits.any(0), -torch.inf).amax(0)
+        torch.testing.assert_close(loss(found, y), best)
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_one_image_is_attacked_as_in_any_batch(smooth, grey, size):
     x, y = grey
-    whole = pgd(smooth, x, y, Linf(0.1), steps=4, step_size=0.03, keep="best")
-    part = pgd(
+    whole = pgd_path(smooth, x, y, Linf(0.1), steps=4, step_size=0.03, keep="best")
+    part = pgd_path(
         smooth, x[:size], y[:size], Linf(0.1), steps=4, step_size=0.03, keep="best"
     )
     torch.testing.assert_close(part, whole[:size])
@@ -380,6 +474,38 @@ def test_l2_projection_is_the_nearest_point():
     delta = torch.tensor([[[[3.0, 4.0]]], [[[0.03, 0.04]]]])
     expected = torch.tensor([[[[0.6, 0.8]]], [[[0.03, 0.04]]]])
     torch.testing.assert_close(L2(1.0).project(delta), expected)
+
+
+SIZES = [1e-42, 1e-30, 1e-22, 1e-20, 1e-12, 1.0, 1e18, 1e20, 1e30, 1e37]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_l2_steps_and_projections_survive_gradients_of_any_size(size, generator):
+    """In float32, against float64: squares of 1e-23 are 0 there, of 1e20 infinite."""
+    v = size * torch.randn(3, 1, 4, 4, generator=generator)
+    exact = v.double()
+    norm = exact.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    close = partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6)
+    close(L2(0.5).steepest(v), (exact / norm).float())
+    small = exact * (0.5 / norm).clamp_max(1)
+    close(L2(0.5).project(v), small.float(), atol=1e-6 * float(small.abs().max()))
+    if size > 1e-38:  # below, float32 itself has few digits
+        close(L2(0.5).size(v), norm.flatten().float(), atol=0)
+        close(L2(0.5).support(v), 0.5 * norm.flatten().float(), atol=0)
+
+
+@pytest.mark.parametrize("margin", [40.0, 70.0, 95.0])
+def test_sure_networks_are_attacked_in_l2_as_far_as_in_linf(margin):
+    """Where float32 cross-entropy has a gradient of exp(-margin) all images move."""
+    x = torch.full((1, 1, 4, 4), 0.5)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight[0] = margin / 16
+        model[1].weight[1] = -margin / 16
+    for ball in (L2(0.4), Linf(0.1)):  # of equal gradients both go along the diagonal
+        for attack in (fgsm, partial(pgd, steps=1, step_size=ball.epsilon)):
+            moved = attack(model, x, torch.tensor([0]), ball)
+            torch.testing.assert_close(moved, x - 0.1)
 
 
 def test_float32_cross_entropy_loses_the_true_class_beyond_24_ln_2():
@@ -402,6 +528,26 @@ def test_dlr_is_the_ratio_of_its_paper():
     logits, y = torch.tensor([[5.0, 4.0, 1.0, 0.0]]), torch.tensor([0])
     torch.testing.assert_close(attacks.dlr(logits, y), torch.tensor([-1 / 4]))
     torch.testing.assert_close(attacks.dlr(8 * logits, y), torch.tensor([-1 / 4]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes", "name"),
+    [
+        (attacks.dlr, 2, "DLR loss needs at least 3 classes; got 2"),
+        (attacks.targeted(attacks.dlr), 2, "DLR loss needs at least 3 classes; got 2"),
+        (attacks.margin, 1, "margin loss needs at least 2 classes; got 1"),
+        (attacks.rescaled_cross_entropy, 1, "needs at least 2 classes; got 1"),
+    ],
+)
+def test_a_loss_that_is_a_constant_of_so_few_classes_is_refused(loss, classes, name):
+    y = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=name):
+        loss(torch.rand(3, classes), y)
+    if classes == 2:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, classes))
+        for attack in (fgsm, pgd):
+            with pytest.raises(ValueError, match=name):
+                attack(model, torch.rand(3, 1, 2, 2), y, Linf(0.1), loss=loss)
 
 
 def test_margin_loss_does_not_depend_on_logit_scale(linear):
@@ -448,12 +594,88 @@ def test_wrong_images_and_labels_are_named(linear, x, y, message):
         fgsm(linear[0], x, y, Linf(0.1))
 
 
-def test_broken_networks_are_an_error_not_robust(linear):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_broken_networks_are_an_error_not_robust(linear, value):
     model, x, y = linear
     with torch.no_grad():
-        model[1].bias.fill_(float("nan"))
-    with pytest.raises(attacks.NonFiniteError, match="finite logits"):
-        fgsm(model, x, y, Linf(0.1))
+        model[1].bias.fill_(value)
+    for attack in (fgsm, pgd, pgd_path):
+        with pytest.raises(attacks.NonFiniteError, match="finite logits"):
+            attack(model, x, y, Linf(0.1))
+
+
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(0.1)])
+def test_finite_logits_with_a_gradient_that_is_not_are_an_error(ball):
+    class Root(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.flatten(1).sum(1).sqrt(), x.flatten(1).sum(1)], 1)
+
+    x, y = torch.zeros(2, 1, 2, 2), torch.tensor([0, 1])  # where a root is steep
+    for attack in (fgsm, pgd):
+        with pytest.raises(attacks.NonFiniteError, match="finite gradients"):
+            attack(Root(), x, y, ball)
+
+
+def test_attacks_work_in_every_mode_of_autograd(smooth, grey):
+    x, y = grey
+    expected = fgsm(smooth, x, y, L2(0.3)), pgd(smooth, x, y, L2(0.3))
+    for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+        with mode():
+            here = x.clone(), y.clone()  # in inference mode tensors of its own kind
+            for images, labels in ((x, y), here):
+                found = (
+                    fgsm(smooth, images, labels, L2(0.3)),
+                    pgd(smooth, images, labels, L2(0.3)),
+                )
+                assert all(map(torch.equal, found, expected)), mode
+                assert not found[1].requires_grad
+    with torch.inference_mode():
+        frozen = nn.Sequential(nn.Flatten(), nn.Linear(16, 2), nn.ReLU())
+    with pytest.raises(ValueError, match="made outside torch"):
+        pgd(frozen, x, y % 2, L2(0.3))
+
+
+class Returning(nn.Module):
+    """A network whose answer is made by a function of its logits."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.head, self.function = nn.Linear(16, 2), function
+
+    def forward(self, x):
+        return self.function(self.head(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "message"),
+    [
+        (Returning(lambda z: (z, z)), attacks.margin, "must return logits.*got tuple"),
+        (Returning(lambda z: {"z": z}), attacks.margin, "return logits.*got dict"),
+        (Returning(lambda z: z[:, 0]), attacks.margin, r"logits.*got shape \(8,\)"),
+        (Returning(torch.detach), attacks.margin, "have a gradient in x; got none"),
+        (Returning(lambda z: z), F.cross_entropy, r"value per image.*got shape \(\)"),
+        (Returning(lambda z: z), lambda z, y: 1.0 * (z.argmax(1) != y), "got none"),
+    ],
+)
+def test_models_and_losses_that_cannot_be_attacked_are_named(
+    grey, model, loss, message
+):
+    for attack in (fgsm, pgd):
+        with pytest.raises(ValueError, match=message):
+            attack(model, *grey, Linf(0.1), loss=loss)
+
+
+def test_images_of_another_precision_than_the_networks_are_named(linear):
+    model, x, y = linear
+    with pytest.raises(ValueError, match=r"x must be torch.float32 on cpu, as the mod"):
+        pgd(model, x.double(), y, Linf(0.1))
+    with pytest.raises(ValueError, match="pixels in floating point; got"):
+        pgd(model, torch.zeros_like(x, dtype=torch.uint8), y, Linf(0.1))
+    with pytest.raises(ValueError, match="x must be a tensor; got ndarray"):
+        pgd(model, x.numpy(), y, Linf(0.1))
+    elsewhere = torch.zeros(len(x), dtype=torch.int64, device="meta")
+    with pytest.raises(ValueError, match="y must be on the device of x, cpu; got meta"):
+        pgd(model, x, elsewhere, Linf(0.1))
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, 1.5, float("nan")])
@@ -466,15 +688,17 @@ def test_a_radius_out_of_range_is_named(epsilon):
     ("options", "message"),
     [
         ({"steps": 0, "step_size": 0.1}, "steps must be at least 1; got 0"),
-        ({"steps": 1, "step_size": 0.0}, "step_size must be above 0; got 0.0"),
+        ({"steps": 1, "step_size": 0.0}, "step_size must be above 0 and finite; got 0"),
         ({"steps": 1, "step_size": 1.0, "restarts": 0}, "restarts must be at least 1"),
         ({"steps": 1, "step_size": 1.0, "restarts": 2}, "restarts need a generator"),
-        ({"steps": 1, "step_size": 1.0, "keep": "first"}, "keep must be 'last' or"),
+        ({"step_size": float("inf")}, "step_size must be above 0 and finite; got inf"),
     ],
 )
 def test_wrong_steps_are_named(linear, options, message):
     with pytest.raises(ValueError, match=message):
         pgd(*linear, Linf(0.1), **options)
+    with pytest.raises(ValueError, match="keep must be 'last' or 'best'; got 'first'"):
+        pgd_path(*linear, Linf(0.1), keep="first")
 
 
 def test_attacks_agree_with_foolbox(smooth, grey):
@@ -499,13 +723,13 @@ def test_each_image_takes_its_own_number_of_steps(smooth, grey):
     each = torch.arange(len(x)) % 3 + 1
     draws = torch.Generator()
     options = dict(steps=3, step_size=0.01, generator=draws)
-    found = pgd(smooth, x, y, Linf(0.1), **options, steps_each=each)
+    found = pgd_path(smooth, x, y, Linf(0.1), **options, steps_each=each)
     for steps in (1, 2, 3):
         draws.manual_seed(torch.Generator().initial_seed())
-        alone = pgd(smooth, x, y, Linf(0.1), **options | {"steps": steps})
+        alone = pgd_path(smooth, x, y, Linf(0.1), **options | {"steps": steps})
         draws.manual_seed(torch.Generator().initial_seed())
-        found = pgd(smooth, x, y, Linf(0.1), **options, steps_each=each)
+        found = pgd_path(smooth, x, y, Linf(0.1), **options, steps_each=each)
         chosen = each == steps
         assert torch.allclose(found[chosen], alone[chosen], atol=1e-6)
     with pytest.raises(ValueError, match="steps_each must have shape"):
-        pgd(smooth, x, y, Linf(0.1), **options, steps_each=each[:2])
+        pgd_path(smooth, x, y, Linf(0.1), **options, steps_each=each[:2])

@@ -1,6 +1,8 @@
 """Accuracy is counted from predictions, image by image."""
 
+from contextlib import nullcontext
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -20,8 +22,10 @@ from widemin.attacks import (
 from widemin.evaluation import (
     autoattack,
     correct,
+    fgsm_float64,
     margins,
     minimal_distance,
+    signs,
     survivors,
     sweep,
     transfer,
@@ -82,12 +86,85 @@ def test_a_constant_network_is_never_right():
     assert not correct(model, x, y).any()
 
 
-def test_broken_networks_are_an_error(linear):
+FGSM = {"fgsm": partial(fgsm, ball=Linf(0.1))}
+INSTRUMENTS = {
+    "correct": correct,
+    "margins": margins,
+    "survivors": partial(survivors, attacks=FGSM),
+    "worst_case": partial(worst_case, attacks=FGSM, ball=Linf(0.1)),
+    "sweep": partial(sweep, balls=[Linf(0.1)], attack=fgsm),
+    "minimal_distance": minimal_distance,
+    "transfer": lambda m, x, y: transfer(m, m, x, y, FGSM["fgsm"]),
+    "transfer to a sound one": lambda m, x, y: transfer(m, Sound(), x, y, FGSM["fgsm"]),
+    "fgsm_float64": partial(fgsm_float64, ball=Linf(0.1)),
+    "signs": partial(signs, ball=Linf(0.1), generator=torch.Generator()),
+}
+
+
+class Sound(nn.Module):
+    """A network of two classes, of which it is sure of the second."""
+
+    def forward(self, x):
+        return torch.tensor([0.0, 9.0]) + x.flatten(1)[:, :2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_broken_networks_are_one_error_of_every_instrument(linear, name, value):
     model, x, y = linear
+    if (name, value) == ("fgsm_float64", 1e38):
+        pytest.skip("in float64 it is not broken")
     with torch.no_grad():
-        model[1].bias.fill_(float("inf"))
+        model[1].weight.fill_(value)
     with pytest.raises(NonFiniteError):
-        correct(model, x, y)
+        INSTRUMENTS[name](model, x, torch.ones_like(y))
+
+
+@pytest.mark.parametrize("name", list(INSTRUMENTS)[2:])
+def test_images_outside_their_range_are_refused_by_whatever_attacks_them(linear, name):
+    model, x, y = linear
+    with pytest.raises(ValueError, match=r"x must be pixels in .0, 1."):
+        INSTRUMENTS[name](model, 3 * x, torch.ones_like(y))
+
+
+def test_a_network_is_fused_once_and_its_answers_are_its_own(monkeypatch):
+    """Attacks meet folded norms, predictions and all else the network as it is."""
+    model = models.build("cnn4", torch.Generator().manual_seed(0))
+    x, y = torch.rand(6, 1, 28, 28), torch.zeros(6, dtype=torch.int64)
+    y = model.eval()(x).argmax(1)
+    made, fuse = [], models.fuse
+    monkeypatch.setattr("widemin.evaluation.worst.fuse", lambda m: made.append(fuse(m)))
+    heard = []
+    model.train()[1].register_forward_hook(lambda *_: heard.append(1))
+
+    def attack(asked, x, y):
+        heard.append("attack")
+        return x
+
+    survivors(model, x, y, {"one": attack, "two": attack}, chunk=3)
+    assert len(made) == 1
+    assert heard == [1] + ["attack", 1] * 4  # a hooked norm answers every time
+    assert model.training
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_evaluation_works_in_inference_mode(linear):
+    model, x, _ = linear
+    y = model(x).argmax(1)
+    ways = {
+        "fgsm": partial(fgsm, ball=Linf(0.02)),
+        "float64": partial(fgsm_float64, ball=Linf(0.02)),
+    }
+    asked = [
+        lambda: worst_case(model, x, y, ways, Linf(0.02)).survived,
+        lambda: minimal_distance(model, x, y),
+        lambda: autoattack(model, x, y, Linf(0.02), attacks=("apgd-ce", "square"))[0],
+    ]
+    for ask in asked if find_spec("pyautoattack") else asked[:-1]:
+        expected = ask()
+        with torch.inference_mode():
+            assert torch.equal(ask(), expected)
+    assert all(p.requires_grad and not p.is_inference() for p in model.parameters())
 
 
 def test_wilson_is_statsmodels_formula():
@@ -132,13 +209,82 @@ def test_the_worst_case_is_the_mean_of_the_minima(linear):
 
         return attack
 
-    found = worst_case(model, x, y, {"first": fools(half), "last": fools(~half)})
+    ways = {"first": fools(half), "last": fools(~half)}
+    found = worst_case(model, x, y, ways, Linf(0.9))
     assert found.natural == 1.0
     assert found.attacks == {"first": 0.5, "last": 0.5}
     assert found.accuracy == 0.0 and not found.survived.any()
     assert found.interval == wilson(0.0, 8)
     with pytest.raises(ValueError, match="at least one attack"):
-        worst_case(model, x, y, {})
+        worst_case(model, x, y, {}, Linf(0.9))
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (lambda m, x, y: torch.rand_like(x), r"must stay in Linf\(epsilon=0.1\)"),
+        (lambda m, x, y: (x + 0.102).clamp(0, 1), "got an image 0.102 away"),
+        (lambda m, x, y: x + 0.09 - 1e-9, None),
+        (lambda m, x, y: x + 0.1, None),
+        (lambda m, x, y: x[:1], r"must return images, shape \(8, 1, 4, 4\)"),
+        (lambda m, x, y: x * float("nan"), "got an image nan away"),
+    ],
+)
+def test_an_attack_that_leaves_its_set_is_refused(linear, attack, message):
+    model, x, _ = linear
+    y = model(x).argmax(1)
+    ball = Linf(0.1)
+    for ask in (
+        lambda: worst_case(model, x, y, {"mine": attack}, ball),
+        lambda: sweep(model, x, y, [ball], lambda m, x, y, ball: attack(m, x, y)),
+    ):
+        with pytest.raises(ValueError, match=message) if message else nullcontext():
+            ask()
+
+
+def test_an_attack_that_leaves_the_range_of_pixels_is_refused(linear):
+    model, x, _ = linear
+    y, ways = model(x).argmax(1), {"mine": lambda m, x, y: x + 0.5}
+    message = r"what 'mine' returned: x must be pixels in \[0, 1\]"
+    for ask in (survivors, partial(worst_case, ball=L2(9.0))):
+        with pytest.raises(ValueError, match=message):
+            ask(model, x, y, ways)
+    far = {"mine": lambda m, x, y: (x + 0.3).clamp(0, 1)}
+    assert worst_case(model, x, y, far, L2(1.2 + 1e-5)).natural == 1.0
+    with pytest.raises(ValueError, match=r"mine must stay in L2\(epsilon=1\.19\)"):
+        worst_case(model, x, y, far, L2(1.19))
+
+
+def test_accuracy_takes_any_inputs_and_batches_of_them(generator):
+    words = torch.randint(9, (7, 5), generator=generator)
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3))
+    model.append(nn.Dropout(0.9))
+    y = torch.arange(7) % 3
+    expected = margins(model, words, y)
+    assert torch.equal(expected > 0, model.eval()(words).argmax(1) == y)
+    loader = torch.utils.data.DataLoader(list(zip(words, y, strict=True)), batch_size=3)
+    torch.testing.assert_close(margins(model, loader), expected)
+    assert torch.equal(correct(model, loader), expected > 0)
+    points = 9 * torch.randn(7, 20, generator=generator) - 100  # far outside [0, 1]
+    assert correct(model[1:], points, y).shape == (7,)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.rand(2, 16), None, "x must be a tensor with labels y, or batches"),
+        ([], None, "x must hold at least one batch; got none"),
+        ([(torch.rand(2, 16), torch.ones(3))], None, "y must be int64 labels"),
+        ([(torch.rand(2, 16), torch.arange(2))], torch.arange(2), "or batches"),
+        (torch.rand(0, 16), torch.arange(0), "batch > 0"),
+        (torch.rand(2, 16), 3 * torch.arange(2), "labels from 0 to 1; got 0 to 3"),
+    ],
+)
+def test_what_is_no_sample_is_named(linear, x, y, message):
+    with pytest.raises(ValueError, match=message):
+        margins(linear[0], x, y)
+    with pytest.raises(ValueError, match="chunk must be at least 1; got 0"):
+        margins(*linear, chunk=0)
 
 
 def test_a_sweep_of_a_linear_model_is_the_distribution_of_distances(linear):
@@ -257,6 +403,36 @@ def test_autoattack_is_exact_on_a_linear_model(linear):
     assert (weak | ~mask).all()  # without gradients it fools no more
 
 
+@pytest.mark.filterwarnings("ignore")  # the package's own
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_autoattack_takes_networks_of_any_precision(linear, precision):
+    pytest.importorskip("pyautoattack")
+    model, x, _ = linear
+    y = model(x).argmax(1)
+    gap = (model[1].weight[1] - model[1].weight[0]).abs().sum().detach()
+    ball = Linf(float((margins(model, x, y) / gap).median()) + 1e-3)
+    expected, _ = autoattack(model, x, y, ball, attacks=("apgd-ce",))
+    model, x = model.to(precision), x.to(precision)
+    found, _ = autoattack(model, x, y, ball, attacks=("apgd-ce",))
+    assert 0 < expected.sum() < len(x)
+    assert (found == expected).sum() >= len(x) - (precision == torch.bfloat16)
+    assert all(p.dtype == precision for p in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_autoattack_leaves_out_what_so_few_classes_do_not_allow(grey, classes):
+    pytest.importorskip("pyautoattack")
+    x, _ = grey
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+    y = model(x).argmax(1)
+    mask, heard = autoattack(model, x, y, Linf(0.001), seed=1)
+    assert mask.any()
+    assert f"apgd-t is left out: its loss needs 4 classes; got {classes}" in heard
+    with pytest.raises(ValueError, match=f"name one for {classes} classes; got .'apg"):
+        autoattack(model, x, y, Linf(0.001), attacks=("apgd-t",))
+
+
 @pytest.fixture(scope="module")
 def digits_network():
     """A perceptron trained on real digits, and the first 200 test images."""
@@ -297,7 +473,7 @@ def test_autoattack_agrees_on_a_trained_network(digits_network, ball):
         )
         for name, loss in [("cross-entropy", cross_entropy), ("margin", margin)]
     }
-    ours = worst_case(model, x, y, ways).survived
+    ours = worst_case(model, x, y, ways, ball).survived
     theirs, _ = autoattack(model, x, y, ball)
     assert 0.1 < float(theirs.double().mean()) < 0.9
     assert int((ours ^ theirs).sum()) <= 2  # one per cent of the images

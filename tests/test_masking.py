@@ -1,5 +1,6 @@
 """Every sign stays silent on a sound network and speaks on a masked one."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -96,6 +97,47 @@ def test_float64_agrees_where_margins_are_small(classifier):
     right = survivors(model, x, y, ways)
     assert (right["float32"] == right["float64"]).double().mean() > 0.98
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+class Mixed(nn.Module):
+    """A bfloat16 body, a frozen float32 head, constants of other kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(25, 8).bfloat16()
+        self.head = nn.Linear(8, 4).requires_grad_(False)
+        self.body.weight.grad = torch.ones_like(self.body.weight)
+        self.register_buffer("third", torch.tensor(1 / 3, dtype=torch.float64))
+        self.register_buffer("seen", torch.tensor(7))
+        self.register_buffer("none", None)
+
+    def forward(self, x):
+        inner = self.body(x.flatten(1).to(self.body.weight.dtype))
+        return self.head(inner.to(self.head.weight.dtype)) * self.third.to(x.dtype)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("broken", [False, True])
+def test_float64_leaves_every_tensor_as_it_was(classifier, mode, broken):
+    _, x, y = classifier
+    model = Mixed()
+    if broken:
+        model.head.weight.data[0] = float("nan")
+    tensors = [*model.parameters(), *model.buffers()]
+    before = [(t.dtype, t.requires_grad, t.data_ptr(), t.clone()) for t in tensors]
+    with mode(), pytest.raises(ValueError) if broken else nullcontext():
+        moved = fgsm_float64(model, x, y, BALL)
+        assert moved.dtype == torch.float32
+    now = [*model.parameters(), *model.buffers()]
+    assert all(one is two for one, two in zip(now, tensors, strict=True))
+    for tensor, (kind, grad, place, value) in zip(now, before, strict=True):
+        assert (tensor.dtype, tensor.requires_grad) == (kind, grad)
+        assert tensor.data_ptr() == place and not tensor.is_inference()
+        assert torch.equal(tensor.nan_to_num(), value.nan_to_num())
+    assert model.body.weight.grad.dtype == torch.bfloat16
+    assert torch.equal(
+        fgsm_float64(nn.Flatten(), x, y, BALL), fgsm(nn.Flatten(), x, y, BALL)
+    )
 
 
 @pytest.mark.parametrize("ball", [Linf(0.2), L2(0.5)])

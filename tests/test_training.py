@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin import attacks, training
-from widemin.attacks import Linf, NonFiniteError, pgd
+from widemin.attacks import Linf, NonFiniteError, pgd, pgd_path
 from widemin.training import SGD, climbed, fit, train_step
 
 
@@ -229,7 +229,7 @@ def test_adversarial_training_is_a_step_on_the_attacked_images(net, grey):
 def test_dynamic_training_at_threshold_zero_is_standard_bit_for_bit(net, grey):
     x, y = grey
     other = copy_of(net)
-    attack = partial(pgd, ball=Linf(0.1), steps=3, step_size=0.02)
+    attack = partial(pgd_path, ball=Linf(0.1), steps=3, step_size=0.02)
     record = []
     dynamic = partial(attack, fosc_below=0.0, record=record)
     train_step(net, SGD(net.parameters(), 0.1), x, y, perturb=dynamic)
@@ -266,7 +266,7 @@ def test_every_method_learns_forty_separable_points(generator, method):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    attack = partial(pgd, ball=Linf(0.01), steps=3, step_size=0.005)
+    attack = partial(pgd_path, ball=Linf(0.01), steps=3, step_size=0.005)
     if method == "dynamic":
         attack = partial(attack, fosc_below=0.01)
     perturb = attack if method in ("adversarial", "dynamic") else attacks.clean

@@ -26,7 +26,8 @@ ROWS = [
     {"models", "cluster"},
     {"attacks"},
     {"batches"},
-    {"training", "evaluation", "hessian", "landscape", "implicit"},
+    {"training", "hessian", "landscape", "implicit"},
+    {"evaluation"},
     {"masking", "ensemble"},
     {"recipes", "provenance"},
     {"inner", "samples"},
@@ -183,7 +184,7 @@ def test_the_readme_and_ci_name_the_same_commands():
     assert {step.split()[1] for step in steps if step.startswith("make ")} <= targets
 
 
-INSTRUMENTS = ["attacks", "evaluation", "hessian", "landscape", "masking", "training"]
+INSTRUMENTS = ["attacks", "evaluation", "hessian", "landscape", "training"]
 INSTRUMENTS += [f"theory.{name}" for name in ("khritankov", "wang", "wei")]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from widemin import attacks, ensemble, training
 from widemin.attacks import parse_ball
+from widemin.models import fuse
 from widemin.recipes import Recipe
 
 Record = list[dict[str, Tensor]]
@@ -34,7 +35,7 @@ def attack_at(
         recipe: With an attack.
         t: In [0, 1].
         generator: Draws random starts, and random numbers of steps.
-        record: As of `attacks.pgd`.
+        record: As of `attacks.pgd_path`.
     """
     grown = ball_at(recipe, t)
     if grown.epsilon == 0:
@@ -46,8 +47,8 @@ def attack_at(
         each = None
         if recipe.step_schedule == "random":
             each = torch.randint(1, steps + 1, (len(x),), generator=generator)
-        return attacks.pgd(
-            model,
+        return attacks.pgd_path(
+            fuse(model),
             x,
             y,
             grown,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from widemin import attacks
 from widemin.attacks import parse_ball
 from widemin.evaluation import share
+from widemin.models import fuse
 from widemin.recipes import Recipe, stream
 from widemin.samples import images
 
@@ -75,8 +76,8 @@ def _ascend(
     """Return what PGD records in its set at the start and after each step."""
     ball = parse_ball(recipe.attack)
     work: list[dict[str, Tensor]] = []
-    attacks.pgd(
-        model,
+    attacks.pgd_path(
+        fuse(model),
         x,
         y,
         ball,

@@ -89,7 +89,9 @@ def _pgd(
     plain, there = _plain(model, x)
 
     def ours() -> object:
-        return attacks.pgd(model, x, y, Linf(0.1), steps=10, step_size=0.02)
+        # As every attack of `evaluation` is asked: on the network fused.
+        fast = models.fuse(model)
+        return attacks.pgd(fast, x, y, Linf(0.1), steps=10, step_size=0.02)
 
     first = torchattacks.PGD(plain, eps=0.1, alpha=0.02, steps=10, random_start=False)
     yield Duel(
@@ -157,12 +159,13 @@ def _fosc_control(model: nn.Module, images: data.Images) -> Duel:
     """FOSC-controlled ascent whose stopped images leave, against a mask over them."""
     x, y, ball = images.x[:256], images.y[:256], Linf(0.3)
     record: list[dict[str, torch.Tensor]] = []
-    attacks.pgd(model, x, y, ball, steps=2, step_size=0.075, record=record)
+    attacks.pgd_path(model, x, y, ball, steps=2, step_size=0.075, record=record)
     threshold = float(record[1]["fosc"].quantile(0.8))
 
     def ours() -> object:
-        return attacks.pgd(
-            model, x, y, ball, steps=10, step_size=0.075, fosc_below=threshold
+        fast = models.fuse(model)  # as adversarial training asks it
+        return attacks.pgd_path(
+            fast, x, y, ball, steps=10, step_size=0.075, fosc_below=threshold
         )
 
     def masked() -> object:
@@ -176,7 +179,7 @@ def _fosc_control(model: nn.Module, images: data.Images) -> Duel:
         return moved
 
     active: list[dict[str, torch.Tensor]] = []
-    attacks.pgd(
+    attacks.pgd_path(
         model,
         x,
         y,

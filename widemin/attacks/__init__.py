@@ -6,22 +6,25 @@ depends on the batch size. Attacks run the network in inference mode and leave i
 mode, gradients and buffers as they were.
 """
 
-from widemin.attacks.ascents import fgsm, pgd
+from widemin.attacks.ascents import fgsm, pgd, pgd_path
 from widemin.attacks.balls import L2, Ball, Linf, parse_ball
 from widemin.attacks.first_order import fosc, fosc_box
 from widemin.attacks.images import (
     NonFiniteError,
     check_images,
+    check_labels,
     check_logits,
     clean,
     inference,
     input_gradient,
+    logits_of,
 )
 from widemin.attacks.losses import (
     Loss,
     clipped_cross_entropy,
     cross_entropy,
     dlr,
+    fooled,
     margin,
     rescaled_cross_entropy,
     targeted,
@@ -34,19 +37,23 @@ __all__ = [
     "Loss",
     "NonFiniteError",
     "check_images",
+    "check_labels",
     "check_logits",
     "clean",
     "clipped_cross_entropy",
     "cross_entropy",
     "dlr",
     "fgsm",
+    "fooled",
     "fosc",
     "fosc_box",
     "inference",
     "input_gradient",
+    "logits_of",
     "margin",
     "parse_ball",
     "pgd",
+    "pgd_path",
     "rescaled_cross_entropy",
     "targeted",
 ]

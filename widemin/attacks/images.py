@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from widemin.attacks.losses import Loss, cross_entropy
 
 
 class NonFiniteError(ValueError):
-    """A network whose logits are NaN or infinite: broken, not robust."""
+    """A network whose logits or gradients are NaN or infinite: broken, not robust."""
 
 
 @contextmanager
@@ -26,13 +27,13 @@ def inference(model: nn.Module) -> Iterator[None]:
     >>> network.training
     True
     """
-    training = [module for module in model.modules() if module.training]
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module, training in modes:
+            module.training = training
 
 
 def clean(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -54,7 +55,8 @@ def check_images(x: Tensor, y: Tensor) -> None:
     ...
     ValueError: x must be pixels in [0, 1], finite and not normalised; got ... 2 to 2
     """
-    if x.ndim != 4 or len(x) == 0:
+    check_labels(x, y)
+    if x.ndim != 4:
         raise ValueError(
             "x must be images, shape (batch, channels, height, width) with batch > 0; "
             f"got shape {tuple(x.shape)}"
@@ -65,14 +67,35 @@ def check_images(x: Tensor, y: Tensor) -> None:
             "x must be pixels in [0, 1], finite and not normalised; "
             f"got values from {low:.3g} to {high:.3g}"
         )
+    if not x.is_floating_point():
+        raise ValueError(f"x must be pixels in floating point; got {x.dtype}")
+
+
+def check_labels(x: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless y are labels of the inputs x, of which there is one.
+
+    >>> check_labels(torch.zeros(2, 3), torch.tensor([0]))
+    Traceback (most recent call last):
+    ...
+    ValueError: y must be int64 labels, shape (2,); got torch.int64, shape (1,)
+    """
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a tensor; got {type(value).__name__}")
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(
+            f"x must be inputs, shape (batch, ...) with batch > 0; got {tuple(x.shape)}"
+        )
     if y.shape != (len(x),) or y.dtype != torch.int64:
         raise ValueError(
             f"y must be int64 labels, shape ({len(x)},); got {y.dtype}, "
             f"shape {tuple(y.shape)}"
         )
+    if y.device != x.device:
+        raise ValueError(f"y must be on the device of x, {x.device}; got {y.device}")
 
 
-def check_logits(logits: Tensor, y: Tensor) -> None:
+def check_logits(logits: Any, y: Tensor) -> None:
     """Raise ValueError unless logits are finite and cover the labels.
 
     >>> check_logits(torch.zeros(1, 2), torch.tensor([5]))
@@ -80,10 +103,15 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
     ...
     ValueError: y must be labels from 0 to 1; got 5 to 5
     """
-    if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] < 2:
+    got = type(logits).__name__
+    if isinstance(logits, Tensor):
+        got = f"shape {tuple(logits.shape)}"
+        if logits.ndim == 2 and len(logits) == len(y) and logits.shape[1] > 1:
+            got = ""
+    if got:
         raise ValueError(
             f"model must return logits, shape ({len(y)}, classes) with at least 2 "
-            f"classes; got shape {tuple(logits.shape)}"
+            f"classes; got {got}"
         )
     if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
         raise ValueError(
@@ -92,6 +120,39 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
         )
     if not bool(logits.isfinite().all()):
         raise NonFiniteError("model must return finite logits; got NaN or infinity")
+
+
+def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return a network's logits of x, shape (batch, classes), finite and for labels y.
+
+    Raises:
+        ValueError: Inputs of another precision or device than the network's, a
+            network that returns no logits, labels of no class.
+        NonFiniteError: NaN or infinite logits.
+
+    >>> logits_of(nn.Linear(4, 2), torch.rand(1, 4).double(), torch.tensor([0]))
+    Traceback (most recent call last):
+    ...
+    ValueError: x must be torch.float32 on cpu, as the model; got torch.float64 on cpu
+    """
+    try:
+        logits = model(x)
+    except RuntimeError as error:
+        held = [*model.parameters(), *model.buffers()]
+        if torch.is_grad_enabled() and any(t.is_inference() for t in held):
+            raise ValueError(
+                "model must be made outside torch.inference_mode, in which tensors "
+                "have no gradients; got one made inside"
+            ) from error
+        weight = next((t for t in held if t.is_floating_point()), None)
+        if weight is None or (weight.dtype, weight.device) == (x.dtype, x.device):
+            raise
+        raise ValueError(
+            f"x must be {weight.dtype} on {weight.device}, as the model; "
+            f"got {x.dtype} on {x.device}"
+        ) from error
+    check_logits(logits, y)
+    return logits
 
 
 def input_gradient(
@@ -105,16 +166,32 @@ def input_gradient(
         y: Labels, shape (batch,).
         loss: What is differentiated: (logits, y) -> shape (batch,).
 
+    Raises:
+        ValueError: As of `logits_of`; a loss with no value per image or no gradient.
+        NonFiniteError: NaN or infinite logits or gradients.
+
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
     >>> [part.shape[0] for part in input_gradient(model, x, y)]
     [3, 3, 3]
     """
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(x)
-        check_logits(logits.detach(), y)
+    with torch.inference_mode(False), torch.enable_grad():
+        # Tensors made in inference mode know no gradients: their copies do.
+        x, y = (t.clone() if t.is_inference() else t.detach() for t in (x, y))
+        x.requires_grad_()
+        logits = logits_of(model, x, y)
         losses = loss(logits, y)
-        # Sum, not mean: a mean divides each gradient, and FOSC with it, by the batch.
-        (gradient,) = torch.autograd.grad(losses.sum(), x)
+        if losses.shape != y.shape:
+            raise ValueError(
+                f"loss must return a value per image, shape ({len(y)},); "
+                f"got shape {tuple(losses.shape)}"
+            )
+        gradient = None
+        if losses.requires_grad:
+            # Sum, not mean: a mean divides each gradient, and FOSC, by the batch.
+            (gradient,) = torch.autograd.grad(losses.sum(), x, allow_unused=True)
+        if gradient is None:
+            raise ValueError("model and loss must have a gradient in x; got none")
+    if not bool(gradient.isfinite().all()):
+        raise NonFiniteError("model must have finite gradients; got NaN or infinity")
     return gradient, losses.detach(), logits.detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +34,16 @@ def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return -probability.clamp(1e-7, 1 - 1e-7).log()
 
 
+def _needs_classes(loss: str, least: int, logits: Tensor) -> None:
+    """Raise ValueError where a loss is a constant for want of classes."""
+    if logits.shape[1] < least:
+        raise ValueError(
+            f"the {loss} loss needs at least {least} classes; got {logits.shape[1]}"
+        )
+
+
 def _true_and_best_other(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    _needs_classes("margin", 2, logits)
     true = logits.gather(1, y[:, None])[:, 0]
     others = logits.scatter(1, y[:, None], -float("inf"))
     return true, others.amax(1)
@@ -54,11 +64,15 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Return the difference of logits ratio (Croce and Hein 2020, eq. 6).
 
+    Raises:
+        ValueError: Below 3 classes, of which it is a constant.
+
     >>> dlr(torch.tensor([[5.0, 4.0, 1.0]]), torch.tensor([0]))
     tensor([-0.2500])
     """
+    _needs_classes("DLR", 3, logits)
     ordered = logits.sort(dim=1, descending=True).values
-    spread = ordered[:, 0] - ordered[:, min(2, logits.shape[1] - 1)]
+    spread = ordered[:, 0] - ordered[:, 2]
     return margin(logits, y) / spread.clamp_min(1e-12)
 
 
@@ -73,8 +87,21 @@ def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(logits / size[:, None], y)
 
 
+@dataclass(frozen=True)
+class _Targeted:
+    """The negative of a loss, and a type by which attacks know whose labels it has."""
+
+    loss: Loss
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return -self.loss(logits, y)
+
+
 def targeted(loss: Loss) -> Loss:
     """Return the loss of an attack towards a class: its labels are the classes wanted.
+
+    `fgsm` and `pgd` with it take an image as fooled once it is put into the class
+    wanted.
 
     >>> towards = targeted(cross_entropy)
     >>> wanted = torch.tensor([1])
@@ -82,4 +109,17 @@ def targeted(loss: Loss) -> Loss:
     >>> bool(towards(sure, wanted) > towards(unsure, wanted))
     True
     """
-    return lambda logits, y: -loss(logits, y)
+    return _Targeted(loss)
+
+
+def fooled(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
+    """Return a mask of the answers that an attack wants, bool, shape (batch,).
+
+    Of a targeted loss those are the classes y, of any other all but y.
+
+    >>> logits, y = torch.tensor([[0.0, 9.0]]), torch.tensor([1])
+    >>> fooled(cross_entropy, logits, y), fooled(targeted(cross_entropy), logits, y)
+    (tensor([False]), tensor([True]))
+    """
+    answers = logits.argmax(1)
+    return answers == y if isinstance(loss, _Targeted) else answers != y

@@ -1,20 +1,42 @@
 """Accuracy under attacks, counted by predicting the attacked images again."""
 
 from widemin.evaluation.answers import MASKED_MARGIN, correct, margins, share
+from widemin.evaluation.gradient_masking import (
+    Sign,
+    checklist,
+    fgsm_float64,
+    in_float64,
+    random_signs,
+    signs,
+)
 from widemin.evaluation.stronger import autoattack, minimal_distance, transfer
-from widemin.evaluation.worst import Attack, Robustness, survivors, sweep, worst_case
+from widemin.evaluation.worst import (
+    Attack,
+    Robustness,
+    survivors,
+    sweep,
+    within,
+    worst_case,
+)
 
 __all__ = [
     "MASKED_MARGIN",
     "Attack",
     "Robustness",
+    "Sign",
     "autoattack",
+    "checklist",
     "correct",
+    "fgsm_float64",
+    "in_float64",
     "margins",
     "minimal_distance",
+    "random_signs",
     "share",
+    "signs",
     "survivors",
     "sweep",
     "transfer",
+    "within",
     "worst_case",
 ]

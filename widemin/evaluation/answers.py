@@ -1,28 +1,33 @@
-"""What a network answers, image by image."""
+"""Answers of a network, image by image."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from widemin.attacks import (
     Ball,
-    check_images,
-    check_logits,
+    check_labels,
     inference,
     input_gradient,
+    logits_of,
     margin,
 )
 
 # float32 cross-entropy loses the true-class gradient beyond 24 ln 2 = 16.64.
 MASKED_MARGIN = 16.635532
 
+Batches = Iterable[tuple[Tensor, Tensor]]  # of inputs and labels, e.g. a DataLoader
 
-def correct(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500) -> Tensor:
-    """Return which images the network classifies rightly, bool, shape (images,).
 
-    Raises:
-        ValueError: Images outside [0, 1], wrong labels or non-finite logits.
+def correct(
+    model: nn.Module, x: Tensor | Batches, y: Tensor | None = None, chunk: int = 500
+) -> Tensor:
+    """Return a mask of the inputs that are classified rightly, bool, shape (inputs,).
+
+    Arguments and errors as of `margins`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> correct(network, torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])).shape
@@ -32,10 +37,24 @@ def correct(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500) -> Tensor:
 
 
 @torch.no_grad()
-def margins(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500) -> Tensor:
-    """Return each image's true logit minus the best other one, shape (images,).
+def margins(
+    model: nn.Module, x: Tensor | Batches, y: Tensor | None = None, chunk: int = 500
+) -> Tensor:
+    """Return each input's true logit minus the best other one, shape (inputs,).
 
     Ties count as wrong: a constant network is right by accident only.
+
+    Args:
+        model: Maps inputs to logits.
+        x: Inputs of any kind, shape (inputs, ...), or batches of inputs and labels,
+            such as a DataLoader.
+        y: Labels, shape (inputs,); none beside batches.
+        chunk: Inputs asked at a time.
+
+    Raises:
+        ValueError: Wrong labels, no input, a chunk below 1, or a network that does
+            not take these inputs.
+        NonFiniteError: NaN or infinite logits.
 
     >>> class Two(nn.Module):
     ...     def forward(self, x):
@@ -44,14 +63,36 @@ def margins(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500) -> Tensor:
     >>> margins(Two(), x, torch.tensor([0]))
     tensor([0.5000])
     """
-    check_images(x, y)
-    parts = []
     with inference(model):
-        for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-            logits = model(images)
-            check_logits(logits, labels)
-            parts.append(-margin(logits, labels))
+        parts = [
+            -margin(logits_of(model, inputs, labels), labels)
+            for inputs, labels in _batches(x, y, chunk)
+        ]
     return torch.cat(parts)
+
+
+def _batches(
+    x: Tensor | Batches, y: Tensor | None, chunk: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and labels, checked, at least one batch."""
+    if isinstance(x, Tensor) != isinstance(y, Tensor):
+        raise ValueError(
+            "x must be a tensor with labels y, or batches of both and no y; got "
+            f"{type(x).__name__} and {type(y).__name__}"
+        )
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1; got {chunk}")
+    batches = x
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        check_labels(x, y)
+        batches = zip(x.split(chunk), y.split(chunk), strict=True)
+    empty = True
+    for inputs, labels in batches:
+        check_labels(inputs, labels)
+        empty = False
+        yield inputs, labels
+    if empty:
+        raise ValueError("x must hold at least one batch; got none")
 
 
 def share(mask: Tensor) -> float:
@@ -101,5 +142,6 @@ def fooled_at(
 
 @torch.no_grad()
 def class_count(model: nn.Module, x: Tensor) -> int:
-    """Return between how many classes a network chooses."""
-    return int(model(x[:1]).shape[1])
+    """Return the number of classes of a network, from its logits of one image."""
+    with inference(model):
+        return int(model(x[:1]).shape[1])

@@ -9,8 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from widemin.attacks import Ball
+from widemin.attacks import Ball, check_images
 from widemin.evaluation.answers import correct, share
+from widemin.models import fuse
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -23,7 +24,7 @@ def survivors(
     chunk: int = 250,
     each: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, work: work(),
 ) -> dict[str, Tensor]:
-    """Return which images are classified rightly after each attack, on its own.
+    """Return a mask of the images classified rightly after each attack, on its own.
 
     Images that are wrong already are not attacked: every set contains the unmoved
     image. Accuracy is the mean of a mask, the worst case the mean of all of them.
@@ -32,13 +33,18 @@ def survivors(
         model: Maps images to logits.
         x: Images in [0, 1], shape (images, channels, height, width).
         y: Labels, shape (images,).
-        attacks: Name to (model, x, y) -> adversarial images.
+        attacks: Name to (model, x, y) -> adversarial images. They are handed the
+            network fused (`models.fuse`): the same function, quicker.
         chunk: Images attacked at a time.
         each: How a mask is had, from an attack's name and what computes it: one may
             be kept, and not be computed again.
 
     Returns:
         Name to mask, bool, shape (images,).
+
+    Raises:
+        ValueError: Images outside [0, 1], given or made by an attack, or wrong labels.
+        NonFiniteError: NaN or infinite logits or gradients.
 
     >>> from functools import partial
     >>> from widemin.attacks import Linf, clean, fgsm
@@ -49,17 +55,22 @@ def survivors(
     >>> bool((found["none"] == correct(model, x, y)).all())
     True
     """
-    natural = correct(model, x, y)
+    check_images(x, y)
+    natural, fast = correct(model, x, y), fuse(model)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
 
-    def after(attack: Attack) -> Tensor:
+    def after(name: str) -> Tensor:
         right = natural.clone()
         for index in chunks:
-            images, labels = x[index], y[index]
-            right[index] = correct(model, attack(model, images, labels), labels)
+            moved, labels = attacks[name](fast, x[index], y[index]), y[index]
+            try:
+                check_images(moved, labels)
+            except ValueError as error:
+                raise ValueError(f"what {name!r} returned: {error}") from None
+            right[index] = correct(model, moved, labels)
         return right
 
-    return {name: each(name, partial(after, attacks[name])) for name in attacks}
+    return {name: each(name, partial(after, name)) for name in attacks}
 
 
 @dataclass(frozen=True)
@@ -81,11 +92,41 @@ class Robustness:
     survived: Tensor
 
 
+def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
+    """Return an attack that raises ValueError where it leaves a set or changes shape.
+
+    >>> from widemin.attacks import Linf
+    >>> away = within(lambda model, x, y: 1 - x, Linf(0.1))
+    >>> away(nn.Identity(), torch.zeros(1, 1, 2, 2), torch.tensor([0]))
+    Traceback (most recent call last):
+    ...
+    ValueError: attack must stay in Linf(epsilon=0.1); got an image 1 away
+    """
+
+    def inside(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        moved = attack(model, x, y)
+        if moved.shape != x.shape:
+            raise ValueError(
+                f"{name} must return images, shape {tuple(x.shape)}; "
+                f"got {tuple(moved.shape)}"
+            )
+        furthest = float(ball.size(moved - x).max())
+        slack = ball.epsilon * 1e-4 + 8 * torch.finfo(x.dtype).eps
+        if not furthest <= ball.epsilon + slack:  # written so that NaN is caught too
+            raise ValueError(
+                f"{name} must stay in {ball}; got an image {furthest:.4g} away"
+            )
+        return moved
+
+    return inside
+
+
 def worst_case(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     attacks: Mapping[str, Attack],
+    ball: Ball,
     chunk: int = 250,
 ) -> Robustness:
     """Return accuracy under each attack and in the worst case per image.
@@ -95,17 +136,20 @@ def worst_case(
         x: Images in [0, 1], shape (images, channels, height, width).
         y: Labels, shape (images,).
         attacks: Name to (model, x, y) -> adversarial images; at least one.
+        ball: The perturbations allowed.
         chunk: Images attacked at a time.
 
     Raises:
-        ValueError: No attacks, images outside [0, 1], wrong labels or non-finite
-            logits.
+        ValueError: No attacks, one that leaves the ball or [0, 1], images outside
+            [0, 1] or wrong labels.
+        NonFiniteError: NaN or infinite logits or gradients.
 
     >>> from functools import partial
     >>> from widemin.attacks import Linf, fgsm
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
-    >>> worst_case(model, x, y, {"fgsm": partial(fgsm, ball=Linf(1))}).accuracy
+    >>> ways = {"fgsm": partial(fgsm, ball=Linf(1))}
+    >>> worst_case(model, x, y, ways, Linf(1)).accuracy
     0.0
     """
     if not attacks:
@@ -113,7 +157,8 @@ def worst_case(
     # Imported here: it brings scipy.stats, for which no worker waits otherwise.
     from widemin.statistics import wilson
 
-    found = survivors(model, x, y, attacks, chunk)
+    inside = {name: within(attack, ball, name) for name, attack in attacks.items()}
+    found = survivors(model, x, y, inside, chunk)
     survived = torch.stack(list(found.values())).all(0)
     accuracy = share(survived)
     return Robustness(
@@ -147,7 +192,7 @@ def sweep(
         chunk: Images attacked at a time.
 
     Raises:
-        ValueError: Sets that do not grow, or are not of one norm.
+        ValueError: Sets that do not grow, or are not of one norm; as of `worst_case`.
 
     >>> from widemin.attacks import Linf, fgsm
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
@@ -158,18 +203,19 @@ def sweep(
     radii = [ball.epsilon for ball in balls]
     if len({type(ball) for ball in balls}) != 1 or radii != sorted(radii):
         raise ValueError(f"balls must be of one norm and grow; got {list(balls)}")
+    check_images(x, y)
     right, rates = correct(model, x, y, chunk), []
     for ball in balls:
         # What has fallen stays: only the others are attacked again.
         index = right.nonzero()[:, 0]
         if len(index):
 
-            def inside(
+            def in_ball(
                 model: nn.Module, x: Tensor, y: Tensor, ball: Ball = ball
             ) -> Tensor:
                 return attack(model, x, y, ball)
 
-            ways = {"": inside}
+            ways = {"": within(in_ball, ball)}
             right[index] = survivors(model, x[index], y[index], ways, chunk)[""]
         rates.append(share(right))
     return rates

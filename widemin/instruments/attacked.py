@@ -11,20 +11,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from widemin import attacks, evaluation, masking
+from widemin import attacks, evaluation
 from widemin.attacks import Ball
 from widemin.evaluation import share
 from widemin.instruments.parts import Part
+from widemin.models import fuse
 from widemin.recipes import Recipe, stream
 
 
-def one_step_attacks(ball: Ball) -> dict[str, evaluation.Attack]:
+def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, evaluation.Attack]:
     """Return FGSM computed in five ways."""
     fgsm = partial(attacks.fgsm, ball=ball)
     return {
         "fgsm": fgsm,
         "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
-        "fgsm_float64": partial(masking.fgsm_float64, ball=ball),
+        "fgsm_float64": lambda _, x, y: evaluation.fgsm_float64(model, x, y, ball),
         "fgsm_margin": partial(fgsm, loss=attacks.margin),
         "fgsm_rescaled": partial(fgsm, loss=attacks.rescaled_cross_entropy),
     }
@@ -35,7 +36,7 @@ def surviving(
 ) -> dict[str, Tensor]:
     """Return which images each attack leaves right, shape (images,), in one set."""
     pgd = partial(pgd_attack, ball, recipe)
-    ways = one_step_attacks(ball)
+    ways = one_step_attacks(model, ball)
     ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
     return evaluation.survivors(model, x, y, ways, each=parts)
 
@@ -163,7 +164,7 @@ def _restarted(
         mask = evaluation.survivors(model, x, y, {"": again})[""]
         found["restarts_accuracy"] = share(mask)
     if "float64" in recipe.strong_attacks:
-        with masking.in_float64(model):
+        with evaluation.in_float64(model):
             mask = evaluation.survivors(model, x.double(), y, {"": again})[""]
         found["restarts_float64_accuracy"] = share(mask)
     return found
@@ -174,8 +175,8 @@ def _distances(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, 
     norm = "linf" if isinstance(ball, attacks.Linf) else "l2"
     most = 1.0 if norm == "linf" else float(x[0].numel()) ** 0.5  # any image to any
     distance = evaluation.minimal_distance(model, x, y, norm=norm, most=most)
-    step = attacks.fgsm(model, x, y, ball, loss=attacks.clipped_cross_entropy) - x
-    moved = step.abs().flatten(1).amax(1)
+    moved = attacks.fgsm(fuse(model), x, y, ball, loss=attacks.clipped_cross_entropy)
+    moved = (moved - x).abs().flatten(1).amax(1)
     quarters = distance.quantile(distance.new_tensor([0.25, 0.5, 0.75]))
     found = {"moved_share": share(moved > 0), "moved_mean": float(moved.mean())}
     for q, value in zip((25, 50, 75), quarters, strict=True):

@@ -26,7 +26,7 @@ from widemin.instruments.curvature import (
 )
 from widemin.instruments.parts import Parts
 from widemin.instruments.revisions import REVISIONS, state
-from widemin.models import Normalise
+from widemin.models import Normalise, fuse
 from widemin.recipes import OTHER, Recipe
 from widemin.samples import images
 
@@ -133,8 +133,9 @@ def _other_statistics(
     own = next(layer for layer in model.modules() if isinstance(layer, Normalise))
     other = Normalise(data.STATISTICS[OTHER[recipe.dataset]]).to(x)
     attack = pgd_attack(ball, recipe, "test", until_fooled=False)
+    fast = fuse(model)
     moved = torch.cat(
-        [attack(model, a, b) for a, b in zip(x.split(250), y.split(250), strict=True)]
+        [attack(fast, a, b) for a, b in zip(x.split(250), y.split(250), strict=True)]
     )
     found = {"all_steps_accuracy": share(evaluation.correct(model, moved, y))}
     kept = own.mean, own.std

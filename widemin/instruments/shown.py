@@ -14,6 +14,7 @@ from widemin import attacks, evaluation, landscape
 from widemin.attacks import parse_ball
 from widemin.evaluation import share
 from widemin.instruments.attacked import one_step_attacks, pgd_attack
+from widemin.models import fuse
 from widemin.recipes import Recipe
 from widemin.samples import images
 
@@ -30,7 +31,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
     for test in recipe.tests:
         ball = parse_ball(test)
         strong = {"pgd_margin": pgd_attack(ball, recipe, "test", loss=attacks.margin)}
-        ways = {"natural": attacks.clean} | one_step_attacks(ball) | strong
+        ways = {"natural": attacks.clean} | one_step_attacks(model, ball) | strong
         for factor in FACTORS:
             with landscape.logit_scale(model, factor):
                 right = evaluation.survivors(model, x, y, ways)
@@ -46,12 +47,12 @@ def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
     """Return the first test images and what attacks make of them, as PNG in base64."""
     x, y = images(recipe, "test", recipe.pictures, device)
     ball = parse_ball(recipe.tests[0])
-    ways = {"natural": attacks.clean} | one_step_attacks(ball)
+    ways = {"natural": attacks.clean} | one_step_attacks(model, ball)
     ways["pgd_margin"] = pgd_attack(ball, recipe, "pictures", loss=attacks.margin)
-    rows = []
+    rows, fast = [], fuse(model)
     for way, attack in ways.items():
         with attacks.inference(model):
-            moved = attack(model, x, y)
+            moved = attack(fast, x, y)
             with torch.no_grad():
                 answers = model(moved).argmax(1)
         size = (moved - x).abs().flatten(1).amax(1)

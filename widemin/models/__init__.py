@@ -5,7 +5,7 @@ epsilon is always in pixels. Sizes are those of the papers unless a width is giv
 """
 
 from widemin.models.building import BUILDERS, WIDTHS, build
-from widemin.models.lean import lean
+from widemin.models.fuse import fuse
 from widemin.models.wrappers import InBfloat16, Normalise, Statistics
 
 __all__ = [
@@ -15,5 +15,5 @@ __all__ = [
     "Normalise",
     "Statistics",
     "build",
-    "lean",
+    "fuse",
 ]
