@@ -1,5 +1,8 @@
 """Accuracy is counted from predictions, image by image."""
 
+import math
+import re
+import sys
 from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
@@ -8,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from widemin import data, models, training
+from widemin import data, models, paths, training
 from widemin.attacks import (
     L2,
     Linf,
@@ -25,13 +28,14 @@ from widemin.evaluation import (
     fgsm_float64,
     margins,
     minimal_distance,
+    report,
     signs,
     survivors,
     sweep,
     transfer,
     worst_case,
 )
-from widemin.statistics import over_seeds, spearman, wilson
+from widemin.statistics import median, over_seeds, spearman, wilson
 
 
 def test_margins_are_true_minus_best_other(linear):
@@ -97,6 +101,7 @@ INSTRUMENTS = {
     "transfer": lambda m, x, y: transfer(m, m, x, y, FGSM["fgsm"]),
     "transfer to a sound one": lambda m, x, y: transfer(m, Sound(), x, y, FGSM["fgsm"]),
     "fgsm_float64": partial(fgsm_float64, ball=Linf(0.1)),
+    "report": partial(report, ball=Linf(0.1)),
     "signs": partial(signs, ball=Linf(0.1), generator=torch.Generator()),
 }
 
@@ -158,7 +163,7 @@ def test_evaluation_works_in_inference_mode(linear):
     asked = [
         lambda: worst_case(model, x, y, ways, Linf(0.02)).survived,
         lambda: minimal_distance(model, x, y),
-        lambda: autoattack(model, x, y, Linf(0.02), attacks=("apgd-ce", "square"))[0],
+        lambda: autoattack(model, x, y, Linf(0.02), attacks=("apgd-ce",))[0],
     ]
     for ask in asked if find_spec("pyautoattack") else asked[:-1]:
         expected = ask()
@@ -174,6 +179,16 @@ def test_wilson_is_statsmodels_formula():
     half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     assert (low, high) == pytest.approx((centre - half, centre + half), abs=1e-6)
     assert wilson(0.0, 10)[0] == 0 and wilson(1.0, 10)[1] == 1
+
+
+def test_the_medians_interval_is_binomial():
+    """Between order statistics k and n + 1 - k, the largest k that leaves 2.5 %."""
+    n, k = 20, 6
+    tails = [sum(math.comb(n, i) for i in range(k + j)) / 2**n for j in (0, 1)]
+    assert tails[0] <= 0.025 < tails[1]
+    assert median([float(n - i) for i in range(n)]) == (10.5, k, n + 1 - k)
+    assert median([0.0] * 5 + [math.inf] * 25) == (math.inf, math.inf, math.inf)
+    assert math.isnan(median([1.0, 2.0])[1])
 
 
 def test_wilson_names_what_is_wrong():
@@ -426,11 +441,13 @@ def test_autoattack_leaves_out_what_so_few_classes_do_not_allow(grey, classes):
     x, _ = grey
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
     y = model(x).argmax(1)
-    mask, heard = autoattack(model, x, y, Linf(0.001), seed=1)
+    mask, heard = autoattack(model, x, y, L2(0.001), attacks=("apgd-t", "apgd-ce"))
     assert mask.any()
     assert f"apgd-t is left out: its loss needs 4 classes; got {classes}" in heard
-    with pytest.raises(ValueError, match=f"name one for {classes} classes; got .'apg"):
-        autoattack(model, x, y, Linf(0.001), attacks=("apgd-t",))
+    with pytest.raises(
+        ValueError, match=f"leave one that works; got .*{classes}.*square"
+    ):
+        autoattack(model, x, y, L2(0.001), attacks=("apgd-t", "square"))
 
 
 @pytest.fixture(scope="module")
@@ -477,6 +494,63 @@ def test_autoattack_agrees_on_a_trained_network(digits_network, ball):
     theirs, _ = autoattack(model, x, y, ball)
     assert 0.1 < float(theirs.double().mean()) < 0.9
     assert int((ours ^ theirs).sum()) <= 2  # one per cent of the images
+
+
+@pytest.mark.filterwarnings("ignore")  # AutoAttack's own
+@pytest.mark.parametrize("ball", [Linf, L2])
+def test_a_report_of_a_linear_model_is_the_distribution_of_distances(ball):
+    """Every attack is exact there, and so is the way to the boundary."""
+    generator = torch.Generator().manual_seed(0)
+    x = 0.4 + 0.2 * torch.rand(40, 1, 4, 4, generator=generator)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.randn(2, 16, generator=generator))
+    y = model(x).argmax(1)
+    y[:4] = 1 - y[:4]  # wrong without an attack
+    weight = (model[1].weight[1] - model[1].weight[0]).detach()
+    dual = weight.abs().sum() if ball is Linf else weight.norm()
+    distance = (margins(model, x, y) / dual).clamp_min(0)
+    # Midway between two images, and between the median's: no rounding decides.
+    ordered = distance.sort().values
+    radius = float(ordered[24:26].mean())
+    found = report(model, x, y, ball(radius))
+    assert found.images == 40
+    names = ["natural", "FGSM", "PGD-10", "margin PGD-40, 5 restarts"]
+    names += ["AutoAttack"] if find_spec("pyautoattack") else []
+    assert list(found.accuracy) == [*names, "worst case"]
+    assert found.accuracy["natural"] == (0.9, *wilson(0.9, 40))
+    for name in [*names[1:], "worst case"]:
+        assert found.accuracy[name] == (0.375, *wilson(0.375, 40)), name
+    exact = median(distance.tolist())
+    assert found.distance == pytest.approx(exact, abs=4.0 / 2**8)
+    assert found.signs[0].found == 0.375
+    assert repr(found) == str(found)
+    first = ["natural", "accuracy", "0.900", "0.769", "0.960"]
+    assert first in [line.split() for line in str(found).splitlines()]
+    assert len(found.table()) == len(found.accuracy) + 1 + len(found.signs)
+    assert "<td>0.900</td>" in found._repr_html_()
+
+
+def test_a_report_without_autoattack_leaves_it_out(linear, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    assert "AutoAttack" not in report(*linear, Linf(0.1)).accuracy
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_readmes_first_example_prints_what_stands_below_it(capsys):
+    pytest.importorskip("pyautoattack")
+    text = (paths.ROOT / "README.md").read_text()
+    code, shown = re.search(
+        r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.S
+    ).groups()
+    exec(code, {})
+    printed = capsys.readouterr().out
+    for line, expected in zip(printed.splitlines(), shown.splitlines(), strict=True):
+        number = re.compile(r"\d\.\d{3}")
+        assert number.sub("#", line).split() == number.sub("#", expected).split()
+        values = [list(map(float, number.findall(one))) for one in (line, expected)]
+        assert values[0] == pytest.approx(values[1], abs=0.05)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -31,6 +31,18 @@ def wilson(fraction: float, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def median(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median and the ends of its 95 % interval, by order statistics.
+
+    The ends are NaN where too few values allow none; values may be infinite.
+
+    >>> median([3.0, 1.0, 2.0, 5.0, 4.0, 7.0, 6.0])
+    (4.0, 1.0, 7.0)
+    """
+    found = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    return float(np.median(values)), float(found.low), float(found.high)
+
+
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     """Return mean and half width of the 95 % t interval; NaN width for one seed.
 

@@ -9,6 +9,7 @@ from widemin.evaluation.gradient_masking import (
     random_signs,
     signs,
 )
+from widemin.evaluation.report import Report, report
 from widemin.evaluation.stronger import autoattack, minimal_distance, transfer
 from widemin.evaluation.worst import (
     Attack,
@@ -22,6 +23,7 @@ from widemin.evaluation.worst import (
 __all__ = [
     "MASKED_MARGIN",
     "Attack",
+    "Report",
     "Robustness",
     "Sign",
     "autoattack",
@@ -32,6 +34,7 @@ __all__ = [
     "margins",
     "minimal_distance",
     "random_signs",
+    "report",
     "share",
     "signs",
     "survivors",

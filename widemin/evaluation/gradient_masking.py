@@ -143,7 +143,7 @@ def signs(
         attacks.pgd,
         ball=ball,
         steps=steps,
-        step_size=2.5 * ball.epsilon / steps,
+        step_size=2.5 * ball.epsilon / steps or None,
         generator=generator,
         until_fooled=True,
     )

@@ -142,8 +142,8 @@ def autoattack(
         ball: The perturbations allowed.
         seed: Of its random draws.
         attacks: Of its attacks, in order; the default is the standard version. Those
-            whose loss is not defined for so few classes (apgd-t below 4, apgd-dlr
-            below 3) are left out, with a warning.
+            that are not defined for so few classes (apgd-t below 4, apgd-dlr below 3)
+            or pixels (square in L2 below 5) are left out, with a warning.
         chunk: Images attacked at a time.
 
     Returns:
@@ -151,7 +151,7 @@ def autoattack(
 
     Raises:
         ImportError: The package is not installed (dependency group `attacks`).
-        ValueError: Wrong images or labels, or no attack that so few classes allow.
+        ValueError: Wrong images or labels, or no attack that can be made.
         NonFiniteError: NaN or infinite logits.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -165,17 +165,16 @@ def autoattack(
     x = x.contiguous()  # the authors' code views gradients, whose layout is the images'
     check_images(x, y)
     natural, classes = correct(model, x, y), class_count(model, x)
-    least = {"apgd-t": 4, "apgd-dlr": 3}
-    fit = [name for name in attacks if classes >= least.get(name, 2)]
-    heard = [
-        f"{name} is left out: its loss needs {least[name]} classes; got {classes}"
-        for name in attacks
-        if name not in fit
-    ]
+    unfit = {}
+    for name, least in (("apgd-t", 4), ("apgd-dlr", 3)):
+        if classes < least:
+            unfit[name] = f"its loss needs {least} classes; got {classes}"
+    if isinstance(ball, L2) and x.shape[2] < 5:
+        unfit["square"] = f"in L2 it needs images of 5 pixels; got {x.shape[2]}"
+    fit = [name for name in attacks if name not in unfit]
+    heard = [f"{n} is left out: {unfit[n]}" for n in attacks if n in unfit]
     if not fit:
-        raise ValueError(
-            f"attacks must name one for {classes} classes; got {list(attacks)}"
-        )
+        raise ValueError(f"attacks must leave one that works; got {heard}")
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

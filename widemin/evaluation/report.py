@@ -1,0 +1,153 @@
+"""The robustness of one network in one call, as a table."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from widemin import attacks
+from widemin.attacks import Ball, Linf
+from widemin.evaluation.answers import correct, share
+from widemin.evaluation.gradient_masking import Sign, signs
+from widemin.evaluation.stronger import autoattack, minimal_distance
+from widemin.evaluation.worst import Attack, survivors, within
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Estimate = tuple[float, float, float]  # a number and the ends of its 95 % interval
+
+
+@dataclass(frozen=True)
+class Report:
+    """Accuracies of a network under attacks, distances, and signs of masked gradients.
+
+    It prints as a table, and is one in a notebook.
+
+    Attributes:
+        ball: The perturbations allowed.
+        images: How many were measured.
+        accuracy: Fraction right by name: "natural", each attack's, and "worst case",
+            right under all of them; with 95 % Wilson intervals.
+        distance: Median smallest radius that fools, in the ball's norm, with its
+            95 % interval by order statistics.
+        signs: That gradients are masked, as of `signs`.
+        warnings: AutoAttack's.
+    """
+
+    ball: Ball
+    images: int
+    accuracy: dict[str, Estimate]
+    distance: Estimate
+    signs: list[Sign]
+    warnings: list[str] = field(default_factory=list)
+
+    def table(self) -> pd.DataFrame:
+        """Return a row per number, with the columns value, low, high, against, masked.
+
+        Fractions, and pixels for the median distance; `against` is the number that a
+        sign is compared with, and `masked` the answer.
+        """
+        import pandas as pd
+
+        from widemin.statistics import wilson
+
+        nothing = (float("nan"), "")
+        rows: dict[str, tuple[object, ...]] = {
+            f"{name} accuracy": (*found, *nothing)
+            for name, found in self.accuracy.items()
+        }
+        rows["median distance"] = (*self.distance, *nothing)
+        for sign in self.signs:
+            interval = wilson(sign.found, self.images)
+            answer = "yes" if sign.masked else "no"
+            rows[sign.name] = (sign.found, *interval, sign.against, answer)
+        columns = ["value", "low", "high", "against", "masked"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+    def _caption(self) -> str:
+        heard = [f"AutoAttack: {line}" for line in self.warnings]
+        return "\n".join([f"{self.images} images, {self.ball}", *heard])
+
+    def __repr__(self) -> str:
+        """Return the table as text."""
+        table = self.table().to_string(float_format="{:.3f}".format, na_rep="")
+        return f"{self._caption()}\n{table}"
+
+    def _repr_html_(self) -> str:
+        table = self.table().to_html(float_format="{:.3f}".format, na_rep="")
+        return f"<pre>{self._caption()}</pre>{table}"
+
+
+def report(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    generator: torch.Generator | None = None,
+    chunk: int = 250,
+) -> Report:
+    """Measure how robust a network is, by attacks from weak to strong.
+
+    Accuracy without an attack, under FGSM, PGD-10, margin-loss PGD-40 with 5 restarts
+    and, where it is installed, AutoAttack; the worst case of all; the median distance
+    to the nearest image that fools; and the signs that gradients are masked.
+
+    Args:
+        model: Maps images to logits.
+        x: Images in [0, 1], shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        ball: The perturbations allowed.
+        generator: Draws random starts; without one, seed 0 does.
+        chunk: Images attacked at a time.
+
+    Raises:
+        ValueError: Images outside [0, 1] or wrong labels.
+        NonFiniteError: NaN or infinite logits or gradients.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(20, 1, 2, 2), torch.zeros(20, dtype=torch.int64)
+    >>> found = report(model, x, y, Linf(1.0))
+    >>> found.accuracy["worst case"][0], found.table().columns[0]
+    (0.0, 'value')
+    """
+    from widemin.statistics import median, wilson
+
+    generator = generator or torch.Generator().manual_seed(0)
+    pgd = partial(attacks.pgd, ball=ball, generator=generator, until_fooled=True)
+    small = ball.epsilon / 16 or None
+    ways: dict[str, Attack] = {
+        "FGSM": partial(attacks.fgsm, ball=ball),
+        "PGD-10": pgd,
+        "margin PGD-40, 5 restarts": partial(
+            pgd, steps=40, step_size=small, loss=attacks.margin, restarts=5
+        ),
+    }
+    inside = {name: within(attack, ball, name) for name, attack in ways.items()}
+    right = {"natural": correct(model, x, y, chunk)}
+    right |= survivors(model, x, y, inside, chunk)
+    heard: list[str] = []
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        right["AutoAttack"], heard = autoattack(model, x, y, ball, chunk=chunk)
+    right["worst case"] = torch.stack(list(right.values())).all(0)
+    norm, most = "linf", 1.0
+    if not isinstance(ball, Linf):
+        norm, most = "l2", float(x[0].numel()) ** 0.5  # from any image to any
+    distance = minimal_distance(model, x, y, norm=norm, most=most, chunk=chunk)
+    rates = {name: share(mask) for name, mask in right.items()}
+    return Report(
+        ball=ball,
+        images=len(x),
+        accuracy={name: (p, *wilson(p, len(x))) for name, p in rates.items()},
+        distance=median(distance.tolist()),
+        signs=signs(model, x, y, ball, generator=generator),
+        warnings=heard,
+    )
