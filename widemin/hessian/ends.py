@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from widemin.attacks import NonFiniteError, inference
 from widemin.batches import Batches, Data, Loss, batches, summed, trainable
 from widemin.hessian.products import Product, gaussian, hessian_product
-from widemin.seeding import seeded
+from widemin.seeding import ALONE
 
 
 @dataclass(frozen=True)
@@ -305,8 +305,14 @@ def _pyhessian(
     seed = int(torch.randint(2**62, (), generator=generator))
     try:
         model.zero_grad(set_to_none=True)
-        with seeded(seed), warnings.catch_warnings(), torch.enable_grad():
+        with (
+            ALONE,
+            torch.random.fork_rng(),
+            warnings.catch_warnings(),
+            torch.enable_grad(),
+        ):
             warnings.filterwarnings("ignore", message="Using backward")
+            torch.manual_seed(seed)
             peer = PyHessian(model, mean_loss, data=(x, y), cuda=x.is_cuda)
             values, vectors = peer.eigenvalues(maxIter=most, tol=1e-7, top_n=k)
     finally:
