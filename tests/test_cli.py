@@ -54,6 +54,7 @@ def call(tmp_path, monkeypatch):
         (["run", "01", "-p", "batch_sizes", "[9999]"], "batch_size must be at most"),
         (["run", "01", "-p", "results_dir", "x"], "must be given as --results"),
         (["run", "01", "-p", "device", "cuda"], "must be given as --device"),
+        (["run", "04", "-p", "seeds", "0"], "must leave a run to compute; got seeds 0"),
         (["run", "01", "--device", "gpu"], "unknown device 'gpu'"),
         (["run", "01", "--workers", "-1"], "workers must be at least 0; got -1"),
         (["run", "all", "-p", "epoch", "3"], "did you mean 'epochs'?"),

@@ -84,6 +84,9 @@ def run(
     plans = notebooks.settings(names, preset, dict(overrides), **machine)
     pages = {name: own for name, (own, *_) in plans.items()}
     recipes = notebooks.by_worth(plans, notebooks.stages(preset))
+    if not recipes:
+        given = ", ".join(" ".join(each) for each in overrides)
+        raise ValueError(f"parameters must leave a run to compute; got {given}")
     if device != "none" and not folder.is_dir():
         _writable(folder)
     todo = [] if device == "none" else results.missing(recipes, folder)
