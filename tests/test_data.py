@@ -133,11 +133,13 @@ def download(mnist, monkeypatch):
     """MNIST can be downloaded, file after file; what there is is written over."""
     official, begun, go_on = torchvision.datasets.MNIST, Event(), Event()
     go_on.set()
+    calls = []
 
     class Slow(official):
         raw_folder = property(lambda self: f"{self.root}/MNIST/raw")
 
         def __init__(self, root, train=True, download=False):
+            calls.extend([root] * download)
             raw = Path(root, "MNIST", "raw")
             for name, content in mnist.items() if download else ():
                 raw.mkdir(parents=True, exist_ok=True)
@@ -147,11 +149,11 @@ def download(mnist, monkeypatch):
             super().__init__(root, train)
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", Slow)
-    return begun, go_on
+    return begun, go_on, calls
 
 
 def test_who_comes_while_another_downloads_waits(tmp_path, download):
-    begun, go_on = download
+    begun, go_on, calls = download
     go_on.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(load, "mnist", "test", size=5)
@@ -161,6 +163,7 @@ def test_who_comes_while_another_downloads_waits(tmp_path, download):
             second.result(timeout=0.3)
         go_on.set()
         assert (len(first.result(60)), len(second.result(60))) == (5, 6)
+    assert len(calls) == 1
 
 
 def test_half_a_download_is_completed(tmp_path, download, mnist):
@@ -209,9 +212,11 @@ def test_a_tilde_is_home(tmp_path, monkeypatch):
     assert paths.results("~/runs") == tmp_path / "runs"
     with pytest.raises(DataError, match=f"{tmp_path}/data/MNIST"):
         load("mnist", root=Path("~/data"))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "t.csv").write_bytes(b"key\n\xe9\n")
     found = CliRunner().invoke(main, ["status", "--preset=smoke", "--results=~/runs"])
-    assert found.exit_code == 0
-    assert not Path("~").exists()
+    assert f"{tmp_path}/runs/t.csv must be a table of runs" in found.stderr
+    assert found.exit_code == 2
 
 
 def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):

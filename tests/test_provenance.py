@@ -71,6 +71,8 @@ def test_another_repository_is_never_named(tmp_path, source):
     for folder in (copy, installed):
         folder.mkdir(parents=True)
     (copy / "pyproject.toml").write_text(OURS)  # unpacked, without .git
+    git(theirs, "add", "-A")
+    git(theirs, "commit", "-q", "-m", "material")
     notes = tmp_path / "unpacked"
     repository(notes, notes_md="of my own")
     (notes / "pyproject.toml").write_text(OURS)
