@@ -308,6 +308,24 @@ def test_the_random_start_covers_the_ball(ball, generator):
     assert abs(drawn.mean()) < 0.01
 
 
+def test_attacks_run_every_layer_of_the_network_they_are_given(
+    smooth, grey, monkeypatch
+):
+    """No norm is folded away: each is run once a gradient."""
+    calls, forward = [], nn.BatchNorm2d.forward
+
+    def counted(self, x):
+        calls.append(self)
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", counted)
+    fgsm(smooth, *grey, Linf(0.1))
+    assert calls == [smooth[1]]
+    pgd(smooth, *grey, Linf(0.1), steps=3)
+    pgd_path(smooth, *grey, Linf(0.1), steps=2)
+    assert calls == [smooth[1]] * 6
+
+
 def test_pgd_takes_ten_steps_of_a_quarter_of_the_radius(smooth, grey):
     assert len(inspect.signature(pgd).parameters) <= 10
     x, y = grey

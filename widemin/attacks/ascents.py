@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,13 @@ def fgsm(
     return (x + ball.epsilon * ball.steepest(gradient)).clamp(0, 1)
 
 
+class _Each(TypedDict, total=False):
+    """What may be asked of each image of an ascent."""
+
+    until_fooled: bool
+    record: list[dict[str, Tensor]] | None
+
+
 @torch.no_grad()
 def pgd(
     model: nn.Module,
@@ -58,7 +66,7 @@ def pgd(
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
     restarts: int = 1,
-    until_fooled: bool = False,
+    **each: Unpack[_Each],
 ) -> Tensor:
     """Move x inside the ball to raise the loss, by projected gradient ascent.
 
@@ -74,8 +82,9 @@ def pgd(
         loss: The loss to climb.
         restarts: Random starts; of each image one that fools is kept, and else the
             one with the highest loss.
-        until_fooled: Stop each image once it is misclassified, or is in the class
-            wanted where the loss is `targeted`.
+        each: `until_fooled=True` stops each image once it is misclassified, or is in
+            the class wanted where the loss is `targeted`; `record`, a list, receives
+            what each gradient saw, as of `pgd_path`.
 
     Returns:
         Adversarial images in [0, 1], shape of x. An image that has stopped leaves
@@ -93,6 +102,8 @@ def pgd(
     >>> bool(torch.allclose(far, fgsm(model, x, y, Linf(0.1))))
     True
     """
+    for name in each.keys() - _Each.__annotations__.keys():
+        raise TypeError(f"pgd() got an unexpected keyword argument {name!r}")
     check_images(x, y)
     step_size = _checked_step(ball, steps, step_size)
     if restarts < 1:
@@ -100,14 +111,20 @@ def pgd(
     if restarts > 1 and generator is None:
         raise ValueError(f"restarts need a generator; got {restarts} and none")
     ascent = _Ascent(
-        model, ball, loss, steps, step_size, generator, until_fooled=until_fooled
+        model=model,
+        ball=ball,
+        loss=loss,
+        steps=steps,
+        step_size=step_size,
+        generator=generator,
+        **each,
     )
     with inference(model):
         found = ascent.climb(x, y)
         for _ in range(restarts - 1):
             highest, done = ascent.reached(found, y)
             again = torch.arange(len(x), device=x.device)
-            again = again[~done] if until_fooled else again
+            again = again[~done] if ascent.until_fooled else again
             if len(again) == 0:
                 break
             other = ascent.climb(x[again], y[again])
