@@ -42,7 +42,7 @@ def train_step(
         y: Labels, shape (batch,).
         perturb: Makes the images trained on; `clean` leaves them, an attack such as
             partial(pgd, ball=..., steps=...) is adversarial training (Madry et al.
-            2018), with fosc_below dynamic adversarial training (Wang et al. 2019).
+            2018), `pgd_path` with fosc_below dynamic training (Wang et al. 2019).
         rho: Radius of SAM's ascent in the weights; 0 is plain descent.
         second_pass_statistics: Whether SAM's second pass, at the moved weights, also
             updates the running statistics of batch norm (released code of Wei et
