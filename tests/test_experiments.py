@@ -676,6 +676,15 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     ("change", "message"),
     [
         ({"gradient_leak": True}, "gradient_leak must come with an attack"),
+        (
+            {
+                "attack": "linf 0.1",
+                "rho": 0.1,
+                "gradient_leak": True,
+                "step_schedule": "random",
+            },
+            "gradient_leak must come with as many steps for every image",
+        ),
         ({"other_statistics": True}, "must come with one of cifar10, cifar100"),
         ({"strong_attacks": ("restart",)}, "did you mean 'restarts'"),
         ({"optimizer": "algorithm1", "rho": 0.1}, "must come without attack and rho"),

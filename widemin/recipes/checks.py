@@ -170,6 +170,11 @@ def _check_together(recipe: Recipe) -> None:
             f"other_statistics must come with one of {', '.join(OTHER)}; got "
             f"dataset {recipe.dataset!r}"
         )
+    if recipe.gradient_leak and recipe.step_schedule == "random":
+        raise ValueError(
+            "gradient_leak must come with as many steps for every image; got "
+            "step_schedule 'random'"
+        )
     if recipe.gradient_leak and not (recipe.attack and recipe.rho):
         raise ValueError(
             "gradient_leak must come with an attack and a rho above 0; got "
