@@ -193,7 +193,7 @@ def test_a_lab_says_what_is_missing(version, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=f"needs widemin {version} or later"):
         labs.check(version)
     monkeypatch.setenv("WIDEMIN_DATA", str(tmp_path))
-    monkeypatch.setattr(labs.data, "_download", refuse)
+    monkeypatch.setattr(labs.data, "_complete", refuse)
     with pytest.raises(RuntimeError, match="run `widemin data mnist` once"):
         labs.check("0.1.0", "mnist")
 

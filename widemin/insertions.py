@@ -113,8 +113,8 @@ def again() -> str:
     published = results.published()
     first = pd.DataFrame([rows[-1] for rows in published.values()])
     rows = []
-    for second in pd.read_csv(path, dtype={"key": str}).to_dict("records"):
-        one = published[second["key"]][-1]
+    for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):
+        one = published[second["run"]][-1]
         alike = first
         for name in _CELL:
             default = getattr(Recipe(), name)
