@@ -405,6 +405,7 @@ def run(folder, tests):
     own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     own |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    call += ["--basetemp", str(folder / "tmp")]  # shared with no other run
     done = subprocess.run(
         [*call, *tests], cwd=folder, env=own, capture_output=True, text=True
     )
