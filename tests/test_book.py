@@ -146,6 +146,14 @@ def test_a_second_call_trains_and_draws_nothing(book, cache):
     assert (book / "index.html").stat().st_mtime_ns == before
 
 
+def words_of(process):
+    """Return the words of a process's command; none of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def test_a_signal_while_pages_are_drawn_ends_their_kernels(book, cache, tmp_path):
     shutil.copytree(Path(cache) / "results", tmp_path / "rows")
     page = verdicts.executed("book", notebooks.chapters()[0])
@@ -158,17 +166,21 @@ def test_a_signal_while_pages_are_drawn_ends_their_kernels(book, cache, tmp_path
         stderr=subprocess.PIPE,
         text=True,
     )
-    kernels = []
-    while not kernels:
-        assert process.poll() is None
-        children = psutil.Process(process.pid).children(recursive=True)
-        kernels = [c for c in children if "ipykernel" in " ".join(c.cmdline())]
-    process.terminate()
-    _, said = process.communicate(timeout=60)
+    try:
+        kernels = []
+        while not kernels:
+            assert process.poll() is None
+            children = psutil.Process(process.pid).children(recursive=True)
+            kernels = [c for c in children if "ipykernel" in words_of(c)]
+        process.terminate()
+        _, said = process.communicate(timeout=600)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 143
     assert said.splitlines()[-1] == "Stopped; what is finished or begun is kept."
     assert "Traceback" not in said
-    assert not psutil.wait_procs(children, timeout=30)[1]
+    assert not psutil.wait_procs(children, timeout=600)[1]
     assert page.read_bytes() == before
     assert not list(page.parent.glob("*.running.ipynb"))
 
