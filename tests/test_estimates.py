@@ -69,3 +69,13 @@ def test_a_network_nobody_has_run_is_guessed_by_its_operations():
     assert found == pytest.approx(10.0 + 10.0 * ratio)
     assert estimates.seconds([replace(other, epochs=1, train_size=64)], [known]) == 1
     assert estimates.seconds([same], []) is None
+
+
+def test_hours_of_a_core_are_not_those_of_a_gpu():
+    """Where cores have run the network; where only a GPU has, its time must do."""
+    recipe = Recipe(model="m1", dataset="mnist", train_size=1_000, epochs=10)
+    took = {"model": "m1", "dataset": "mnist", "train_size": 1_000, "gradients": 10}
+    core = took | {"device": "cpu", "train_seconds": 90, "measure_seconds": 10}
+    gpu = took | {"device": "cuda", "train_seconds": 3, "measure_seconds": 1}
+    assert estimates.seconds([recipe], [core, gpu]) == pytest.approx(100)
+    assert estimates.seconds([recipe], [gpu]) == pytest.approx(4)
