@@ -13,9 +13,10 @@ import torch
 
 from widemin.recipes.checks import STRONG_ATTACKS, check, declared
 
-# Part of every key. Raise the first when training can give other weights, the second
-# when an instrument can give another number, by more than the rounding in which
-# machines differ anyway: older rows are then computed again.
+# Part of every key. Raise the first when training can give other weights by more than
+# the rounding in which machines differ anyway, the second when all that is measured of
+# a network changes: older rows are then computed again. One instrument has a revision
+# of its own, in instruments/revisions.py.
 TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
