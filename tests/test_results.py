@@ -501,3 +501,28 @@ def test_publishing_removes_only_what_it_wrote(tmp_path):
     results.publish(table, tmp_path, "t")
     left = {path.name: path.read_text() for path in tmp_path.glob("t-*.csv")}
     assert left == foreign
+
+
+def test_rows_say_the_block_that_computed_them(tmp_path):
+    """Processor with its flags, threads and precision; both arms must share it."""
+    [said] = collect(FAKES[:1], square, tmp_path, workers=1).to_dict("records")
+    assert set(provenance.PROVENANCE) <= set(said)
+    own = provenance.block(said)
+    assert own is not None and own == provenance.block(said | {"seed": 7})
+    for name in provenance.BLOCK:
+        assert provenance.block(said | {name: "another"}) not in (own, None)
+        assert provenance.block(said | {name: float("nan")}) is None
+    # Read back from a CSV, a number of threads is a number.
+    assert provenance.block(said | {"threads": float(said["threads"])}) == own
+
+
+def cube(fake):
+    return [{"number": fake.number, "square": fake.number**3, "source": "before"}]
+
+
+def test_runs_computed_again_replace_their_rows_and_keep_what_they_say(tmp_path):
+    collect(FAKES, square, tmp_path, workers=1)
+    collect(FAKES[2:4], cube, tmp_path, workers=1, again=True)
+    table = results.table_of(FAKES, tmp_path)
+    assert table["square"].tolist() == [0, 1, 8, 27, 16]
+    assert (table["source"] == "before").tolist() == [False, False, True, True, False]

@@ -61,7 +61,7 @@ def compute_once(
 
     try:
         with paths.lock(folder / "locks" / f"{recipe.key}.lock", timeout=0):
-            kept = finished(folder, [recipe.key])
+            kept = {} if again else finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
             # A run measured again in part keeps where the rest was computed.
