@@ -63,10 +63,12 @@ lock: $(READY)
 clean:
 	rm -rf .venv
 	@for made in _build/*; do \
-	  if test "$$made" = _build/labs || test -e "$$made/.widemin-labs.json"; \
+	  if test "$$made" = _build/labs || \
+	    test -n "$$(find "$$made" -name .widemin-labs.json -print -quit 2>/dev/null)"; \
 	  then ! test -d "$$made" || echo "$$made is kept: it may hold submissions and grades"; \
 	  else rm -rf "$$made"; fi; \
-	done
+	done; \
+	rm -f _build/.lock; rmdir _build 2>/dev/null || :
 
 # uv comes from the PATH or, pinned and hashed, from the lock; without it pip does the work.
 $(READY): requirements.lock pyproject.toml

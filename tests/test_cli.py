@@ -44,9 +44,15 @@ def call(tmp_path, monkeypatch):
             ["run", "01", "-p", "epoch", "3"],
             "(did you mean 'epochs'?); known: dataset,",
         ),
-        (["run", "01", "-p", "epochs", "2.5"], "epochs must be a whole number, e.g. 3"),
+        (
+            ["run", "01", "-p", "epochs", "2.5"],
+            "epochs must be a whole number of at least 0, e.g. 3",
+        ),
         (["run", "01", "-p", "seeds", "yes"], "seeds must be a whole number"),
-        (["run", "02", "-p", "rhos", "a"], "rhos must be a list like [0.1, 0.2, 0.4]"),
+        (
+            ["run", "02", "-p", "rhos", "a"],
+            "rhos must be a list of at least one value, like [0.1, 0.2, 0.4]",
+        ),
         (["run", "01", "-p", "epsilon", "-1"], "epsilon must be finite, at least 0"),
         (["run", "01", "-p", "epochs", "0"], "epochs must be at least 1; got 0"),
         (["run", "01", "-p", "model", "m2"], "unknown model 'm2'"),

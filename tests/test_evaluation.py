@@ -138,7 +138,8 @@ def test_a_network_is_fused_once_and_its_answers_are_its_own(monkeypatch):
     x, y = torch.rand(6, 1, 28, 28), torch.zeros(6, dtype=torch.int64)
     y = model.eval()(x).argmax(1)
     made, fuse = [], models.fuse
-    monkeypatch.setattr("widemin.evaluation.worst.fuse", lambda m: made.append(fuse(m)))
+    folded = "widemin.evaluation.worst.fuse"
+    monkeypatch.setattr(folded, lambda m: made.append(fuse(m)) or made[-1])
     heard = []
     model.train()[1].register_forward_hook(lambda *_: heard.append(1))
 
@@ -566,3 +567,22 @@ def test_autoattack_hears_its_own_warnings(grey):
         nn.Sequential(Certain()), x, y, Linf(0.1), attacks=("apgd-ce",)
     )
     assert any("probability" in line or "output" in line.lower() for line in heard)
+
+
+def test_an_attack_of_ones_own_leaves_the_network_as_it_was():
+    """It is run in inference mode, and batch norm's statistics stay."""
+    norm = nn.BatchNorm2d(1)
+    model = nn.Sequential(norm, nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    seen = []
+
+    def own(network, x, y):
+        seen.append(network.training)
+        network(x)
+        return x
+
+    x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 2
+    worst_case(model, x, y, {"own": own}, Linf(0.1))
+    assert seen and not any(seen) and model.training
+    assert int(norm.num_batches_tracked) == 0 and not norm.running_mean.any()
+    with pytest.raises(ValueError, match="own must return images, a tensor; got tuple"):
+        worst_case(model, x, y, {"own": lambda m, x, y: (x, None)}, Linf(0.1))

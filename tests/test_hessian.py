@@ -470,3 +470,28 @@ def test_wrong_arguments_are_named(smooth, grey, generator):
         parameter.requires_grad_(False)
     with pytest.raises(ValueError, match="requires a gradient"):
         top_eigenvalues(smooth, *grey, generator=generator)
+
+
+@pytest.mark.parametrize("top", [1.1, 1.3, 1.8])
+def test_a_value_of_which_the_start_holds_little_is_not_missed(top):
+    """Nearly all weights alike: the first product shows just their curvature."""
+    diagonal = torch.ones(20_000, dtype=torch.float64)
+    diagonal[0] = top
+    for seed in range(3):
+        draws = torch.Generator().manual_seed(seed)
+        start = torch.randn(20_000, generator=draws, dtype=torch.float64)
+        found = lanczos(lambda v: diagonal * v, start, random_start=True)
+        assert float(found.values[0]) == pytest.approx(top, rel=1e-3)
+
+
+def test_a_loss_that_is_no_mean_is_refused():
+    model, x, y = nn.Linear(3, 2), torch.rand(6, 3), torch.arange(6) % 2
+    options = {"generator": torch.Generator()}
+    for loss, said in (
+        (nn.CrossEntropyLoss(reduction="sum"), "a sum"),
+        (lambda out, _: (out - 1) ** 2, r"shape \(6, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=f"loss must return .* got {said}"):
+            top_eigenvalues(model, x, y, loss=loss, **options)
+    with pytest.raises(ValueError, match=r"x must yield pairs .* got a tuple of 3"):
+        top_eigenvalues(model, [(x, y, y)], **options)

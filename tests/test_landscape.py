@@ -450,3 +450,13 @@ def test_widths_of_a_recipe_start_from_the_way_to_the_level_below():
 def test_wrong_arguments_are_named(smooth, grey, call, message):
     with pytest.raises(ValueError, match=message):
         call(smooth, *grey)
+
+
+def test_logits_are_scaled_behind_a_hook_of_the_container():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model.register_forward_hook(lambda *given: given[-1] + torch.tensor([5.0, 0.0]))
+    x = torch.rand(3, 1, 2, 2)
+    with torch.no_grad():
+        plain = model(x)
+        with logit_scale(model, 8):
+            torch.testing.assert_close(model(x), 8 * plain)

@@ -98,3 +98,21 @@ def test_rows_of_newer_instruments_go_before_older_copies(folder):
         (folder / "older.csv").unlink()
         (folder / "newer.csv").unlink()
     assert found[-1]["distance_q50"] == 0.25
+
+
+def test_parts_of_an_older_instrument_are_not_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(instruments.parts, "KEPT_SECONDS", -1)
+    first = instruments.Parts(tmp_path / "parts")
+    assert first("distance", lambda: 0.1) == 0.1
+    assert instruments.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.1
+    monkeypatch.setitem(instruments.REVISIONS, "distance", 2)
+    assert instruments.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.2
+
+
+def test_what_pgd_leaves_of_strong_images_is_revised_with_the_attacks(monkeypatch):
+    row = {"measured": "final", "fgsm_accuracy": 0.5, "restarts_float64_accuracy": 0.1}
+    monkeypatch.setitem(instruments.REVISIONS, "attacks", 2)
+    assert instruments.outdated([row]) == {"attacks", "restarts"}
+    monkeypatch.setitem(instruments.REVISIONS, "attacks", 1)
+    monkeypatch.setitem(instruments.REVISIONS, "restarts", 2)
+    assert instruments.outdated([row]) == {"restarts"}

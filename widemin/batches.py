@@ -29,6 +29,11 @@ def summed(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     if loss is None:
         return F.cross_entropy(outputs, y, reduction="sum")
     values = loss(outputs, y)
+    if getattr(loss, "reduction", "") == "sum" or values.shape not in ((), (len(y),)):
+        raise ValueError(
+            f"loss must return each input's own, shape ({len(y)},), or their mean; got "
+            f"{'a sum' if values.ndim == 0 else f'shape {tuple(values.shape)}'}"
+        )
     return values * len(y) if values.ndim == 0 else values.sum()
 
 
@@ -52,9 +57,19 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
     if size < 1:
         raise ValueError(f"chunk must be at least 1; got {size}")
     if isinstance(x, Tensor) == (y is None):
-        raise ValueError("y must come with a tensor x, and not with a DataLoader")
+        raise ValueError(
+            "y must come with a tensor x, and not with a DataLoader; got "
+            f"{type(x).__name__} and {type(y).__name__}"
+        )
     pairs: Batches = []
-    for inputs, targets in [(x, y)] if isinstance(x, Tensor) else x:
+    for pair in [(x, y)] if isinstance(x, Tensor) else x:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            many = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+            raise ValueError(
+                "x must yield pairs of inputs and targets; got a "
+                f"{type(pair).__name__}{many}"
+            )
+        inputs, targets = pair
         if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
             raise ValueError(
                 "x must be a tensor or a DataLoader of pairs of tensors; got a pair of "

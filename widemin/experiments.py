@@ -80,7 +80,13 @@ def renew(
 
     All other columns, and where they were computed, stay as they are.
     """
-    rows = known[recipe.key]
+    with ALONE:  # as for a whole run: threads of one process take turns
+        return _renewed(recipe, known[recipe.key], device, weights)
+
+
+def _renewed(
+    recipe: Recipe, rows: list[dict[str, Any]], device: str, weights: Path
+) -> list[dict[str, Any]]:
     model, _, _ = trained(recipe, device, weights)
     only = instruments.outdated(rows)
     brief, surrogates = None, {}

@@ -114,6 +114,8 @@ def again() -> str:
     first = pd.DataFrame([rows[-1] for rows in published.values()])
     rows = []
     for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):
+        if second["run"] not in published:
+            raise ValueError(f"again.csv must name published runs; got {second['run']}")
         one = published[second["run"]][-1]
         alike = first
         for name in _CELL:

@@ -36,10 +36,24 @@ def checkout() -> Path:
     return ROOT
 
 
+def home(text: str, name: str) -> Path:
+    """Return a folder as users name it: `~` is home, also where no shell says so.
+
+    Raises:
+        ValueError: A home that is not there, of the variable or option named.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must lie in a home that is there; got {text!r}"
+        ) from None
+
+
 def cache() -> Path:
     """Return the folder for results and downloads: WIDEMIN_CACHE or the platform's."""
     if folder := os.environ.get("WIDEMIN_CACHE"):
-        return Path(folder).expanduser()
+        return home(folder, "WIDEMIN_CACHE")
     # Imported here: a machine that names its folders needs no platformdirs.
     import platformdirs
 
@@ -53,13 +67,13 @@ def results(folder: str = "") -> Path:
     """
     if folder == "published":
         return PUBLISHED
-    return Path(folder).expanduser() if folder else cache() / "results"
+    return home(folder, "results_dir") if folder else cache() / "results"
 
 
 def data() -> Path:
     """Return the folder of the data sets: WIDEMIN_DATA or a part of the cache."""
     folder = os.environ.get("WIDEMIN_DATA")
-    return Path(folder).expanduser() if folder else cache() / "data"
+    return home(folder, "WIDEMIN_DATA") if folder else cache() / "data"
 
 
 @contextmanager

@@ -69,8 +69,8 @@ def difference(
 ) -> tuple[float, float, bool]:
     """Return the mean of a column in one arm less that in another.
 
-    Seeds are paired only where one block computed both networks of every seed that
-    the arms share; where rows do not say their block, the arms are compared unpaired.
+    Seeds are paired only where the arms share two or more and one block computed both
+    networks of each; where rows do not say their block, the arms are compared unpaired.
 
     Args:
         one: Rows of the first arm, one or several a seed, which are averaged.
@@ -96,7 +96,7 @@ def difference(
         }
         for seed in shared
     }
-    if blocks and all(len(b) == 1 and None not in b for b in blocks.values()):
+    if len(blocks) > 1 and all(len(b) == 1 and None not in b for b in blocks.values()):
         gaps = first[shared] - second[shared]
         return float(gaps.mean()), float(gaps.std(ddof=1)) / len(gaps) ** 0.5, True
     variances = [

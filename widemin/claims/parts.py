@@ -139,8 +139,11 @@ def _part(row: dict[str, str], line: int) -> Part:
             f"{row['untrained']!r}"
         )
     needs = _pairs(f"needs of {name}", row["needs"])
-    enough = int(needs.get("seed", 0)) >= SEEDS
-    enough |= row["statistic"] in RANKED and int(needs.get("networks", 0)) >= NETWORKS
+    seeds, networks = (
+        _number(f"needs of {name}, {key}", needs.get(key, "0"))
+        for key in ("seed", "networks")
+    )
+    enough = seeds >= SEEDS or (row["statistic"] in RANKED and networks >= NETWORKS)
     if row["statistic"] not in EXACT and row["runs"] not in SIMULATED and not enough:
         raise ValueError(
             f"needs of {name} must ask for {SEEDS} seeds, or for {NETWORKS} networks "

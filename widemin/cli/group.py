@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import widemin
+from widemin.paths import home
 
 
 class BadInput(click.ClickException):
@@ -87,7 +88,10 @@ class Folder(click.Path):
 
     def convert(self, value: Any, *where: Any) -> Path:
         """Return the path, its `~` expanded."""
-        return Path(str(super().convert(Path(value).expanduser(), *where)))
+        try:
+            return Path(str(super().convert(home(str(value), "folder"), *where)))
+        except ValueError as error:
+            self.fail(str(error), *where)
 
 
 FOLDER = Folder(path_type=Path, file_okay=False)

@@ -90,9 +90,11 @@ def run(
     if device != "none" and not folder.is_dir():
         _writable(folder)
     todo = [] if device == "none" else results.missing(recipes, folder)
-    if todo:  # a folder that is only read holds all there is to draw
+    known = results.published() | results.computed(recipes, folder)
+    old = [] if device == "none" else experiments.outdated(recipes, known, folder)
+    if todo or old:  # a folder that is only read holds all there is to draw
         _writable(folder)
-    lacking = _not_at_hand(todo)
+    lacking = _not_at_hand(todo + old)
     total = len({recipe.key for recipe in recipes})
     if device != "none":
         click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
@@ -103,14 +105,10 @@ def run(
     ready = [recipe for recipe in recipes if recipe.dataset not in lacking]
     how: dict[str, Any] = {"device": device, "workers": workers, "cluster": cluster}
     how["until"] = None if minutes is None else started + 60 * minutes
-    if device != "none":
-        known = results.published() | results.computed(ready, folder)
-        if old := experiments.outdated(ready, known, folder):
-            click.echo(f"{len(old)} runs to measure again in part", err=True)
-            again = experiments.renewer(
-                device, folder, {r.key: known[r.key] for r in old}
-            )
-            results.collect(old, again, folder, label="Measuring", again=True, **how)
+    if old := [recipe for recipe in old if recipe.dataset not in lacking]:
+        click.echo(f"{len(old)} runs to measure again in part", err=True)
+        again = experiments.renewer(device, folder, {r.key: known[r.key] for r in old})
+        results.collect(old, again, folder, label="Measuring", again=True, **how)
     work = experiments.runner(device, folder, todo)
     table = results.collect(ready, work, folder, label="Computing", **how)
     if device == "none":

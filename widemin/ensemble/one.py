@@ -20,6 +20,7 @@ from widemin.ensemble.kernels import (
     pool_backward,
     relu_backward,
 )
+from widemin.models import is_plain
 from widemin.training import SGD, Optimizer
 
 _LAYERS = [nn.Conv2d, nn.MaxPool2d, nn.ReLU] * 2
@@ -51,9 +52,7 @@ def covers(model: nn.Module, optimizer: Optimizer) -> bool:
 
 def _is_plain(layer: nn.Module) -> bool:
     """Return whether a layer of the family does what this module writes down."""
-    if layer._forward_hooks or layer._forward_pre_hooks:
-        return False
-    if layer._backward_hooks or layer._backward_pre_hooks:
+    if not is_plain(layer):
         return False
     if isinstance(layer, nn.Conv2d):
         options = (layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -114,7 +114,8 @@ def transfer(
     fast = fuse(source)
 
     def from_source(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return attack(fast, x, y)
+        with inference(fast):
+            return attack(fast, x, y)
 
     return survivors(target, x, y, {"transfer": from_source})["transfer"]
 

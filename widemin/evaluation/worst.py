@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from widemin.attacks import Ball, check_images
+from widemin.attacks import Ball, check_images, inference
 from widemin.evaluation.answers import correct, share
 from widemin.models import fuse
 
@@ -62,7 +62,9 @@ def survivors(
     def after(name: str) -> Tensor:
         right = natural.clone()
         for index in chunks:
-            moved, labels = attacks[name](fast, x[index], y[index]), y[index]
+            labels = y[index]
+            with inference(fast):  # layers that are not fused are the caller's
+                moved = attacks[name](fast, x[index], labels)
             try:
                 check_images(moved, labels)
             except ValueError as error:
@@ -105,6 +107,10 @@ def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
 
     def inside(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         moved = attack(model, x, y)
+        if not isinstance(moved, Tensor):
+            raise ValueError(
+                f"{name} must return images, a tensor; got {type(moved).__name__}"
+            )
         if moved.shape != x.shape:
             raise ValueError(
                 f"{name} must return images, shape {tuple(x.shape)}; "

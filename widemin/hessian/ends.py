@@ -148,6 +148,9 @@ def _search(
     A residual of at most `floor` is accepted, too.
     """
     krylov = Krylov(product, start)
+    # A start of n numbers holds about 1/sqrt(n) of a vector: where nearly all else is
+    # one value, a single product shows none of the others.
+    least = min(len(start), most, 4)
     while True:
         krylov.extend()
         values, vectors = torch.linalg.eigh(krylov.tridiagonal())
@@ -155,8 +158,10 @@ def _search(
         residuals = krylov.beside[-1] * vectors[-1].abs()
         enough = len(values) == min(k, len(start))
         near = residuals <= (tolerance * values.abs()).clamp_min(floor)
-        converged = enough and bool(near.all())
         done = len(krylov.basis)
+        exact = 100 * torch.finfo(start.dtype).eps * float(values.abs().max())
+        sure = done >= least or bool((residuals <= max(exact, floor)).all())
+        converged = enough and sure and bool(near.all())
         if converged or krylov.exhausted or done >= min(most, len(start)):
             break
     whole = krylov.exhausted or done == len(start)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from widemin import workers
 from widemin.fitting import read_checkpoint, spent_seconds, write_checkpoint
+from widemin.instruments.revisions import REVISIONS
 
 T = TypeVar("T")
 
@@ -43,6 +44,8 @@ class Parts:
     def __init__(self, path: Path | None = None, device: str = "cpu") -> None:
         """Go on from the file, if it is there."""
         kept = (read_checkpoint(path, device) if path else None) or {}
+        if kept.get("revisions", dict.fromkeys(REVISIONS, 1)) != REVISIONS:
+            kept = {}  # older instruments measured these
         self.path, self.device = path, device
         self.found: dict[str, Any] = kept.get("found", {})
         self.seconds: float = kept.get("seconds", 0.0)
@@ -77,7 +80,8 @@ class Parts:
 
     def _keep(self) -> None:
         if self.path and self.unkept:
-            write_checkpoint(self.path, {"found": self.found, "seconds": self.seconds})
+            state = {"found": self.found, "seconds": self.seconds}
+            write_checkpoint(self.path, state | {"revisions": dict(REVISIONS)})
             self.unkept = 0.0
 
     def forget(self) -> None:

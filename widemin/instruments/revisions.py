@@ -22,19 +22,20 @@ REVISIONS = {
     "white box": 1,
 }
 
-# A column of each, by which a row shows that it was measured so.
-_TELLTALE = {
-    "answers": "natural_accuracy",
-    "curvature": "top_eigenvalue",
-    "widths": "width_images",
-    "implicit": "implicit_share",
-    "attacks": "fgsm_accuracy",
-    "restarts": "restarts_pgd_accuracy",
-    "distance": "distance_q50",
-    "autoattack": "autoattack_accuracy",
-    "other statistics": "all_steps_accuracy",
-    "transfer": "transfer_accuracy",
-    "white box": "wang_fgsm_accuracy",
+# Columns of each, of which one shows that a row was measured so. Rows of other kinds
+# than "final" have no revisions.
+_TELLTALE: dict[str, tuple[str, ...]] = {
+    "answers": ("natural_accuracy",),
+    "curvature": ("top_eigenvalue",),
+    "widths": ("width_images",),
+    "implicit": ("implicit_share",),
+    "attacks": ("fgsm_accuracy",),
+    "restarts": ("restarts_accuracy", "restarts_float64_accuracy"),
+    "distance": ("distance_q50",),
+    "autoattack": ("autoattack_accuracy",),
+    "other statistics": ("all_steps_accuracy",),
+    "transfer": ("transfer_accuracy",),
+    "white box": ("wang_fgsm_accuracy",),
 }
 
 
@@ -60,15 +61,19 @@ def state(row: dict[str, Any], measured: Collection[str]) -> dict[str, Any]:
 
 def outdated(rows: Sequence[dict[str, Any]]) -> set[str]:
     """Return the instruments revised since they measured a run's rows."""
-    return {
+    final = [row for row in rows if row.get("measured") == "final"]
+    old = {
         name
-        for row in rows
-        if row.get("measured") == "final"
+        for row in final
         for name, revision in REVISIONS.items()
         if _made(row, name) and stated(row).get(name, 1) < revision
     }
+    if "attacks" in old:  # these say what its PGD leaves of their images
+        beside = ("restarts", "autoattack")
+        old |= {name for name in beside if any(_made(row, name) for row in final)}
+    return old
 
 
 def _made(row: dict[str, Any], name: str) -> bool:
-    value = row.get(_TELLTALE[name])
-    return value is not None and value == value  # NaN is no number
+    values = (row.get(column) for column in _TELLTALE[name])
+    return any(v is not None and v == v for v in values)  # NaN is no number

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from widemin.attacks import NonFiniteError
 from widemin.batches import Data, Loss, batches, check_network, summed, trainable
 from widemin.landscape.levels import Landscape
-from widemin.models import InBfloat16
+from widemin.models import InBfloat16, is_plain
 
 
 def quadratic(curvatures: Sequence[float]) -> tuple[Landscape, Tensor]:
@@ -232,9 +232,10 @@ def _of_the_last_layer(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that scale a network's logits and nothing else, if any."""
     last = model
     while type(last) in (nn.Sequential, InBfloat16) and list(last.children()):
+        if not is_plain(last):
+            return []
         last = list(last.children())[-1]
-    heard = last._forward_hooks or last._forward_pre_hooks or "forward" in vars(last)
-    if type(last) is not nn.Linear or heard:
+    if type(last) is not nn.Linear or not is_plain(last):
         return []
     every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
     own = list(last.parameters())

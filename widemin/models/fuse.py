@@ -43,7 +43,7 @@ def fuse(model: nn.Module) -> nn.Module:
 
 
 def _fused(model: nn.Module) -> nn.Module:
-    if not _is_plain(model):
+    if not is_plain(model):
         return model
     if type(model) is nn.Conv2d:
         return _OneChannel(model) if _is_over_one_channel(model) else model
@@ -68,7 +68,7 @@ def _fused(model: nn.Module) -> nn.Module:
     return fast
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def is_plain(layer: nn.Module) -> bool:
     """Return True for a layer that runs its type's forward pass and nothing else."""
     hooks = (
         layer._forward_hooks,
@@ -85,8 +85,8 @@ def _folds(layer: nn.Module | None, norm: nn.Module | None) -> bool:
     return (
         type(layer) is nn.Conv2d
         and type(norm) is nn.BatchNorm2d
-        and _is_plain(layer)
-        and _is_plain(norm)
+        and is_plain(layer)
+        and is_plain(norm)
         and norm.running_mean is not None
         and norm.running_mean.dtype == layer.weight.dtype
     )

@@ -38,11 +38,11 @@ def _wanted(example: Any) -> str:
     if isinstance(example, str):
         return "a text"
     if isinstance(example, list):
-        return f"a list like {json.dumps(example)}"
+        return f"a list of at least one value, like {json.dumps(example)}"
     if isinstance(example, tuple):  # of just so many
         return f"{len(example)} values like {json.dumps(example)}"
     if isinstance(example, int):
-        return "a whole number, e.g. 3"
+        return "a whole number of at least 0, e.g. 3"
     return "a number, e.g. 0.1 or 8/255"
 
 

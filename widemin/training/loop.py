@@ -88,7 +88,8 @@ def fit(
     (9, True)
     """
     _check(x, y, epochs, batch_size, schedule, rate_decay)
-    if 1 in (batch_size, len(x) % batch_size) and not takes_one(model.train(), x[:1]):
+    one = 1 in (batch_size, len(x) % batch_size) and x.is_floating_point()
+    if one and not takes_one(model.train(), x[:1]):
         raise ValueError(
             "batch_size must leave no batch of one image, which batch norm cannot "
             f"train on; got {len(x)} images in batches of {batch_size}"
@@ -139,6 +140,8 @@ def takes_one(model: nn.Module, x: Tensor) -> bool:
     False
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    if not layers:
+        return True
     with inference(model), frozen_statistics(model), torch.no_grad():
         for layer in layers:
             layer.training = True
