@@ -39,7 +39,9 @@ def test_three_rows_drawn_at_random_come_out_again(mnist_here, tmp_path, monkeyp
         rate = recipe.learning_rate / (1 - recipe.momentum)
         return rate < RATE and rate / recipe.batch_size < RATIO
 
-    cheap = sorted(key for key in published if seconds(key) < SECONDS)
+    # A GPU's seconds say nothing of what a core takes.
+    of_cores = [key for key in published if published[key][-1]["device"] == "cpu"]
+    cheap = sorted(key for key in of_cores if seconds(key) < SECONDS)
     cheap = [key for key in cheap if trainable(known[key])]
     assert len(cheap) > 20
     drawn = random.Random(provenance.source()).sample(cheap, DRAWN)
