@@ -13,7 +13,7 @@ OURS = '[project]\nname = "widemin"\n'
 
 @pytest.fixture
 def source(monkeypatch):
-    """Return what rows say that are computed by a package in a folder's `widemin`."""
+    """Return the `source` of rows computed by the package in a folder."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
 

@@ -217,7 +217,7 @@ def _read(path: Path) -> Trained:
 
 
 def _recipe(path: Path) -> Recipe:
-    """Return how the network in a file was made, as far as this version knows."""
+    """Return the recipe in a network file, without fields unknown to this version."""
     with safe_open(path, "pt") as file:
         said = json.loads(file.metadata()["recipe"])
     names = {field.name for field in dataclasses.fields(Recipe)}

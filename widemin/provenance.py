@@ -40,7 +40,7 @@ def source() -> str:
 
 
 def _git(*words: str) -> str:
-    """Return what git says of the project's own repository.
+    """Return the output of a git command in the project's own repository.
 
     Raises:
         OSError: There is none, or no git. A repository that the package merely lies
@@ -77,7 +77,7 @@ def last_changed(path: Path) -> dict[int, str]:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Return where rows are computed now: the values of all columns in PROVENANCE."""
+    """Return the values of all PROVENANCE columns for rows computed now."""
     torch: Any = sys.modules.get("torch")
     about = _processor()
     name, flags = about.pop("model name", ""), set(about.pop("flags", "").split())
@@ -121,7 +121,7 @@ def _cuda_precision(convolutions: bool, products: bool) -> str:
 
 @cache
 def _processor_lines() -> tuple[tuple[str, str], ...]:
-    """Return what /proc/cpuinfo says of the first processor; nothing elsewhere."""
+    """Return fields of /proc/cpuinfo for the first processor; none without it."""
     wanted = ("model name", "cpu family", "model", "stepping", "flags", "Features")
     try:
         with open("/proc/cpuinfo") as lines:
@@ -142,7 +142,7 @@ def _processor() -> dict[str, str]:
 
 
 def block(row: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return what decides how a row's numbers were rounded, None if it does not say.
+    """Return the values of the BLOCK columns of a row; None if one is missing.
 
     >>> row = dict.fromkeys(BLOCK, "x")
     >>> block(row) == block(row | {"seed": 1}), block(row | {"flags": None})

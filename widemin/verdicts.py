@@ -12,7 +12,7 @@ CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
 
 
 def executed(edition: str, chapter: str) -> Path:
-    """Return where an edition keeps an executed chapter."""
+    """Return the path of an executed chapter of an edition."""
     return paths.BUILD / edition / "chapters" / f"{chapter}.ipynb"
 
 

@@ -172,7 +172,7 @@ def _search(
 def _beside(
     product: Product, found: _Found, k: int, tolerance: float, most: int
 ) -> _Found:
-    """Return what was found, and what is larger in the rest of the space."""
+    """Add larger eigenvalues found in the orthogonal complement, if there are any."""
     values, residuals, known = found.values, found.residuals, found.vectors
     products, converged = found.products, found.converged
     close = min(tolerance, 1e-4)  # a repeated value is told from its neighbours

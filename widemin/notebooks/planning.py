@@ -116,7 +116,7 @@ def named(lists: Values, text: str) -> list[Any]:
 
 
 def lists_of(chapter: str, preset_name: str) -> list[Values]:
-    """Return what a chapter's cells define at a preset, and at its further settings."""
+    """Return the variables of a chapter's `recipes` cells, a dictionary a setting."""
     return [_lists(chapter, v) for v in settings([chapter], preset_name)[chapter]]
 
 

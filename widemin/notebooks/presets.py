@@ -29,7 +29,7 @@ class Stage:
     values: dict[str, list[Any]]
 
     def place(self, run: Any) -> list[int] | None:
-        """Return where a run stands in the lists of values; None where in none."""
+        """Return the indices of a run's values in the lists; None if one is missing."""
         found = {name: getattr(run, name) for name in self.values}
         if any(value not in self.values[name] for name, value in found.items()):
             return None
@@ -92,7 +92,7 @@ def order(name: str) -> list[str]:
 
 
 def stages(name: str) -> list[Stage]:
-    """Return what a preset computes first, stage by stage."""
+    """Return the stages of a preset, in the order of computing them."""
     listed: list[dict[str, Any]] = _preset(name).get("stages", [])
     return [
         Stage(str(stage.pop("chapter")), str(stage.pop("runs")), stage)

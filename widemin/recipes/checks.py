@@ -148,7 +148,7 @@ def _check_sizes(recipe: Recipe) -> None:
 
 @cache
 def _takes_one(dataset: str, model: str, width: int) -> bool:
-    """Return whether a network can be trained on one image of a data set."""
+    """Return True if a network can be trained on one image of a data set."""
     shape, classes = data.SHAPES[dataset]
     network = models.build(
         model, torch.Generator(), shape=shape, classes=classes, width=width or None

@@ -129,7 +129,7 @@ def fit(
 
 
 def takes_one(model: nn.Module, x: Tensor) -> bool:
-    """Return whether the network can be trained on one image, shape (1, ...).
+    """Return True if the network can be trained on one image, shape (1, ...).
 
     Batch norm cannot where it is left with one value per channel.
 

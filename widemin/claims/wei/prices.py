@@ -76,7 +76,7 @@ def S5(table: pd.DataFrame) -> Verdict:
 
 
 def _costs(table: pd.DataFrame) -> str:
-    """Return what every adversarial training loses of natural accuracy, and seeds."""
+    """List the natural accuracy lost by each adversarial training, with its seeds."""
     rows = final(table).drop_duplicates("key")
     base = rows[rows["method"] == "standard"]
     lost = []
