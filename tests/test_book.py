@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from tests.test_claims import FREE
-from widemin import notebooks, pages, paths, verdicts
-from widemin.claims import criteria
+from widemin import paths
+from widemin.book import build, notebooks, verdicts
+from widemin.papers.claims import criteria
 
 WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -81,7 +82,7 @@ def anchors(page):
 
 def test_a_book_of_which_no_chapter_has_run_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    front, fresh = pages.render("book")  # warnings, such as a lost link, are errors
+    front, fresh = build.render("book")  # warnings, such as a lost link, are errors
     assert fresh and (front.parent / "verdicts.json").exists()
     page = front.parent / "chapters" / "02_sam_and_adversarial_training.html"
     assert "has not run on this machine" in page.read_text()

@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from widemin import claims
-from widemin.claims import OUTCOMES, criteria, kamath, khritankov, wang, wei
+from widemin.papers import claims
+from widemin.papers.claims import OUTCOMES, criteria
+from widemin.papers.kamath import claims as kamath
+from widemin.papers.khritankov import claims as khritankov
+from widemin.papers.wang import claims as wang
+from widemin.papers.wei import claims as wei
 
 # What rests on no run of a network
 FREE = ("mathematics", "toy problem", "linear models, any")

@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 import widemin
-from widemin import paths, progress, provenance, results
+from widemin import paths
 from widemin.cli import main
 from widemin.cli.book import alone
-from widemin.results import computing
+from widemin.experiments import progress, provenance, results
+from widemin.experiments.results import computing
 
 
 @pytest.fixture
@@ -264,7 +265,7 @@ def test_status_counts(call, tmp_path):
 def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch):
     call("run", "01", *SMALL, "--results", tmp_path)
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setattr("widemin.notebooks.planning.resolve", _resolve_small)
+    monkeypatch.setattr("widemin.book.notebooks.planning.resolve", _resolve_small)
     found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
     assert "5 of 5 runs" in found.output
     assert len(results.published()) == 5
@@ -286,7 +287,7 @@ def _of_nothing(recipes, folder):
 def _resolve_small(chapter, preset, overrides):
     import yaml
 
-    from widemin.notebooks import defaults
+    from widemin.book.notebooks import defaults
 
     given = dict(zip(SMALL[1::3], SMALL[2::3], strict=False))
     small = {k: yaml.safe_load(v) for k, v in given.items() if k in defaults(chapter)}
@@ -310,7 +311,8 @@ class Without:
         return self.finder.find_spec(name, path, target)
 
 sys.meta_path[:] = [Without(f) for f in sys.meta_path if hasattr(f, "find_spec")]
-import widemin, widemin.experiments, widemin.results, widemin.cli, widemin.notebooks
+import widemin.cli, widemin.book.notebooks
+from widemin.experiments import results, running
 assert "torchvision" not in sys.modules and "papermill" not in sys.modules
 from widemin.cli import main
 main(sys.argv[1:], standalone_mode=False)

@@ -6,8 +6,11 @@ import operator
 import pandas as pd
 import pytest
 
-from widemin import claims, notebooks, paths, provenance, verdicts
-from widemin.claims import criteria, difference, paper_table
+from widemin import paths
+from widemin.book import notebooks, verdicts
+from widemin.experiments import provenance
+from widemin.papers import claims
+from widemin.papers.claims import criteria, difference, paper_table
 from widemin.statistics import spearman
 
 COMPARE = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from widemin import ensemble, models
-from widemin.ensemble import Together
-from widemin.training import SGD, fit
+from widemin import models
+from widemin.training import SGD, fit, side_by_side
+from widemin.training.side_by_side import Together
 
 SETTINGS = {"plain": (0.0, 0.0), "momentum": (0.9, 0.0), "decay": (0.5, 1e-3)}
 ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -59,7 +59,7 @@ def test_lean_steps_reach_the_weights_of_autograd(
     two = copy.deepcopy(one)
     start = copy.deepcopy(one)
     slow = trained(one, x, y, 0.05, setting, seed=1)
-    fast = trained(two, x, y, 0.05, setting, 1, step_at=lambda t: ensemble.step)
+    fast = trained(two, x, y, 0.05, setting, 1, step_at=lambda t: side_by_side.step)
     assert largest_difference(one, start) > 1e-3
     assert largest_difference(one, two) < ALLOWED[dtype]
     assert fast == pytest.approx(slow, rel=1e-5)
@@ -116,7 +116,7 @@ def test_a_network_that_diverges_leaves_the_others_alone(images):
 def test_only_the_family_is_covered():
     def covered(name, **options):
         model = models.build(name, torch.Generator().manual_seed(0), **options)
-        return ensemble.covers(model, SGD(model.parameters(), 0.1))
+        return side_by_side.covers(model, SGD(model.parameters(), 0.1))
 
     assert covered("m1")
     assert covered("m1", shape=(3, 32, 32))
@@ -125,17 +125,17 @@ def test_only_the_family_is_covered():
     normalised = models.build(
         "m1", torch.Generator(), statistics=((0.5,), (0.5,)), shape=(1, 28, 28)
     )
-    assert not ensemble.covers(normalised, SGD(normalised.parameters(), 0.1))
+    assert not side_by_side.covers(normalised, SGD(normalised.parameters(), 0.1))
     model = network(torch.float32)
-    assert not ensemble.covers(model, torch.optim.Adam(model.parameters()))
+    assert not side_by_side.covers(model, torch.optim.Adam(model.parameters()))
     model[0].weight.requires_grad_(False)
-    assert not ensemble.covers(model, SGD(model.parameters(), 0.1))
-    assert not ensemble.covers(nn.Linear(2, 2), SGD(model.parameters(), 0.1))
+    assert not side_by_side.covers(model, SGD(model.parameters(), 0.1))
+    assert not side_by_side.covers(nn.Linear(2, 2), SGD(model.parameters(), 0.1))
     heard = network(torch.float32)
     heard[3].register_full_backward_hook(lambda *_: None)
-    assert not ensemble.covers(heard, SGD(heard.parameters(), 0.1))
+    assert not side_by_side.covers(heard, SGD(heard.parameters(), 0.1))
     heads = network(torch.float32)
-    assert not ensemble.covers(heads, SGD(heads[-1].parameters(), 0.1))
+    assert not side_by_side.covers(heads, SGD(heads[-1].parameters(), 0.1))
 
 
 @pytest.mark.gpu

@@ -14,23 +14,13 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from widemin import (
-    attacks,
-    data,
-    evaluation,
-    hessian,
-    implicit,
-    instruments,
-    landscape,
-    masking,
-    models,
-    networks,
-    watching,
-)
-from widemin.experiments import pick_device, run
-from widemin.instruments.final import _other_statistics
-from widemin.networks import trained
-from widemin.recipes import Recipe, grid, recipe, stream
+from widemin import attacks, data, evaluation, hessian, landscape, models
+from widemin.experiments import checkpoints, epoch_metrics, measure
+from widemin.experiments.checkpoints import trained
+from widemin.experiments.measure.final import _other_statistics
+from widemin.experiments.recipes import Recipe, grid, recipe, stream
+from widemin.experiments.running import pick_device, run
+from widemin.landscape import implicit_perturbation
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
 
@@ -233,7 +223,7 @@ def measured_columns():
         "fgsm_margin_accuracy": lambda m: m.step(loss=attacks.margin),
         "fgsm_rescaled_accuracy": lambda m: m.step(loss=attacks.rescaled_cross_entropy),
         "fgsm_float64_accuracy": lambda m: m.left(
-            partial(masking.fgsm_float64, ball=m.ball)
+            partial(evaluation.fgsm_float64, ball=m.ball)
         ),
         "pgd_accuracy": lambda m: m.usual(),
         "pgd_margin_accuracy": lambda m: m.usual(loss=attacks.margin),
@@ -242,7 +232,7 @@ def measured_columns():
             & m.step(loss=attacks.clipped_cross_entropy)
             & m.step(loss=attacks.margin)
             & m.step(loss=attacks.rescaled_cross_entropy)
-            & m.left(partial(masking.fgsm_float64, ball=m.ball))
+            & m.left(partial(evaluation.fgsm_float64, ball=m.ball))
             & m.usual()
             & m.usual(loss=attacks.margin)
         ),
@@ -267,7 +257,7 @@ def measured_columns():
             found[f"width_{of}_{gap:g}"] = lambda m, of=of, gap=gap: m.widths(of)[gap]
     for name in ("share", "l2", "weights_rise", "images_rise", "gradient_rise"):
         found[f"implicit_{name}"] = lambda m, name=f"implicit_{name}": (
-            implicit.at_first_layer(m.model, *m.train(40), 0.2)[name]
+            implicit_perturbation.at_first_layer(m.model, *m.train(40), 0.2)[name]
         )
     for quarter, name in enumerate(("q25", "q50", "q75"), 1):
         found[f"distance_{name}"] = partial(lambda q, m: m.distance(q), quarter)
@@ -367,7 +357,7 @@ def test_weights_are_kept_and_measured_again_without_training(
     def never(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(networks, "train", never)
+    monkeypatch.setattr(checkpoints, "train", never)
     other = dataclasses.replace(LEARNT, tests=("linf 0.1", "l2 0.2"), strong_size=0)
     again = final(rows_of(other, folder))
     assert [row["test"] for row in again] == ["linf 0.1", "l2 0.2"]
@@ -383,13 +373,13 @@ def test_gradients_that_are_zero_and_constant_answers_are_seen(measured):
     m = measured[0]
     with landscape.logit_scale(m.model, 30):
         flat = float(m.zero_gradients.double().mean())
-        row = instruments.measure(m.model, bare, "cpu")[0]
+        row = measure.measure(m.model, bare, "cpu")[0]
     assert row["zero_gradient_share"] == flat and 0.2 < flat < 0.9
     bias = list(m.model.parameters())[-1]
     kept = bias.detach().clone()
     try:
         bias.data[3] = 1e4
-        row = instruments.measure(m.model, bare, "cpu")[0]
+        row = measure.measure(m.model, bare, "cpu")[0]
     finally:
         bias.data.copy_(kept)
     threes = float((m.test[1] == 3).double().mean())
@@ -406,7 +396,7 @@ def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(rows, fold
         for row in rows[LEARNT]
         if row["measured"] == "scale" and row["test"] == "linf 0.1"
     ]
-    assert [row["factor"] for row in scale] == list(instruments.FACTORS)
+    assert [row["factor"] for row in scale] == list(measure.FACTORS)
     for column in ("natural_accuracy", "fgsm_margin_accuracy"):
         assert len({row[column] for row in scale}) == 1, column
     margin = [row["pgd_margin_accuracy"] for row in scale]  # from other starts each
@@ -613,7 +603,7 @@ def test_lines_start_at_the_loss_and_climb(tmp_path):
     points = [row for row in rows if row["measured"] == "line"]
     for of in ("weights", "images"):
         line = [row for row in points if row["of"] == of]
-        assert len(line) == instruments.POINTS and line[0]["distance"] == 0
+        assert len(line) == measure.POINTS and line[0]["distance"] == 0
         losses = [row["loss"] for row in line]
         assert losses[1] > losses[0]
     [last] = final(rows)
@@ -806,7 +796,7 @@ def test_the_ascent_and_its_bins_are_those_of_a_plain_loop(rows, measured, folde
 def test_fosc_under_the_watch_is_that_of_a_plain_loop(measured):
     m = measured[2]
     asked = dataclasses.replace(DEFENDED, watch_fosc=True, validation_size=50)
-    row = watching.watcher(asked, "cpu")(m.model, 4)
+    row = epoch_metrics.watcher(asked, "cpu")(m.model, 4)
     test = data.load("digits", "test")
     *_, (_, _, right, fosc, _) = plain_ascent(m, stream(0, "watch 4"), test.x, test.y)
     assert row["fosc_mean"] == pytest.approx(float(fosc.mean()), rel=1e-3)
@@ -864,7 +854,7 @@ def test_the_watch_sees_what_straight_calls_give(measured):
     """On all test images, and on the held-out ones."""
     m = measured[0]
     asked = dataclasses.replace(LEARNT, watch="linf 0.2", validation_size=100)
-    row = watching.watcher(asked, "cpu")(m.model, 1)
+    row = epoch_metrics.watcher(asked, "cpu")(m.model, 1)
     test, held_out = data.load("digits", "test"), data.load("digits", "validation")
 
     def left(images, size, **loss):

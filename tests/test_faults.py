@@ -19,10 +19,11 @@ from functools import partial
 import psutil
 import pytest
 
-from widemin import cluster as cluster_module
-from widemin import paths, workers
-from widemin.cluster import on_cluster
-from widemin.provenance import PROVENANCE
+from widemin import paths
+from widemin.experiments import cluster as cluster_module
+from widemin.experiments import pool
+from widemin.experiments.cluster import on_cluster
+from widemin.experiments.provenance import PROVENANCE
 
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "corner_cells", "[[64, 0.1, 200, 4]]"]
 SWEEP += ["-p", "decisive_cells", "[[16, 0.1, 1000, 4], [64, 0.5, 1000, 4]]"]
@@ -209,16 +210,16 @@ def asked_to_stop(mark):
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGTERM)
-        while not workers.stopping.is_set():
+        while not pool.stopping.is_set():
             time.sleep(0.01)
-        raise workers.Stopped
+        raise pool.Stopped
     return [{"mark": mark.name}]
 
 
 @pytest.mark.slow
 def test_a_worker_that_somebody_asks_to_stop_is_replaced(tmp_path):
     marks = [tmp_path / name for name in "abc"]
-    found = [item for item, _ in workers.local(marks, asked_to_stop, workers=1)]
+    found = [item for item, _ in pool.local(marks, asked_to_stop, workers=1)]
     assert sorted(found) == marks
 
 
@@ -234,7 +235,7 @@ def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):
 FULL = """
 import sys
 from pathlib import Path
-from widemin.results import computing
+from widemin.experiments.results import computing
 from widemin.cli import main
 
 def full(folder, key, rows):
@@ -354,7 +355,7 @@ def test_a_scheduler_that_comes_back_is_given_what_is_left(
 
 
 def waits_for_a_call(seconds):
-    return [{"asked": workers.stopping.wait(seconds)}]
+    return [{"asked": pool.stopping.wait(seconds)}]
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,7 @@ def test_a_workers_own_clock_does_not_matter(monkeypatch, left, seconds, asked):
     monkeypatch.setattr(distributed, "get_client", lambda: None)
     monkeypatch.setattr(cluster_module, "_scheduler_time", lambda client: 1_000.0)
     monkeypatch.setattr(time, "time", lambda skew=time.time: skew() + 3_600)
-    end = None if left is None else 1_000.0 + workers.LEAD + left
+    end = None if left is None else 1_000.0 + pool.LEAD + left
     [row] = cluster_module._there(waits_for_a_call, seconds, end)
     assert row["asked"] == asked
 
@@ -387,7 +388,7 @@ def test_a_worker_with_another_clock_does_its_work(cluster):
     cluster.worker("--no-nanny", "--preload", str(skewed))
     found = list(on_cluster(cluster.address, [3, 4], double, until=time.time() + 120))
     assert sorted(found) == [(i, [{"double": 2 * i}]) for i in (3, 4)]
-    soon = time.time() + workers.LEAD + 1
+    soon = time.time() + pool.LEAD + 1
     [(_, rows)] = on_cluster(cluster.address, [60], waits_for_a_call, until=soon)
     assert rows == [{"asked": True}]  # in time, and the answer still came
 

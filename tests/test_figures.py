@@ -23,10 +23,15 @@ from tests.test_claims import (
     sam,
     wide,
 )
-from widemin import figures
-from widemin.claims import paper_table
-from widemin.claims.wang import ATTACKS as wang_attacks
-from widemin.figures import features, kamath, khritankov, numbers, ranks, wang, wei
+from widemin.papers import figures, ranks
+from widemin.papers.claims import paper_table
+from widemin.papers.figures import numbers
+from widemin.papers.kamath import figures as kamath
+from widemin.papers.khritankov import figures as khritankov
+from widemin.papers.wang import figures as wang
+from widemin.papers.wang.claims import ATTACKS as wang_attacks
+from widemin.papers.wei import features
+from widemin.papers.wei import figures as wei
 
 matplotlib.use("Agg")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from widemin import models
-from widemin.implicit import at_first_layer, least_squares
+from widemin.landscape.implicit_perturbation import at_first_layer, least_squares
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (4, 9), (6, 6)])

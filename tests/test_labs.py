@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from traitlets.config import Config
 
-from widemin import labs, paths
+from widemin import paths
+from widemin.book import labs
 from widemin.cli import main
 
 # Plausible mistakes: (what the model solution says, what is handed in, cells lost).

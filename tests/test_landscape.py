@@ -9,14 +9,16 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
-from widemin import implicit
 from widemin.attacks import NonFiniteError
-from widemin.fitting import build
+from widemin.experiments.measure import curvature
+from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.samples import images
+from widemin.experiments.train import build
 from widemin.hessian import top_eigenvalues
-from widemin.instruments import curvature
 from widemin.landscape import (
     adaptive_sharpness,
     along,
+    implicit_perturbation,
     input_landscape,
     logit_scale,
     nearest_level,
@@ -24,8 +26,6 @@ from widemin.landscape import (
     weight_landscape,
     width,
 )
-from widemin.recipes import Recipe, stream
-from widemin.samples import images
 
 
 def seeded(seed=0):
@@ -329,7 +329,7 @@ BREAKS = {"nan": math.nan, "inf": math.inf, "huge": 1e38}
         lambda m, x, y: adaptive_sharpness(m, x, y, rho=0.1),
         lambda m, x, y: weight_landscape(m, x, y),
         lambda m, x, y: input_landscape(m, x, y),
-        lambda m, x, y: implicit.at_first_layer(m, x, y, 0.1),
+        lambda m, x, y: implicit_perturbation.at_first_layer(m, x, y, 0.1),
     ],
 )
 def test_a_broken_network_has_no_width(smooth, grey, kind, measure):

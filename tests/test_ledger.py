@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
-from widemin import notebooks, paths, results
-from widemin.ledger import ENTRIES, Entry, effect, pairs
-from widemin.recipes import Recipe, grid
+from widemin import paths
+from widemin.book import notebooks
+from widemin.book.paper_vs_code import ENTRIES, Entry, effect, pairs
+from widemin.experiments import results
+from widemin.experiments.recipes import Recipe, grid
 
 LEAK = Entry("02", "sam-holds", "", "", "", {"gradient_leak": True})
 

@@ -2,12 +2,12 @@
 
 from docutils.core import publish_doctree
 
-from widemin import markup
+from widemin.book import sphinx_ext
 
 
 def bound(text):
     doctree = publish_doctree(text)
-    markup._bind(None, doctree, "page")
+    sphinx_ext._bind(None, doctree, "page")
     return doctree.astext()
 
 

@@ -9,9 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin.attacks import L2, Linf, fgsm, margin
-from widemin.evaluation import survivors
+from widemin.evaluation import checklist, fgsm_float64, random_signs, signs, survivors
 from widemin.landscape import logit_scale
-from widemin.masking import checklist, fgsm_float64, random_signs, signs
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from widemin import paths, workers
+from widemin import paths
+from widemin.experiments import pool as workers
 
 pytestmark = pytest.mark.slow
 

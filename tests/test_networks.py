@@ -8,23 +8,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from widemin import (
-    data,
-    evaluation,
-    fitting,
-    networks,
-    paths,
-    results,
-    samples,
-    training,
-    workers,
-)
-from widemin import watching as watches
-from widemin.experiments import run
-from widemin.fitting import alone, family
-from widemin.instruments import final, parts
-from widemin.networks import begun, keep_together, trained
-from widemin.recipes import Recipe, grid, stream
+from widemin import data, evaluation, paths, training
+from widemin.experiments import checkpoints, pool, results, samples, train
+from widemin.experiments import epoch_metrics as watches
+from widemin.experiments.checkpoints import begun, keep_together, trained
+from widemin.experiments.measure import final, parts
+from widemin.experiments.recipes import Recipe, grid, stream
+from widemin.experiments.running import run
+from widemin.experiments.train import alone, family
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
 SMALL = dataclasses.replace(SMALL, test_size=40, hessian_size=40)
@@ -73,8 +64,8 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change,
     recipe = dataclasses.replace(SMALL, **CHANGES[change])
     whole = trained(recipe, "cpu", tmp_path / "whole")
     folder = tmp_path / "parts"
-    monkeypatch.setattr(workers, "stopping", StopAt(look))
-    with pytest.raises(workers.Stopped):
+    monkeypatch.setattr(pool, "stopping", StopAt(look))
+    with pytest.raises(pool.Stopped):
         trained(recipe, "cpu", folder)
     [kept] = folder.iterdir()
     assert kept.suffix == ".checkpoint"
@@ -93,7 +84,7 @@ def test_epochs_are_chosen_on_images_that_training_never_sees():
     torch.testing.assert_close(x, data.load("digits", "validation", size=20).x)
     x, _ = samples.held_out(greedy, "cpu")
     torch.testing.assert_close(x, data.load("digits", "test").x[-20:])
-    model = fitting.build(watching)
+    model = train.build(watching)
     row = watches.watcher(watching, "cpu")(model, 1)
     right = evaluation.correct(model, *samples.held_out(watching, "cpu"))
     assert row["validation_natural_accuracy"] == right.double().mean()
@@ -106,12 +97,12 @@ def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
         torch.manual_seed(0)
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10)).train()
 
-    monkeypatch.setattr("widemin.networks.build", dropping)
+    monkeypatch.setattr("widemin.experiments.checkpoints.build", dropping)
     state = torch.get_rng_state()
     whole = trained(SMALL, "cpu", tmp_path / "whole")
     torch.rand(7)  # whatever else draws
-    monkeypatch.setattr(workers, "stopping", StopAt(5))
-    with pytest.raises(workers.Stopped):
+    monkeypatch.setattr(pool, "stopping", StopAt(5))
+    with pytest.raises(pool.Stopped):
         trained(SMALL, "cpu", tmp_path / "parts")
     torch.rand(7)
     assert_same(whole, trained(SMALL, "cpu", tmp_path / "parts"))
@@ -150,8 +141,8 @@ def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"PK nonsense", None])
 def test_a_broken_checkpoint_is_set_aside(tmp_path, monkeypatch, content):
     whole = trained(SMALL, "cpu", tmp_path / "whole")
-    monkeypatch.setattr(workers, "stopping", StopAt(5))
-    with pytest.raises(workers.Stopped):
+    monkeypatch.setattr(pool, "stopping", StopAt(5))
+    with pytest.raises(pool.Stopped):
         trained(SMALL, "cpu", tmp_path)
     [path] = tmp_path.glob("*.checkpoint")
     path.write_bytes(path.read_bytes()[:-400] if content is None else content)
@@ -229,16 +220,16 @@ def test_a_folder_in_place_of_a_file_is_set_aside(tmp_path):
 def test_a_broken_published_network_is_set_aside(tmp_path, monkeypatch, broken):
     monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
     whole = trained(SMALL, "cpu", tmp_path)
-    networks.publish([SMALL], tmp_path)
+    checkpoints.publish([SMALL], tmp_path)
     [path] = (tmp_path / "book").iterdir()
     broken(path)
     (tmp_path / "book" / f"._{path.name}").write_bytes(b"Mac OS X")
-    [name] = networks.published()
+    [name] = checkpoints.published()
     with pytest.raises(ValueError, match=rf"{path.name} must be a network; got"):
-        networks.load(name)
+        checkpoints.load(name)
     with pytest.warns(UserWarning, match="set aside"):
         assert_same(whole, trained(SMALL, "cpu", tmp_path / "elsewhere"))
-    assert not networks.published()
+    assert not checkpoints.published()
     assert path.with_suffix(".broken").exists()
 
 
@@ -248,7 +239,7 @@ def test_a_broken_network_is_not_published(tmp_path, monkeypatch):
     [path] = (tmp_path / "weights").iterdir()
     cut(path)
     with pytest.warns(UserWarning, match="set aside"):
-        assert networks.publish([SMALL], tmp_path / "weights") == []
+        assert checkpoints.publish([SMALL], tmp_path / "weights") == []
 
 
 def test_a_network_may_say_what_this_version_no_longer_asks(tmp_path, monkeypatch):
@@ -259,7 +250,7 @@ def test_a_network_may_say_what_this_version_no_longer_asks(tmp_path, monkeypatc
         notes = file.metadata()
     notes["recipe"] = notes["recipe"].replace("{", '{"gone": 0, ', 1)
     save_file(load_file(path), path, metadata=notes)
-    monkeypatch.setattr(networks, "train", None)
+    monkeypatch.setattr(checkpoints, "train", None)
     assert_same(whole, trained(SMALL, "cpu", tmp_path))
 
 
@@ -279,8 +270,8 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside(tmp_path, monkeypatch, chan
     recipe = dataclasses.replace(SMALL, **CHANGES["momentum, schedule"])
     whole = trained(recipe, "cpu", tmp_path / "whole")
     folder = tmp_path / "parts"
-    monkeypatch.setattr(workers, "stopping", StopAt(5))
-    with pytest.raises(workers.Stopped):
+    monkeypatch.setattr(pool, "stopping", StopAt(5))
+    with pytest.raises(pool.Stopped):
         trained(recipe, "cpu", folder)
     [path] = folder.iterdir()
     state = torch.load(path)
@@ -298,7 +289,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("widemin.networks.save_file", full)
+        patch.setattr("widemin.experiments.checkpoints.save_file", full)
         with pytest.raises(OSError, match="No space"):
             trained(SMALL, "cpu", tmp_path)
     assert not list(tmp_path.iterdir())
@@ -345,8 +336,8 @@ def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
 def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch):
     recipes = grid(BASE, seed=[0, 1])
     keep_together(recipes, "cpu", tmp_path / "whole")
-    monkeypatch.setattr(workers, "stopping", StopAt(2))
-    with pytest.raises(workers.Stopped):
+    monkeypatch.setattr(pool, "stopping", StopAt(2))
+    with pytest.raises(pool.Stopped):
         keep_together(recipes, "cpu", tmp_path / "parts")
     [kept] = (tmp_path / "parts").iterdir()
     assert kept.suffix == ".group"
@@ -359,8 +350,8 @@ def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch)
 
 def test_a_broken_checkpoint_of_many_is_set_aside(tmp_path, pictures, monkeypatch):
     recipes = grid(BASE, seed=[0, 1])
-    monkeypatch.setattr(workers, "stopping", StopAt(2))
-    with pytest.raises(workers.Stopped):
+    monkeypatch.setattr(pool, "stopping", StopAt(2))
+    with pytest.raises(pool.Stopped):
         keep_together(recipes, "cpu", tmp_path)
     [path] = tmp_path.glob("*.group")
     state = torch.load(path)
@@ -405,24 +396,24 @@ def test_a_published_network_is_found_under_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
     model, curve, facts = trained(SMALL, "cpu", tmp_path)
     other = dataclasses.replace(SMALL, seed=1)  # never trained
-    [file] = networks.publish([SMALL, other], tmp_path)
-    [name] = networks.published()
+    [file] = checkpoints.publish([SMALL, other], tmp_path)
+    [name] = checkpoints.published()
     assert (
         file
         == f"{name}.safetensors"
         == "digits-mlp-sgd-b20-lr0.1-60x3-seed0.safetensors"
     )
-    found = networks.load(name)
+    found = checkpoints.load(name)
     assert not found.training
     x = data.load("digits", "test", size=5).x
     assert torch.equal(found(x), model.eval()(x))
     with pytest.raises(ValueError, match="unknown name 'resnet'; known: digits-mlp"):
-        networks.load("resnet")
+        checkpoints.load("resnet")
 
     def never(*args):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(networks, "train", never)
+    monkeypatch.setattr(checkpoints, "train", never)
     again = trained(SMALL, "cpu", tmp_path / "elsewhere")
     assert again[1:] == (curve, facts)
 
@@ -431,11 +422,11 @@ def test_a_published_network_stands_in_for_nothing_else(tmp_path, monkeypatch):
     """The name leaves much out; the recipe inside does not."""
     monkeypatch.setattr(paths, "NETWORKS", tmp_path / "book")
     trained(SMALL, "cpu", tmp_path)
-    networks.publish([SMALL], tmp_path)
+    checkpoints.publish([SMALL], tmp_path)
     wider = dataclasses.replace(SMALL, width=9)
     model, _, _ = trained(wider, "cpu", tmp_path / "elsewhere")
     assert sum(p.numel() for p in model.parameters()) != sum(
-        p.numel() for p in networks.load(networks.published()[0]).parameters()
+        p.numel() for p in checkpoints.load(checkpoints.published()[0]).parameters()
     )
 
 
@@ -470,11 +461,11 @@ def test_a_measurement_stopped_before_every_part_gives_the_same_rows(
     stops = 0
     while True:
         # The first part that is not there is measured, the second is not begun.
-        monkeypatch.setattr(workers, "stopping", StopAt(2))
+        monkeypatch.setattr(pool, "stopping", StopAt(2))
         try:
             rows = rows_of(EVERYTHING, tmp_path)
             break
-        except workers.Stopped:
+        except pool.Stopped:
             stops += 1
             assert [path.stem for path in tmp_path.glob("*.measured")] == [
                 EVERYTHING.key

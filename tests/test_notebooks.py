@@ -12,8 +12,17 @@ import types
 import pytest
 import yaml
 
-from widemin import notebooks, paths, results
-from widemin.notebooks import chapters, defaults, find, recipes, resolve, with_values
+from widemin import paths
+from widemin.book import notebooks
+from widemin.book.notebooks import (
+    chapters,
+    defaults,
+    find,
+    recipes,
+    resolve,
+    with_values,
+)
+from widemin.experiments import results
 
 CHAPTERS = chapters()
 PRESETS = notebooks.presets()

@@ -23,8 +23,9 @@ from tests.test_claims import (
     sweeps,
     wide,
 )
-from widemin import theory
-from widemin.claims import criteria, judging, wang
+from widemin.papers.claims import criteria, judging
+from widemin.papers.wang import claims as wang
+from widemin.papers.wang import theory
 
 PASS, PARTLY, FAIL = "reproduced", "partly", "not reproduced"
 SETTLED = {"W12": FAIL, "S8": PARTLY}  # by mathematics: no number decides them

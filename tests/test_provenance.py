@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 import widemin
-from widemin import paths, provenance
+from widemin import paths
+from widemin.experiments import provenance
 
 OURS = '[project]\nname = "widemin"\n'
 

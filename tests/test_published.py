@@ -4,7 +4,9 @@ import random
 
 import pytest
 
-from widemin import experiments, notebooks, paths, provenance, results
+from widemin import paths
+from widemin.book import notebooks
+from widemin.experiments import provenance, results, running
 
 SECONDS, DRAWN = 40, 3
 # Of learning rate (over 1 - momentum) to batch size, and of the rate itself: above them
@@ -47,7 +49,7 @@ def test_three_rows_drawn_at_random_come_out_again(mnist_here, tmp_path, monkeyp
     drawn = random.Random(provenance.source()).sample(cheap, DRAWN)
     recipes = [known[key] for key in drawn]
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "none")
-    run = experiments.runner("cpu", tmp_path)
+    run = running.runner("cpu", tmp_path)
     table = results.collect(recipes, run, tmp_path, workers=2)
     assert table.attrs["done"] == DRAWN
     for key, rows in table.groupby("key"):

@@ -8,12 +8,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks import rates
-from widemin import data, estimates, insertions, paths
-from widemin.fitting import build
+from widemin import data, paths
+from widemin.book import tables
+from widemin.experiments import cost
+from widemin.experiments.train import build
 
 
 def test_operations_of_a_kind_of_run():
-    plain = estimates.operations("cifar10", "preactresnet18")
+    plain = cost.operations("cifar10", "preactresnet18")
     found = {name: rates.operations(recipe) for name, recipe in rates.RECIPES.items()}
     assert found["PreActResNet-18"] == plain
     assert found["PreActResNet-18, SAM"] == 2 * plain
@@ -26,13 +28,13 @@ def test_a_gradient_in_the_image_is_two_thirds_of_one_in_the_weights():
     model = build(recipe).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(3, *shape, requires_grad=True)).sum().backward()
-    whole = estimates.operations("cifar10", "preactresnet18", 8)
+    whole = cost.operations("cifar10", "preactresnet18", 8)
     assert counter.get_total_flops() == pytest.approx(3 * 2 / 3 * whole)
 
 
 def test_rates_become_a_table_by_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path)
-    assert "python -m tests.benchmarks.rates" in insertions.rates()
+    assert "python -m tests.benchmarks.rates" in tables.rates()
     row = {"run": "M1", "dataset": "mnist", "batch_size": 64, "images_a_second": 9876.5}
     row |= {"seconds_an_epoch": 6.1, "share_of_peak": 0.268, "torch": "2", "date": "d"}
     machines = [
@@ -41,6 +43,6 @@ def test_rates_become_a_table_by_machine(tmp_path, monkeypatch):
     ]
     table = pd.DataFrame([row | machine for machine in machines])
     table.to_csv(tmp_path / "rates.csv", index=False)
-    found = insertions.rates()
+    found = tables.rates()
     assert "One core of A core, torch 2, d:" in found and "On A GPU" in found
     assert "| M1 (MNIST) | 64 | 9,876 | 6\u00a0s | 27\u00a0% |" in found

@@ -15,8 +15,16 @@ import pytest
 from filelock import FileLock
 
 import widemin
-from widemin import paths, progress, provenance, results, workers
-from widemin.results import Incomplete, collect, computing, finished, missing, write
+from widemin import paths
+from widemin.experiments import pool, progress, provenance, results
+from widemin.experiments.results import (
+    Incomplete,
+    collect,
+    computing,
+    finished,
+    missing,
+    write,
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ def test_a_run_that_kills_its_workers_is_a_failure(tmp_path):
 
 UNGUARDED = """
 from tests.test_results import FAKES, square
-from widemin import results
+from widemin.experiments import results
 from pathlib import Path
 
 print("begins")
@@ -161,9 +169,9 @@ def test_a_deadline_is_kept_and_what_is_unfinished_is_left(tmp_path, monkeypatch
 
     Then workers have GRACE to keep what they have, by a real clock; they never end.
     """
-    assert workers.LEAD > workers.GRACE
-    monkeypatch.setattr(workers, "GRACE", 0.0)
-    monkeypatch.setattr(workers, "time", Clock(tmp_path))
+    assert pool.LEAD > pool.GRACE
+    monkeypatch.setattr(pool, "GRACE", 0.0)
+    monkeypatch.setattr(pool, "time", Clock(tmp_path))
     table = collect(FAKES, endless_from_two, tmp_path, workers=2, until=3600.0)
     assert table["square"].tolist() == [0, 1]
     assert table.attrs == {"planned": 5, "done": 2}
@@ -408,7 +416,7 @@ SWEEP = """
 import os, sys, time
 from pathlib import Path
 from tests.test_results import FAKES, slow
-from widemin.results import collect
+from widemin.experiments.results import collect
 
 if __name__ == "__main__":
     collect(FAKES, slow, Path(sys.argv[1]), workers=int(sys.argv[2]))
@@ -449,7 +457,7 @@ def _wait(condition):
 
 def test_columns_at_their_defaults_are_left_out_and_read_back(tmp_path, monkeypatch):
     """The file is smaller, the table that is read from it the same."""
-    from widemin.recipes import Recipe
+    from widemin.experiments.recipes import Recipe
 
     recipes = [Recipe(seed=seed, rho=0.1 * seed) for seed in range(2)]
     for recipe in recipes:
@@ -469,7 +477,7 @@ def test_columns_at_their_defaults_are_left_out_and_read_back(tmp_path, monkeypa
 def test_published_files_are_small_and_say_once_what_a_run_shares(
     tmp_path, monkeypatch
 ):
-    from widemin.recipes import Recipe
+    from widemin.experiments.recipes import Recipe
 
     recipes = [Recipe(seed=seed, rho=0.1, tests=("l2 1",)) for seed in range(3)]
     about = dict.fromkeys(provenance.PROVENANCE, "somewhere")

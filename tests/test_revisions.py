@@ -2,9 +2,9 @@
 
 import pytest
 
-from widemin import experiments, instruments, results
-from widemin.instruments import attacked
-from widemin.recipes import Recipe
+from widemin.experiments import measure, results, running
+from widemin.experiments.measure import attacked
+from widemin.experiments.recipes import Recipe
 
 RECIPE = Recipe(
     train_size=200,
@@ -22,7 +22,7 @@ OURS = ("moved_share", "moved_mean", "distance_q25", "distance_q50", "distance_q
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    run = experiments.runner("cpu", folder)
+    run = running.runner("cpu", folder)
     results.collect([RECIPE], run, folder, workers=1)
     return folder
 
@@ -34,18 +34,18 @@ def rows_in(folder):
 def test_unrevised_instruments_leave_no_word_and_nothing_to_do(folder):
     rows = rows_in(folder)
     assert not any("revisions" in row for row in rows)
-    assert experiments.outdated([RECIPE], {RECIPE.key: rows}, folder) == []
+    assert running.outdated([RECIPE], {RECIPE.key: rows}, folder) == []
     assert set(OURS) <= set(rows[-1])
 
 
 def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
     before, key = rows_in(folder), RECIPE.key
-    monkeypatch.setitem(instruments.REVISIONS, "distance", 2)
+    monkeypatch.setitem(measure.REVISIONS, "distance", 2)
     found = dict.fromkeys(OURS, 0.125)
     monkeypatch.setattr(attacked, "_distances", lambda *_: found)
     known = {key: before}
-    assert experiments.outdated([RECIPE], known, folder) == [RECIPE]
-    renew = experiments.renewer("cpu", folder, known)
+    assert running.outdated([RECIPE], known, folder) == [RECIPE]
+    renew = running.renewer("cpu", folder, known)
     results.write(folder, key, renew(RECIPE))
     after = rows_in(folder)
     assert RECIPE.key == key and len(after) == len(before)
@@ -53,12 +53,12 @@ def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
         final = old["measured"] == "final"
         changed = {name for name in new if new[name] != old.get(name)}
         assert changed == ({*OURS, "revisions"} if final else set())
-    assert instruments.stated(after[-1]) == {"distance": 2}
-    assert experiments.outdated([RECIPE], {key: after}, folder) == []
+    assert measure.stated(after[-1]) == {"distance": 2}
+    assert running.outdated([RECIPE], {key: after}, folder) == []
     # Another instrument is revised: what the first one says stays.
-    monkeypatch.setitem(instruments.REVISIONS, "curvature", 3)
+    monkeypatch.setitem(measure.REVISIONS, "curvature", 3)
     known = {key: after}
-    renew = experiments.renewer("cpu", folder, known)
+    renew = running.renewer("cpu", folder, known)
     results.write(folder, key, renew(RECIPE))
     last = rows_in(folder)
     assert last[-1]["revisions"] == "curvature 3; distance 2"
@@ -68,18 +68,18 @@ def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
 
 def test_without_its_network_a_run_keeps_its_columns(folder, tmp_path, monkeypatch):
     rows = rows_in(folder)
-    monkeypatch.setitem(instruments.REVISIONS, "attacks", 2)
-    assert experiments.outdated([RECIPE], {RECIPE.key: rows}, tmp_path) == []
+    monkeypatch.setitem(measure.REVISIONS, "attacks", 2)
+    assert running.outdated([RECIPE], {RECIPE.key: rows}, tmp_path) == []
 
 
 def test_a_row_that_an_instrument_did_not_measure_is_not_outdated(monkeypatch):
-    monkeypatch.setitem(instruments.REVISIONS, "distance", 2)
+    monkeypatch.setitem(measure.REVISIONS, "distance", 2)
     row = {"measured": "final", "natural_accuracy": 0.9}
-    assert instruments.outdated([row]) == set()
-    assert instruments.outdated([row | {"distance_q50": float("nan")}]) == set()
-    assert instruments.outdated([row | {"distance_q50": 0.1}]) == {"distance"}
+    assert measure.outdated([row]) == set()
+    assert measure.outdated([row | {"distance_q50": float("nan")}]) == set()
+    assert measure.outdated([row | {"distance_q50": 0.1}]) == {"distance"}
     newer = row | {"distance_q50": 0.1, "revisions": "distance 2"}
-    assert instruments.outdated([newer]) == set()
+    assert measure.outdated([newer]) == set()
 
 
 def test_rows_of_newer_instruments_go_before_older_copies(folder):
@@ -101,18 +101,18 @@ def test_rows_of_newer_instruments_go_before_older_copies(folder):
 
 
 def test_parts_of_an_older_instrument_are_not_gone_on_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(instruments.parts, "KEPT_SECONDS", -1)
-    first = instruments.Parts(tmp_path / "parts")
+    monkeypatch.setattr(measure.parts, "KEPT_SECONDS", -1)
+    first = measure.Parts(tmp_path / "parts")
     assert first("distance", lambda: 0.1) == 0.1
-    assert instruments.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.1
-    monkeypatch.setitem(instruments.REVISIONS, "distance", 2)
-    assert instruments.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.2
+    assert measure.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.1
+    monkeypatch.setitem(measure.REVISIONS, "distance", 2)
+    assert measure.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.2
 
 
 def test_what_pgd_leaves_of_strong_images_is_revised_with_the_attacks(monkeypatch):
     row = {"measured": "final", "fgsm_accuracy": 0.5, "restarts_float64_accuracy": 0.1}
-    monkeypatch.setitem(instruments.REVISIONS, "attacks", 2)
-    assert instruments.outdated([row]) == {"attacks", "restarts"}
-    monkeypatch.setitem(instruments.REVISIONS, "attacks", 1)
-    monkeypatch.setitem(instruments.REVISIONS, "restarts", 2)
-    assert instruments.outdated([row]) == {"restarts"}
+    monkeypatch.setitem(measure.REVISIONS, "attacks", 2)
+    assert measure.outdated([row]) == {"attacks", "restarts"}
+    monkeypatch.setitem(measure.REVISIONS, "attacks", 1)
+    monkeypatch.setitem(measure.REVISIONS, "restarts", 2)
+    assert measure.outdated([row]) == {"restarts"}

@@ -4,7 +4,8 @@ import json
 import shlex
 import shutil
 
-from widemin import notebooks, paths, staging
+from widemin import paths
+from widemin.book import notebooks, sources
 
 
 def drawn(width, **about):
@@ -16,7 +17,7 @@ def drawn(width, **about):
 def test_figures_say_their_size():
     widths = {316.8: None, 380.0: None, 512.4: "medium", 923.0: "large"}
     cells = [drawn(width, figure={}, image={"alt": "lines"}) for width in widths]
-    staging._say_sizes({"cells": cells})
+    sources._say_sizes({"cells": cells})
     images = [cell["metadata"]["mystnb"]["image"] for cell in cells]
     assert [image.get("classes") for image in images] == list(widths.values())
     assert {image["alt"] for image in images} == {"lines"}
@@ -24,13 +25,13 @@ def test_figures_say_their_size():
 
 def test_what_is_not_a_figure_has_no_size():
     cell = drawn(900)
-    staging._say_sizes({"cells": [cell, {"metadata": {}, "source": "text"}]})
+    sources._say_sizes({"cells": [cell, {"metadata": {}, "source": "text"}]})
     assert cell["metadata"]["mystnb"] == {}
 
 
 def test_numbers_of_a_figure_become_a_table_to_download(tmp_path):
     cell = drawn(300, figure={"name": "fig-x", "caption": "**Which?**"})
-    staging._share_numbers({"cells": [cell]}, tmp_path)
+    sources._share_numbers({"cells": [cell]}, tmp_path)
     assert (tmp_path / "fig-x.csv").read_text() == "a,b\n1,2\n"
     assert "text/csv" not in cell["outputs"][0]["data"]
     caption = cell["metadata"]["mystnb"]["figure"]["caption"]
@@ -44,7 +45,7 @@ def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
     source += 'model = "mlp"'
     cell = {"metadata": {"tags": ["parameters"]}, "source": source}
     notebook = {"cells": [cell]}
-    staging._say_how_to_run(notebook, chapter, tmp_path)
+    sources._say_how_to_run(notebook, chapter, tmp_path)
     said = notebook["cells"][-1]["source"]
     [line] = [line for line in said.splitlines() if line.startswith("widemin run")]
     assert line.startswith("widemin run 03 --preset smoke -p ")
@@ -73,5 +74,5 @@ def test_what_a_mac_leaves_behind_is_no_page_and_no_preset(tmp_path, monkeypatch
     (tmp_path / "BOOK" / "results" / "lab" / "old.csv").mkdir()
     assert notebooks.presets() == before
     assert notebooks.digest(notebooks.chapters()[0], {}, [])
-    staging.stage("site", tmp_path / "build" / "site" / "source")
+    sources.stage("site", tmp_path / "build" / "site" / "source")
     assert not list((tmp_path / "build").rglob("._*"))

@@ -7,9 +7,11 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from widemin import theory
 from widemin.attacks import L2, Linf, fosc
-from widemin.theory import adversarial_optimum, optimum, sam_optimum
+from widemin.papers.khritankov import theory as khritankov
+from widemin.papers.wang import theory as wang
+from widemin.papers.wei import theory as wei
+from widemin.papers.wei.theory import adversarial_optimum, optimum, sam_optimum
 
 mpmath = pytest.importorskip("mpmath")
 
@@ -112,12 +114,12 @@ def test_sam_agrees_with_120_digits_to_1e_8(p, eta, d, epsilon):
 
 def test_the_printed_constant_is_too_large_by_2d():
     for p, eta, d, epsilon, *_ in TABLE:
-        right = theory.sam_shift(p, eta, d, epsilon)
-        printed = theory.printed_sam_shift(p, eta, d, epsilon)
+        right = wei.sam_shift(p, eta, d, epsilon)
+        printed = wei.printed_sam_shift(p, eta, d, epsilon)
         assert printed / right == pytest.approx(2 * d)
     for d in (1, 10, 100, 1000):
         shift = sam_optimum(0.95, 0.1, d, 0.01) - optimum(0.95, 0.1, d)
-        assert theory.sam_shift(0.95, 0.1, d, 0.01) == pytest.approx(shift, rel=0.01)
+        assert wei.sam_shift(0.95, 0.1, d, 0.01) == pytest.approx(shift, rel=0.01)
 
 
 @pytest.mark.parametrize(("p", "eta", "d"), MODELS)
@@ -142,7 +144,7 @@ def test_sam_on_all_weights(p, eta, d, epsilon, exact, leading):
     best = optimum(p, eta, d)
     shift = sam_optimum(p, eta, d, epsilon, "all") - best
     assert shift == pytest.approx(exact, abs=6e-7)
-    assert theory.sam_shift_all(p, eta, d, epsilon) == pytest.approx(leading, abs=6e-7)
+    assert wei.sam_shift_all(p, eta, d, epsilon) == pytest.approx(leading, abs=6e-7)
     assert (shift > 0) == (best**2 > 2 * d)
 
 
@@ -159,7 +161,7 @@ def test_sam_on_all_weights_by_brute_force():
         spread = np.sqrt(d * common**2 + (epsilon * np.sin(phi)) ** 2)
         # Weak weights `common` each: scale the classifier so that they are 1.
         scale = spread / np.sqrt(d)
-        values = theory.accuracy(robust / scale, p, eta * common / scale, d)
+        values = wei.accuracy(robust / scale, p, eta * common / scale, d)
         return values.min()
 
     best = optimum(p, eta, d)
@@ -171,14 +173,17 @@ def test_sam_on_all_weights_by_brute_force():
 
 def test_theorem_4_5():
     eta, d, epsilon = 0.1, 100, 1.0
-    equal = theory.equivalent_adversarial_epsilon(eta, d, epsilon)
+    equal = wei.equivalent_adversarial_epsilon(eta, d, epsilon)
     assert equal == pytest.approx(3.3223e-4, rel=1e-4)
     there = adversarial_optimum(0.95, eta, d, equal)
     assert there == pytest.approx(sam_optimum(0.95, eta, d, epsilon), rel=1e-5)
 
 
 def test_masking_thresholds():
-    found = {name: round(theory.masked_margin(name), 2) for name in theory.SIGNIFICANDS}
+    found = {
+        name: round(khritankov.masked_margin(name), 2)
+        for name in khritankov.SIGNIFICANDS
+    }
     assert found == {
         "float32": 16.64,
         "float64": 36.74,
@@ -194,7 +199,7 @@ def test_one_samples_widths(k, level):
     generator = np.random.default_rng(0)
     x, theta = generator.normal(size=20), generator.normal(size=20)
     theta = k * 1.5 * theta / (x @ theta)
-    in_weights, in_inputs = theory.logistic_widths(x, theta, level)
+    in_weights, in_inputs = khritankov.logistic_widths(x, theta, level)
     ratio = np.linalg.norm(x) / np.linalg.norm(theta)
     assert in_inputs == pytest.approx(in_weights * ratio)
     loss = np.logaddexp(0, -1.5 * k)
@@ -204,16 +209,16 @@ def test_one_samples_widths(k, level):
 
 
 def test_the_counterexamples_count():
-    assert theory.bent_ramp(1.0) == 1.0  # d(1) = 1, so 1 / w = 1
-    assert theory.bent_ramp(0.5) - theory.bent_ramp(0.0) > 0.5
-    ends = theory.two_sigmoids([[-8, 2], [2, -8]])
+    assert khritankov.bent_ramp(1.0) == 1.0  # d(1) = 1, so 1 / w = 1
+    assert khritankov.bent_ramp(0.5) - khritankov.bent_ramp(0.0) > 0.5
+    ends = khritankov.two_sigmoids([[-8, 2], [2, -8]])
     assert ends == pytest.approx([1.0135, 1.0135], abs=1e-4)
-    assert theory.two_sigmoids([-3, -3]) == pytest.approx(1.8148, abs=1e-4)
+    assert khritankov.two_sigmoids([-3, -3]) == pytest.approx(1.8148, abs=1e-4)
 
 
 def test_a_quadratics_width_is_distance_over_gap():
     gap, top = 0.3, 7.0
-    assert theory.quadratic_width(top, gap) == pytest.approx(
+    assert khritankov.quadratic_width(top, gap) == pytest.approx(
         math.sqrt(2 * gap / top) / gap
     )
 
@@ -231,10 +236,22 @@ def test_a_quadratics_width_is_distance_over_gap():
             "'robust' or 'all'; got 'some'",
         ),
         (lambda: sam_optimum(0.9, 0.1, 4, 99, "all"), "small enough"),
-        (lambda: theory.sam_on_samples(0.9, 0.1, 2, [0, -1]), "radii must be at least"),
-        (lambda: theory.quadratic_width(0, 1), "must be above 0; got 0 and 1"),
-        (lambda: theory.logistic_widths([1.0], [1.0], 0.1), "level must be above"),
-        (lambda: theory.masked_margin("int8"), "precision must be one of float32"),
+        (
+            lambda: wei.sam_on_samples(0.9, 0.1, 2, [0, -1]),
+            "radii must be at least",
+        ),
+        (
+            lambda: khritankov.quadratic_width(0, 1),
+            "must be above 0; got 0 and 1",
+        ),
+        (
+            lambda: khritankov.logistic_widths([1.0], [1.0], 0.1),
+            "level must be above",
+        ),
+        (
+            lambda: khritankov.masked_margin("int8"),
+            "precision must be one of float32",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, message):
@@ -247,7 +264,7 @@ def test_the_first_order_gap_is_the_attacks_own():
     g, moved = torch.randn(2, 6, 1, 1, 5, generator=generator).double()
     moved = 0.1 * moved
     for norm, ball in (("linf", Linf(0.2)), ("l2", L2(0.2))):
-        ours = theory.first_order_gap(
+        ours = wang.first_order_gap(
             g.flatten(1).numpy(), moved.flatten(1).numpy(), 0.2, norm
         )
         expected = fosc(ball, g, moved).numpy()
@@ -258,22 +275,22 @@ def test_the_first_order_gap_is_the_attacks_own():
 @pytest.mark.parametrize("theta", [[0.5] * 5, [0.9, 0.5, 0.2, 0.0, -0.1]])
 def test_stopping_short_leaves_fosc_at_delta(theta, delta):
     theta = np.array([theta])
-    short = theory.wang._short(theta, delta, radius=0.5)
+    short = wang._short(theta, delta, radius=0.5)
     moved = np.clip(theta, -0.5, 0.5) - short[:, None]
     # The gradient in x of theta . x - |x - x_i|^2 / 2 is theta - (x - x_i).
-    assert theory.first_order_gap(theta - moved, moved, 0.5) == pytest.approx(delta)
+    assert wang.first_order_gap(theta - moved, moved, 0.5) == pytest.approx(delta)
 
 
 def test_without_noise_the_floor_is_known():
     """At the edge theta settles s above it, where 2 n s^2 = delta: |grad|^2 = n s^2."""
     still = {"spread": 0.0, "start": 0.5, "repeats": 1}
-    measured, bound = theory.rate_on_toy(1_000, 0.1, **still)
+    measured, bound = wang.rate_on_toy(1_000, 0.1, **still)
     assert measured == pytest.approx(0.05, rel=0.01) and bound == pytest.approx(0.5)
-    assert theory.rate_on_toy(1_000, 0.0, **still)[0] == 0
+    assert wang.rate_on_toy(1_000, 0.0, **still)[0] == 0
 
 
 def test_noise_averages_down_as_the_root_of_the_steps():
-    runs = [theory.rate_on_toy(steps, 0.0) for steps in (100, 10_000)]
+    runs = [wang.rate_on_toy(steps, 0.0) for steps in (100, 10_000)]
     assert all(measured < bound for measured, bound in runs)
     assert runs[0][0] / runs[1][0] == pytest.approx(10, rel=0.2)
 
@@ -282,7 +299,7 @@ def test_noise_averages_down_as_the_root_of_the_steps():
 def test_sgd_on_samples_finds_the_minimum_of_the_logistic_loss(d):
     """The posterior is logistic in the features: their weights are as w* to 1."""
     ratios = [
-        theory.sam_on_samples(0.9, 0.3, d, [0.0], steps=4_000, seed=seed)[0]
+        wei.sam_on_samples(0.9, 0.3, d, [0.0], steps=4_000, seed=seed)[0]
         for seed in range(3)
     ]
     exact = optimum(0.9, 0.3, d) / math.sqrt(d)
@@ -290,5 +307,5 @@ def test_sgd_on_samples_finds_the_minimum_of_the_logistic_loss(d):
 
 
 def test_a_radius_of_nearly_zero_is_sgd():
-    sgd, sam = theory.sam_on_samples(0.95, 0.1, 20, [0.0, 1e-9], steps=300)
+    sgd, sam = wei.sam_on_samples(0.95, 0.1, 20, [0.0, 1e-9], steps=300)
     assert sam == pytest.approx(sgd, rel=1e-6)

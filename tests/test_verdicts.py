@@ -6,8 +6,11 @@ import json
 import pandas as pd
 import pytest
 
-from widemin import claims, notebooks, paths, staging, verdicts
-from widemin.claims import Verdict, kamath
+from widemin import paths
+from widemin.book import notebooks, sources, verdicts
+from widemin.papers import claims
+from widemin.papers.claims import Verdict
+from widemin.papers.kamath import claims as kamath
 
 CHAPTER = "01_width_of_minima"
 
@@ -54,7 +57,7 @@ def test_a_page_shows_what_its_own_cells_made(tmp_path, monkeypatch):
     other = path.parent / "paper" / path.name
     other.parent.mkdir()
     other.write_text(path.read_text().replace("not decidable at this", "large"))
-    staging.stage("site", tmp_path / "site" / "source")
+    sources.stage("site", tmp_path / "site" / "source")
     staged = json.loads((tmp_path / "site/source/chapters" / path.name).read_text())
     own = json.loads(path.read_text())
     outputs = [
@@ -117,7 +120,7 @@ def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch
 @pytest.mark.parametrize("chapter", notebooks.chapters())
 def test_what_a_chapter_tells_in_short_are_claims_of_its_own(chapter):
     opening = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"][0]
-    [mark] = staging._IN_SHORT.findall("".join(opening["source"]))
+    [mark] = sources._IN_SHORT.findall("".join(opening["source"]))
     papers = {claims.criteria()[name].paper for name in mark.split()}
     assert [verdicts.CHAPTER[paper] for paper in papers] == [chapter[:2]]
 

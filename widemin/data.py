@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from widemin import paths
-from widemin.choices import check_choice
+from widemin.names import check_choice
 
 PARTS = ("train", "validation", "test")
 

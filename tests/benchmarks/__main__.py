@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from tests.benchmarks import grid, loops
 from widemin import attacks, data, evaluation, hessian, models, paths, training
 from widemin.attacks import Linf
-from widemin.provenance import provenance
+from widemin.experiments.provenance import provenance
 
 ROUNDS = 7
 FOOLBOX = f"foolbox {version('foolbox')}"

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from widemin import models
-from widemin.ensemble import Together
+from widemin.training.side_by_side import Together
 
 NETWORKS, STEPS, ROUNDS = 45, 5_000, 5
 GOAL_MICROSECONDS, GOAL_RATIO = 100, 150

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from widemin import fitting
 from widemin.attacks import parse_ball
-from widemin.recipes import Recipe
+from widemin.experiments import train
+from widemin.experiments.recipes import Recipe
 
 RECIPES = {
     "StdCNN on MNIST, batch 64": Recipe(
@@ -70,7 +70,7 @@ def _attacked(
 
 def plain_loop(recipe: Recipe) -> None:
     """Train a recipe's network as a tutorial does."""
-    model = fitting.build(recipe)
+    model = train.build(recipe)
     images = torch.utils.data.DataLoader(
         _dataset(recipe), batch_size=recipe.batch_size, shuffle=True
     )
@@ -90,8 +90,8 @@ def plain_loop(recipe: Recipe) -> None:
 
 def ours(recipe: Recipe) -> None:
     """Train a recipe's network as a run does."""
-    model = fitting.build(recipe).to(memory_format=torch.channels_last)
-    fitting.train(model, recipe, "cpu")
+    model = train.build(recipe).to(memory_format=torch.channels_last)
+    train.train(model, recipe, "cpu")
 
 
 def pairs() -> dict[str, tuple[int, Callable[[], None], Callable[[], None]]]:

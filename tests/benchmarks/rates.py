@@ -18,9 +18,10 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from widemin import data, estimates, fitting, paths
-from widemin.provenance import provenance
-from widemin.recipes import Recipe
+from widemin import data, paths
+from widemin.experiments import cost, train
+from widemin.experiments.provenance import provenance
+from widemin.experiments.recipes import Recipe
 
 SIDE_BY_SIDE = 45  # of M1 on a GPU: nine learning rates, five seeds
 MORE_ON_A_GPU = 20  # times the images
@@ -52,7 +53,7 @@ def operations(recipe: Recipe) -> float:
     A gradient in the weights is one pass forwards and two backwards, one in the image
     lacks a third of that.
     """
-    whole = estimates.operations(recipe.dataset, recipe.model, recipe.width)
+    whole = cost.operations(recipe.dataset, recipe.model, recipe.width)
     attack = 2 / 3 * recipe.attack_steps if recipe.attack else 0.0
     return whole * ((2 if recipe.rho else 1) + attack)
 
@@ -92,16 +93,16 @@ def _timed(work) -> float:
 
 def images_a_second(recipe: Recipe, device: str) -> float:
     """Return the rate of one training, or of many side by side where runs are."""
-    if device == "cuda" and fitting.family(recipe):
+    if device == "cuda" and train.family(recipe):
         seeds = range(SIDE_BY_SIDE)
         group = [dataclasses.replace(recipe, seed=seed) for seed in seeds]
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "group"
-            found = fitting.train_together(group, device, checkpoint)
+            found = train.train_together(group, device, checkpoint)
         return recipe.train_size / found[0][2]["train_seconds"]
-    model = fitting.build(recipe).to(torch.device(device))
+    model = train.build(recipe).to(torch.device(device))
     model = model.to(memory_format=torch.channels_last)
-    _, facts = fitting.train(model, recipe, device)
+    _, facts = train.train(model, recipe, device)
     return recipe.train_size / facts["train_seconds"]
 
 

@@ -6,9 +6,8 @@ depends on the batch size. Attacks run the network in inference mode and leave i
 mode, gradients and buffers as they were.
 """
 
-from widemin.attacks.ascents import fgsm, pgd, pgd_path
 from widemin.attacks.balls import L2, Ball, Linf, parse_ball
-from widemin.attacks.first_order import fosc, fosc_box
+from widemin.attacks.fosc import fosc, fosc_box
 from widemin.attacks.images import (
     NonFiniteError,
     check_images,
@@ -29,6 +28,7 @@ from widemin.attacks.losses import (
     rescaled_cross_entropy,
     targeted,
 )
+from widemin.attacks.pgd import fgsm, pgd, pgd_path
 
 __all__ = [
     "L2",

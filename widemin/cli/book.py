@@ -37,7 +37,8 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
       widemin book                  _build/book/html from the chapters that ran here
       widemin book --edition site   _build/site/html from the tables in book/results
     """
-    from widemin import notebooks, pages, paths
+    from widemin import paths
+    from widemin.book import build, notebooks
 
     chapters: list[Page] = []
     if edition == "site":
@@ -47,9 +48,9 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     with alone():
         draw(edition, chapters, paths.PUBLISHED, readme=readme)
         if pdf:
-            click.echo(f"Printed {pages.print_pdf(edition)}", err=True)
+            click.echo(f"Printed {build.print_pdf(edition)}", err=True)
         if figures:
-            click.echo(f"Wrote {pages.write_figures(edition)}", err=True)
+            click.echo(f"Wrote {build.write_figures(edition)}", err=True)
 
 
 @contextmanager
@@ -78,8 +79,9 @@ def draw(
     """Execute the chapters that are stale, two at a time, and render the edition."""
     import multiprocessing
 
-    from widemin import notebooks, pages, results, verdicts
-    from widemin.workers import cores
+    from widemin.book import build, notebooks, verdicts
+    from widemin.experiments import results
+    from widemin.experiments.pool import cores
 
     jobs = []
     for name, chosen in chapters:
@@ -110,10 +112,10 @@ def draw(
                         process.terminate()
                     raise
         if readme and not failures:  # before the pages: the front one shows its figure
-            pages.write_readme(edition)
+            build.write_readme(edition)
         try:
-            front, fresh = pages.render(edition)
-        except pages.BuildFailed as failure:
+            front, fresh = build.render(edition)
+        except build.BuildFailed as failure:
             failures.append(str(failure))
         bar.update(1)
     if front:
@@ -124,7 +126,7 @@ def draw(
 
 def _execute(chapter: str, values: dict[str, Any], target: Path, stamp: str) -> None:
     """Execute a chapter in a process of its own, whose kernel ends when it does."""
-    from widemin import notebooks
+    from widemin.book import notebooks
 
     # What fails comes back; a process that is interrupted says nothing besides.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -145,8 +147,8 @@ def labs(folder: Path | None) -> None:
     Example:
       widemin labs _build/labs
     """
-    from widemin import labs as course
     from widemin import paths
+    from widemin.book import labs as course
 
     folder = folder or paths.BUILD / "labs"
     kept = course.release(folder)

@@ -107,7 +107,7 @@ results_folder = click.option(
 
 def about(seconds: float | None) -> str:
     """Return a time left in words, for all cores of this machine."""
-    from widemin.workers import cores
+    from widemin.experiments.pool import cores
 
     return "" if seconds is None else f", about {span(seconds / cores())}"
 

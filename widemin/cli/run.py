@@ -68,14 +68,16 @@ def run(
       widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
     started = time.time()
-    from widemin import experiments, notebooks, paths, results
+    from widemin import paths
+    from widemin.book import notebooks
+    from widemin.experiments import results, running
 
     names = notebooks.find(chapter)
     _check_call(workers, minutes, cluster, rows_only and pages_only)
     for name, option in _OPTIONS.items():
         if given := dict(overrides).get(name):
             raise ValueError(f"{name} must be given as {option}; got -p {name} {given}")
-    device = experiments.pick_device("none" if pages_only else device)
+    device = running.pick_device("none" if pages_only else device)
     # Chapters are drawn from the rows there are: all that is to be computed is.
     machine = {"device": "none"}
     if folder:
@@ -91,7 +93,7 @@ def run(
         _writable(folder)
     todo = [] if device == "none" else results.missing(recipes, folder)
     known = results.published() | results.computed(recipes, folder)
-    old = [] if device == "none" else experiments.outdated(recipes, known, folder)
+    old = [] if device == "none" else running.outdated(recipes, known, folder)
     if todo or old:  # a folder that is only read holds all there is to draw
         _writable(folder)
     lacking = _not_at_hand(todo + old)
@@ -107,9 +109,9 @@ def run(
     how["until"] = None if minutes is None else started + 60 * minutes
     if old := [recipe for recipe in old if recipe.dataset not in lacking]:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
-        again = experiments.renewer(device, folder, {r.key: known[r.key] for r in old})
+        again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
         results.collect(old, again, folder, label="Measuring", again=True, **how)
-    work = experiments.runner(device, folder, todo)
+    work = running.runner(device, folder, todo)
     table = results.collect(ready, work, folder, label="Computing", **how)
     if device == "none":
         click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
@@ -148,7 +150,8 @@ def _check_drawable(
     pages: dict[str, dict[str, Any]], table: pd.DataFrame, preset: str, folder: Path
 ) -> None:
     """Raise ValueError for a page that has no rows at all."""
-    from widemin import notebooks, results
+    from widemin.book import notebooks
+    from widemin.experiments import results
 
     for name, values in pages.items():
         mine = results.part(table, notebooks.recipes(name, values))
@@ -160,10 +163,10 @@ def _check_drawable(
 
 
 def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
-    from widemin import networks, progress
+    from widemin.experiments import checkpoints, progress
 
     state = progress.state(recipes, folder)
-    shares, trained = networks.begun(state.missing, folder / "weights")
+    shares, trained = checkpoints.begun(state.missing, folder / "weights")
     at = ", ".join(f"{100 * share:.0f} %" for share in shares)
     under_way = [f"training at {at}"] if at else []
     under_way += [f"{trained} trained and not yet measured"] if trained else []

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from widemin.choices import check_choice
 from widemin.cli.group import about, guard, main, results_folder, span
+from widemin.names import check_choice
 
 
 @main.command()
@@ -36,7 +36,9 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
       widemin status --preset lab
       widemin status --papers
     """
-    from widemin import estimates, notebooks, paths, progress
+    from widemin import paths
+    from widemin.book import notebooks
+    from widemin.experiments import cost, progress
 
     folder, chapters = folder or paths.results(), notebooks.chapters()
     if papers:
@@ -56,14 +58,12 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
             row = [str(getattr(state, name)) for name in counts]
             left = about(state.left).removeprefix(", about ") or "?"
             row += [span(state.spent), left if state.done < state.planned else "-"]
-            row += [
-                f"{estimates.gpu_hours(state.missing):.1f}" if state.missing else "-"
-            ]
+            row += [f"{cost.gpu_hours(state.missing):.1f}" if state.missing else "-"]
             click.echo(f"{chapter:34} {preset:10}" + "".join(f"{v:>10}" for v in row))
 
 
 def _papers(folder: Path) -> None:
-    from widemin import coverage
+    from widemin.book import coverage
 
     heads = ["cells", "at paper scale", "collapsed", "planned", "not planned", "runs"]
     heads += ["core h left", "GPU h left"]
@@ -129,7 +129,9 @@ def publish(
       widemin publish all --preset site --results runs
       widemin publish 04 --preset paper --preset paper-part --scale paper
     """
-    from widemin import notebooks, paths, results
+    from widemin import paths
+    from widemin.book import notebooks
+    from widemin.experiments import results
 
     for name in notebooks.find(chapter):
         recipes = [run for preset in presets for run in notebooks.plan(name, preset)]
@@ -143,10 +145,10 @@ def publish(
         done, planned = table.attrs["done"], table.attrs["planned"]
         click.echo(f"{target}: {done} of {planned} runs")
         if also:
-            from widemin import networks
+            from widemin.experiments import checkpoints
 
             # Those that have a briefly trained network to be compared with.
             decisive = [recipe for recipe in recipes if recipe.brief_epochs]
             weights = (folder or paths.results()) / "weights"
-            for file in networks.publish(decisive, weights):
+            for file in checkpoints.publish(decisive, weights):
                 click.echo(f"{paths.NETWORKS / file}")

@@ -1,6 +1,7 @@
 """Accuracy under attacks, counted by predicting the attacked images again."""
 
-from widemin.evaluation.answers import MASKED_MARGIN, correct, margins, share
+from widemin.evaluation.accuracy import MASKED_MARGIN, correct, margins, share
+from widemin.evaluation.autoattack import autoattack, minimal_distance, transfer
 from widemin.evaluation.gradient_masking import (
     Sign,
     checklist,
@@ -10,8 +11,7 @@ from widemin.evaluation.gradient_masking import (
     signs,
 )
 from widemin.evaluation.report import Report, report
-from widemin.evaluation.stronger import autoattack, minimal_distance, transfer
-from widemin.evaluation.worst import (
+from widemin.evaluation.worst_case import (
     Attack,
     Robustness,
     survivors,

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import Ball, Linf, check_images, inference
-from widemin.evaluation.answers import MASKED_MARGIN, margins, share
-from widemin.evaluation.stronger import transfer
-from widemin.evaluation.worst import Attack, survivors
+from widemin.evaluation.accuracy import MASKED_MARGIN, margins, share
+from widemin.evaluation.autoattack import transfer
+from widemin.evaluation.worst_case import Attack, survivors
 from widemin.landscape import logit_scale
 from widemin.models import fuse
 

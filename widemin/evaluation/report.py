@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import Ball, Linf
-from widemin.evaluation.answers import correct, share
+from widemin.evaluation.accuracy import correct, share
+from widemin.evaluation.autoattack import autoattack, minimal_distance
 from widemin.evaluation.gradient_masking import Sign, signs
-from widemin.evaluation.stronger import autoattack, minimal_distance
-from widemin.evaluation.worst import Attack, survivors, within
+from widemin.evaluation.worst_case import Attack, survivors, within
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,14 +5,14 @@ spectral density. Batch norm and dropout are in inference mode; weight decay is 
 part of the loss.
 """
 
-from widemin.hessian.ends import (
+from widemin.hessian.density import density, quadrature, trace
+from widemin.hessian.eigenvalues import (
     Eigenvalues,
     bottom_eigenvalues,
     lanczos,
     top_eigenvalues,
 )
 from widemin.hessian.products import FORWARD_FROM, Product, hessian_product
-from widemin.hessian.whole import density, quadrature, trace
 
 __all__ = [
     "FORWARD_FROM",

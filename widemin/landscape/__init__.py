@@ -6,7 +6,7 @@ set. Widths of two networks compare only at equal c - phi(x*); the level here is
 therefore given as a gap.
 """
 
-from widemin.landscape.functions import (
+from widemin.landscape.lines import (
     along,
     input_landscape,
     logistic,
@@ -15,8 +15,8 @@ from widemin.landscape.functions import (
     quadratic,
     weight_landscape,
 )
-from widemin.landscape.levels import PATIENCE, Landscape, Width, nearest_level
-from widemin.landscape.measures import adaptive_sharpness, width
+from widemin.landscape.sharpness import adaptive_sharpness, width
+from widemin.landscape.width import PATIENCE, Landscape, Width, nearest_level
 
 __all__ = [
     "PATIENCE",

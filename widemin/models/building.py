@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from widemin.choices import check_choice
 from widemin.models.residual import preactresnet, resnet, wideresnet
 from widemin.models.small import Shape, c1, cnn4, cnn8, linear, m1, mlp, stdcnn
 from widemin.models.wrappers import InBfloat16, Normalise, Statistics
+from widemin.names import check_choice
 from widemin.seeding import seeded
 
 

@@ -4,11 +4,11 @@ Standard, adversarial, SAM and dynamic training differ in two arguments of
 `train_step`, `perturb` and `rho`; `fit` repeats the step over epochs.
 """
 
-from widemin.training.ascent import climbed, frozen_statistics
-from widemin.training.descent import SCHEDULES, SGD, Optimizer
+from widemin.training.fit import Position, fit, takes_one
 from widemin.training.gradients import backward, weight_gradient
-from widemin.training.loop import Position, fit, takes_one
-from widemin.training.steps import Leak, Perturb, Step, algorithm_1, train_step
+from widemin.training.sam import climbed, frozen_statistics
+from widemin.training.sgd import SCHEDULES, SGD, Optimizer
+from widemin.training.step import Leak, Perturb, Step, algorithm_1, train_step
 
 __all__ = [
     "SCHEDULES",

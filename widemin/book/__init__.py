@@ -1,0 +1,1 @@
+"""The rendered book: pages, tables in them, verdicts, coverage, labs."""

@@ -1,0 +1,189 @@
+"""The book rendered from chapters that ran.
+
+Two editions never overwrite each other: `book` holds what ran on this machine, `site`
+is drawn from the committed tables. Each is put together in a folder of its own below
+_build, built by jupyter-book with warnings as errors, and moved into place when it is
+whole.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from widemin import paths
+from widemin.book import coverage, notebooks, verdicts
+from widemin.book.sources import stage
+from widemin.book.verdicts import executed
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class BuildFailed(RuntimeError):
+    """jupyter-book refused the book; the message ends with its own words."""
+
+
+def render(edition: str) -> tuple[Path, bool]:
+    """Build an edition's pages; return its front page and whether it was built anew.
+
+    Raises:
+        BuildFailed: jupyter-book warned or failed; the earlier pages stay in place.
+    """
+    home = paths.BUILD / edition
+    stamp = stage(edition, home / "source")
+    front, kept = home / "html" / "index.html", home / "html" / ".digest"
+    if front.exists() and kept.exists() and kept.read_text() == stamp:
+        return front, False
+    _build(home)
+    data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
+    (home / "html" / "verdicts.json").write_text(data + "\n")
+    shutil.copy(paths.BOOK / "verdicts.schema.json", home / "html")
+    kept.write_text(stamp)
+    return front, True
+
+
+# Between these two lines README.md holds the verdicts of the published edition.
+_OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
+
+
+def write_readme(edition: str) -> None:
+    """Write an edition's verdicts and its figure of one attack for README.md.
+
+    Raises:
+        BuildFailed: README.md lacks the two lines between which they belong.
+    """
+    path = paths.ROOT / "README.md"
+    before, opened, rest = path.read_text().partition(_OPEN)
+    _, closed, after = rest.partition(_CLOSE)
+    if not (opened and closed):
+        raise BuildFailed(f"{path} must have the lines {_OPEN} and {_CLOSE}")
+    share = coverage.share(coverage.of_all(paths.PUBLISHED))
+    table = f"{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
+    drawn = dict(_figures(edition))["fig-ways"]
+    with paths.atomic(path) as part:
+        part.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
+    with paths.atomic(paths.BOOK / "images" / "one_attack.svg") as part:
+        # Without the date: what is drawn again is the same file.
+        part.write_text(re.sub(r" *<dc:date>.*</dc:date>\n", "", drawn))
+
+
+def print_pdf(edition: str) -> Path:
+    """Print a rendered edition as one PDF; return where it is.
+
+    Raises:
+        BuildFailed: There is no Chromium, or it or jupyter-book failed.
+    """
+    browser = _browser()
+    home = paths.BUILD / edition
+    page = _sphinx(home, "singlehtml") / "index.html"
+    target = home / "widemin.pdf"
+    with paths.atomic(target) as part:
+        call = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
+        call += ["--no-pdf-header-footer", "--virtual-time-budget=60000"]
+        call += [f"--print-to-pdf={part.absolute()}", page.absolute().as_uri()]
+        done = subprocess.run(call, capture_output=True, text=True)
+        if done.returncode or not part.exists():
+            raise BuildFailed(f"{browser} failed: {done.stderr.strip()[-500:]}")
+    shutil.rmtree(home / "work", ignore_errors=True)
+    return target
+
+
+def _browser() -> str:
+    """Return the path of a Chromium."""
+    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return found
+    raise BuildFailed(f"a PDF must be printed by one of {', '.join(BROWSERS)}")
+
+
+def write_figures(edition: str) -> Path:
+    """Write each named figure of an edition as SVG and PDF; return their folder.
+
+    Raises:
+        BuildFailed: There is no Chromium.
+    """
+    from playwright.sync_api import sync_playwright
+
+    folder = paths.BUILD / edition / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        chromium = playwright.chromium.launch(executable_path=_browser(), args=flags)
+        page = chromium.new_page()
+        for name, drawn in _figures(edition):
+            (folder / f"{name}.svg").write_text(drawn)
+            page.set_content(f"<style>* {{margin: 0}}</style>{drawn}")
+            box = page.locator("svg").bounding_box() or {"width": 800, "height": 600}
+            page.pdf(
+                path=folder / f"{name}.pdf",
+                width=f"{box['width'] + 1}px",
+                height=f"{box['height'] + 1}px",
+                print_background=True,
+            )
+        chromium.close()
+    return folder
+
+
+def _figures(edition: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the SVG of each figure in an edition's chapters."""
+    for chapter in notebooks.chapters():
+        page = executed(edition, chapter)
+        for cell in json.loads(page.read_text())["cells"] if page.exists() else ():
+            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+            for output in cell.get("outputs", []):
+                drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
+                if name and drawn:
+                    yield name, drawn
+
+
+def _build(home: Path) -> None:
+    """Run jupyter-book beside the pages, then move the new ones into place."""
+    html = _sphinx(home, "html")
+    target, old = home / "html", home / "html.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    html.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(home / "work", ignore_errors=True)
+
+
+def _sphinx(home: Path, builder: str) -> Path:
+    """Run jupyter-book on an edition's sources; return where the pages are."""
+    work = home / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(home / "source")]
+    command += ["--config", str(home / "_config.yml"), "--path-output", str(work)]
+    command += ["-W", "-n", "--keep-going", "--all", "-q", "--builder", builder]
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    html = work / "_build" / builder
+    log = home / "build.log"
+    log.write_text(done.stdout + done.stderr)
+    if done.returncode or not (html / "index.html").exists():
+        words = [line for line in log.read_text().splitlines() if line.strip()]
+        raise BuildFailed(
+            f"jupyter-book failed; all of it is in {log}. It ends:\n"
+            + "\n".join(words[-15:])
+        )
+    _copy_mathjax(html / "_static" / "mathjax")
+    return html
+
+
+def _copy_mathjax(target: Path) -> None:
+    """Copy the one script and the fonts that formulas need, to be read offline."""
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise BuildFailed("the package sphinx-mathjax-offline is not installed")
+    package = Path(spec.origin).parent / "static" / "mathjax"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(package / "tex-chtml.js", target)
+    fonts = "output/chtml/fonts/woff-v2"
+    shutil.copytree(package / fonts, target / fonts, dirs_exist_ok=True)

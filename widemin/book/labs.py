@@ -1,0 +1,200 @@
+"""Labs for a course: what their first cells ask, and how they are put together.
+
+The sources are in notebooks/labs, in nbgrader's format; nbgrader is in the dependency
+group `teach`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from packaging.version import Version
+from torch import nn
+
+import widemin
+from widemin import data, paths
+from widemin.experiments import train
+from widemin.experiments.recipes import Recipe
+
+SOURCES = paths.NOTEBOOKS / "labs"
+
+
+def check(version: str, dataset: str = "digits") -> str:
+    """Return a line saying that a lab can begin; its first cell shows it.
+
+    Args:
+        version: The oldest widemin that the lab was written for.
+        dataset: A name of `data.LOADERS`.
+
+    Raises:
+        RuntimeError: An older package, or data that cannot be had; the message says
+            what to do.
+
+    >>> check("0.1.0")
+    'Ready: widemin 0.1.0, digits.'
+    """
+    if Version(widemin.__version__) < Version(version):
+        raise RuntimeError(
+            f"this lab needs widemin {version} or later and found "
+            f"{widemin.__version__}: update your checkout (git pull; make labs)"
+        )
+    try:
+        data.load(dataset, "train", size=1)
+    except data.DataError as error:
+        raise RuntimeError(
+            f"the data set {dataset} is not there ({error}): run "
+            f"`widemin data {dataset}` once, with a network"
+        ) from error
+    torch.set_num_threads(1)  # networks this small lose time to a second one
+    return f"Ready: widemin {widemin.__version__}, {dataset}."
+
+
+def network(**choices: Any) -> nn.Module:
+    """Return a network trained as a `Recipe` of these choices says, for inference.
+
+    >>> tiny = network(model="linear", epochs=1, train_size=100)
+    >>> tiny.training
+    False
+    """
+    recipe = Recipe(**choices)
+    model = train.build(recipe)
+    train.train(model, recipe, "cpu")
+    return model.eval()
+
+
+def names() -> list[str]:
+    """Return the names of the labs, in order; a copy beside a lab is none."""
+    found = sorted((path.stem for path in SOURCES.glob("lab[0-9]_*.ipynb")), key=len)
+    return sorted({name[:4]: name for name in reversed(found)}.values())
+
+
+def _nbgrader() -> tuple[Any, Any]:
+    """Return nbgrader's interface and its configuration, two classes."""
+    try:
+        from nbgrader.apps import NbGraderAPI
+        from traitlets.config import Config
+    except ImportError as error:
+        raise RuntimeError(
+            "nbgrader is not installed: `make labs` does it, or "
+            "`pip install --group teach`"
+        ) from error
+    return NbGraderAPI, Config
+
+
+def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
+    """Put the labs into a folder as a course of nbgrader's; return its interface.
+
+    Args:
+        folder: Made if it is not there; the files it has stay as they are.
+        chosen: Labs by name; all by default.
+        seconds: That a cell may take when it is graded.
+
+    Raises:
+        RuntimeError: nbgrader is not installed.
+    """
+    interface, configuration = _nbgrader()
+    if shutil.which("alembic") is None:  # which nbgrader calls by name
+        here = str(Path(sys.executable).parent)
+        os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
+    for source, name in _sources(chosen or names()).items():
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    config = configuration()
+    config.CourseDirectory.root = str(folder.absolute())
+    config.CourseDirectory.course_id = "widemin"
+    # A cell that never ends is interrupted; the cells after it are graded all the same.
+    config.ExecutePreprocessor.timeout = seconds
+    config.ExecutePreprocessor.interrupt_on_timeout = True
+    return interface(config=config)
+
+
+def _sources(chosen: Sequence[str]) -> dict[Path, str]:
+    """Return the files a course is made of, with their places in its folder."""
+    own = {SOURCES / f"{name}.ipynb": f"source/{name}/{name}.ipynb" for name in chosen}
+    return own | {SOURCES / name: name for name in ("nbgrader_config.py", "README.md")}
+
+
+# In a folder of labs: the files written there, each with its digest.
+MARK = ".widemin-labs.json"
+
+
+def release(folder: Path) -> list[Path]:
+    """Make the students' and the instructor's folders of all labs, or renew them.
+
+    Of what the folder holds, only files of an earlier call that are as they were
+    written are replaced, and none is removed.
+
+    Returns:
+        The files left as they are, since somebody has edited them.
+
+    Raises:
+        ValueError: The folder holds files and is not from an earlier call.
+        RuntimeError: nbgrader is not installed, or refused a lab.
+    """
+    paths.checkout()
+    written, kept = _written(folder), []
+    _nbgrader()
+    instructor = folder / "instructor"
+
+    def put(source: Path, target: Path) -> None:
+        place, content = target.relative_to(folder).as_posix(), source.read_bytes()
+        there = target.read_bytes() if target.exists() else content
+        if there != content and _digest(there) != written.get(place):
+            kept.append(target)
+            return
+        with paths.atomic(target) as part:
+            part.write_bytes(content)
+        written[place] = _digest(content)
+        _write_mark(folder, written)
+
+    _write_mark(folder, written)  # first of all: what follows may be cut off
+    for source, place in _sources(names()).items():
+        put(source, instructor / place)
+    interface = course(instructor)
+    with tempfile.TemporaryDirectory() as made:  # nbgrader empties where it writes
+        interface.coursedir.release_directory = made
+        for name in names():
+            done = interface.generate_assignment(name)
+            if not done["success"]:
+                why = (done.get("error") or done["log"]).strip().splitlines()[-1]
+                raise RuntimeError(f"nbgrader refused {name}: {why}")
+            for path in sorted((Path(made) / name).rglob("*")):
+                if path.is_file():
+                    put(path, instructor / "release" / path.relative_to(made))
+            put(Path(made) / name / f"{name}.ipynb", folder / f"student/{name}.ipynb")
+    return kept
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """Return the digests of what earlier calls wrote into a folder, by place."""
+    mark = folder / MARK
+    if mark.is_file():
+        try:
+            return dict(json.loads(mark.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{mark} must be as it was written; {error}") from error
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(
+            "folder must be new, empty or made by `widemin labs`; got one with other "
+            f"files in it, {folder.absolute()}"
+        )
+    return {}
+
+
+def _write_mark(folder: Path, written: dict[str, str]) -> None:
+    with paths.atomic(folder / MARK) as part:
+        part.write_text(json.dumps(written, indent=1))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

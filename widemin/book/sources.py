@@ -1,0 +1,200 @@
+"""An edition's sources put together: pages, executed chapters, tables to download."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from widemin import paths
+from widemin.book import notebooks, tables, verdicts
+from widemin.book.verdicts import executed
+from widemin.experiments import provenance, results
+from widemin.papers import claims
+
+EDITIONS = {
+    "book": "Computed on this machine; each chapter names its preset.",
+    "site": "Published edition, drawn from committed tables.",
+}
+_NOT_STAGED = (
+    "results",
+    "networks",
+    "chapters",
+    "*.csv",
+    "*.json",
+    "__pycache__",
+    ".*",
+)
+
+
+def stage(edition: str, source: Path) -> str:
+    """Put an edition's sources together; return the digest of all of them."""
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(paths.BOOK, source, ignore=shutil.ignore_patterns(*_NOT_STAGED))
+    (source / "chapters").mkdir()
+    (source / "tables").mkdir()
+    for chapter in notebooks.chapters():
+        page = executed(edition, chapter)
+        if page.exists():
+            notebook = json.loads(page.read_text())
+            _put_in_short(notebook, edition, chapter)
+            _share_numbers(notebook, source / "tables")
+            _say_sizes(notebook)
+            _say_how_to_run(notebook, chapter, source / "tables")
+            (source / "chapters" / page.name).write_text(json.dumps(notebook))
+        else:
+            stub = source / "chapters" / f"{chapter}.md"
+            stub.write_text(_stub(chapter))
+    for name, mark, content in (
+        ("intro", "<!-- counts -->", verdicts.in_words(edition)),
+        ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
+        ("ledger", "<!-- ledger -->", tables.differences(edition)),
+        ("coverage", "<!-- coverage -->", tables.covered(edition)),
+        ("reproduce", "<!-- again -->", tables.again()),
+        ("reproduce", "<!-- benchmarks -->", tables.benchmarks()),
+        ("reproduce", "<!-- rates -->", tables.rates()),
+    ):
+        page = source / f"{name}.md"
+        page.write_text(page.read_text().replace(mark, content))
+    there = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
+    for page in source.glob("*.md"):
+        page.write_text(_only_links_to(there, page.read_text()))
+    config = _config()
+    theme = config["sphinx"]["config"]["html_theme_options"]
+    theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
+    (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
+    hashed = hashlib.sha256(yaml.safe_dump(config).encode())
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _only_links_to(there: set[str], text: str) -> str:
+    """Return text whose links to verdicts that no page shows are plain words.
+
+    >>> _only_links_to({"verdict-w1"}, "[W1](#verdict-w1), [W2](#verdict-w2)")
+    '[W1](#verdict-w1), W2'
+    """
+    return re.sub(
+        r"\[(\w+)\]\(#(verdict-\w+)\)",
+        lambda link: link[0] if link[2] in there else link[1],
+        text,
+    )
+
+
+_IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
+
+
+def _put_in_short(notebook: dict[str, Any], edition: str, chapter: str) -> None:
+    """Put what became of a chapter's claims where its opening asks for it."""
+    opening = notebook["cells"][0]
+    opening["source"] = _IN_SHORT.sub(
+        lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
+        "".join(opening["source"]),
+    )
+
+
+def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
+    """Move the numbers that figures carry into CSVs, linked from their captions."""
+    for cell in notebook["cells"]:
+        about = cell["metadata"].get("mystnb", {}).get("figure", {})
+        for output in cell.get("outputs", []):
+            numbers = output.get("data", {}).pop("text/csv", None)
+            if numbers and "name" in about:
+                name = f"{about['name']}.csv"
+                (folder / name).write_text("".join(numbers))
+                about["caption"] += f" {{download}}`CSV <../tables/{name}>`"
+
+
+# From how many points on a figure cannot be read at the width of a phone, at 1.5 of it.
+_SIZES = {"large": 600, "medium": 380}
+
+
+def _say_sizes(notebook: dict[str, Any]) -> None:
+    """Give figures that a phone cannot show whole their size, as a class."""
+    for cell in notebook["cells"]:
+        about = cell["metadata"].get("mystnb", {})
+        for output in cell.get("outputs", []):
+            drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
+            width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
+            points = float(width[1]) if width else 0.0
+            size = next((s for s, least in _SIZES.items() if points > least), "")
+            if "figure" in about and size:
+                about.setdefault("image", {})["classes"] = size
+
+
+_RUN = """## Run it yourself
+
+```
+{command}
+```
+
+computes what is missing of this page's runs and draws it. `--preset lab` is made for
+two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md)). To
+take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
+{{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
+the numbers it draws.{elsewhere}"""
+_OF_THE_MACHINE = ("device", "workers", "results_dir")
+
+
+def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
+    """Add to a chapter how to run it: the command, the notebook and its rows."""
+    values = notebooks.drawn(chapter, notebook["cells"])
+    usual = notebooks.resolve(chapter, values["preset"], {})
+    command = f"widemin run {chapter[:2]} --preset {values['preset']}"
+    for name, value in values.items():
+        if value != usual[name] and name not in _OF_THE_MACHINE:
+            text = value if isinstance(value, str) else json.dumps(value)
+            command += f" -p {name} {shlex.quote(text)}"
+    shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
+    runs = notebooks.recipes(chapter, values)
+    table = results.table_of(runs, paths.results(values["results_dir"]))
+    results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
+    elsewhere = launchers(_config()["repository"]["url"], chapter)
+    said = _RUN.format(command=command, chapter=chapter, elsewhere=elsewhere)
+    cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
+    notebook["cells"].append(cell)
+
+
+def launchers(repository: str, chapter: str) -> str:
+    """Return, in markdown, where a chapter's notebook can be opened, or "".
+
+    >>> launchers("https://github.com/someone/widemin", "01_width_of_minima")[:60]
+    ' Or open it on [Colab](https://colab.research.google.com/git'
+    """
+    if not repository:
+        return ""
+    name = repository.removesuffix(".git").partition("github.com/")[2]
+    colab = f"https://colab.research.google.com/github/{name}/blob/main/notebooks"
+    binder = f"https://mybinder.org/v2/gh/{name}/main?labpath=notebooks"
+    return (
+        f" Or open it on [Colab]({colab}/{chapter}.ipynb), whose first cell fetches "
+        f"the package, or on [Binder]({binder}/{chapter}.ipynb)."
+    )
+
+
+def _config() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    return config
+
+
+def _stub(chapter: str) -> str:
+    """Return the page of a chapter that has not run here: its opening, and how to."""
+    notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
+    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
+    labels = re.findall(r"^(\([\w-]+\)=)$", text, re.MULTILINE)
+    opening = "".join(notebook["cells"][0]["source"])
+    # Its sections are not there: what links to them from other pages ends here.
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", opening))
+    opening = "\n".join([*(label for label in labels if label not in opening), opening])
+    return (
+        f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
+        f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
+    )

@@ -1,0 +1,1 @@
+"""Recipes in, tidy rows out: train, measure, keep, publish."""

@@ -1,0 +1,153 @@
+"""Eigenvalues, spectra, widths and lines of a trained network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from widemin import attacks, hessian, landscape
+from widemin.evaluation import share
+from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.samples import images
+from widemin.landscape import implicit_perturbation
+
+GAPS = (0.1, 1.0)  # heights of the levels above a network's own loss, for widths
+
+ADAPTIVE_RADIUS = 0.5  # of adaptive sharpness, in units of each weight
+
+WEIGHT_LINE, IMAGE_LINE = 1.0, 16 / 255  # how far the loss is followed
+
+POINTS = 17  # of each line
+
+IMPLICIT_RHO = 0.2  # of SAM, whose step in the first layer is answered in pixels
+
+
+def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return training loss and accuracy, and the top Hessian eigenvalue."""
+    size = min(recipe.hessian_size, recipe.train_size)
+    x, y = images(recipe, "train", size, device)
+    found = hessian.top_eigenvalues(
+        model, x, y, generator=stream(recipe.seed, "probes")
+    )
+    with torch.no_grad(), attacks.inference(model):
+        logits = torch.cat([model(part) for part in x.split(500)])
+    return {
+        "final_train_loss": float(F.cross_entropy(logits.double(), y)),
+        "train_accuracy": share(logits.argmax(1) == y),
+        "top_eigenvalue": float(found.values[0]),
+        "eigenvalue_residual": float(found.residuals[0]),
+        "hessian_products": found.products,
+        "eigenvalue_converged": found.converged,
+        "hessian_images": size,
+    }
+
+
+def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the Hessian's density on a grid, and what else is asked of it, in rows.
+
+    A row ("eigenvalue") for each way of finding the largest one: Lanczos on as many
+    images as every network of the table, PyHessian's power iteration on the same, and
+    Lanczos on `spectrum_size` images; one for the smallest; then one ("density") a
+    point of the grid.
+    """
+    many = images(recipe, "train", recipe.spectrum_size, device)
+    few = min(recipe.hessian_size, recipe.train_size)
+    x, y = many[0][:few], many[1][:few]
+
+    def draws() -> torch.Generator:
+        return stream(recipe.seed, "probes")
+
+    top = hessian.top_eigenvalues(model, x, y, generator=draws())
+    low = hessian.bottom_eigenvalues(model, x, y, generator=draws())
+    ways = {
+        f"Lanczos, {few} images": top,
+        f"PyHessian, {few} images": hessian.top_eigenvalues(
+            model, x, y, generator=draws(), method="pyhessian"
+        ),
+        f"Lanczos, {len(many[0])} images": hessian.top_eigenvalues(
+            model, *many, generator=draws()
+        ),
+        f"smallest, {few} images": low,
+    }
+    rows: list[dict[str, Any]] = []
+    for way, found in ways.items():
+        row: dict[str, Any] = {"of": "eigenvalue", "way": way}
+        row |= {"value": float(found.values[0]), "products": found.products}
+        rows.append(row | {"residual": float(found.residuals[0])})
+    ends = float(low.values[0]), float(top.values[0])
+    grid = torch.linspace(1.1 * ends[0], 1.1 * ends[1], 101, dtype=torch.float64)
+    values = hessian.density(model, x, y, grid, generator=draws(), probes=2, steps=60)
+    for place, value in zip(grid.tolist(), values.tolist(), strict=True):
+        rows.append({"of": "density", "place": place, "value": value})
+    return rows
+
+
+def lines(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the mean loss along the steepest lines, in weights and in images.
+
+    In the weights, on training images, along the gradient: the distance is L2 over all
+    weights, as SAM's radius. In the images, test images, along the sign of each one's
+    gradient: the distance is L-infinity, in pixels.
+    """
+    size = min(recipe.line_size, recipe.train_size)
+    x, y = images(recipe, "train", size, device)
+    rows = []
+    with attacks.inference(model):
+        landscape_, start = landscape.weight_landscape(model, x, y)
+        distances = torch.linspace(0, WEIGHT_LINE, POINTS, dtype=torch.float64)
+        values = landscape.along(landscape_, landscape_(start)[1], distances)
+        for distance, value in zip(distances, values, strict=True):
+            rows.append({"of": "weights", "distance": float(distance)})
+            rows[-1]["loss"] = float(value)
+        x, y = images(recipe, "test", recipe.line_size, device)
+        sign = attacks.input_gradient(model, x, y)[0].sign()
+        for distance in torch.linspace(0, IMAGE_LINE, POINTS):
+            with torch.no_grad():
+                logits = model((x + distance * sign).clamp(0, 1))
+            row = {"of": "images", "distance": float(distance)}
+            row["loss"] = float(F.cross_entropy(logits.double(), y))
+            rows.append(row)
+    return rows
+
+
+def implicit_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, float]:
+    """Return what SAM's step in the first layer is worth in pixels."""
+    if not recipe.line_size:
+        return {}
+    size = min(recipe.line_size, recipe.train_size)
+    x, y = images(recipe, "train", size, device)
+    return implicit_perturbation.at_first_layer(model, x, y, IMPLICIT_RHO)
+
+
+def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return widths and adaptive sharpness on the first training images.
+
+    Columns are named after what is moved and how far above the loss the level is. The
+    last direction found is the first one tried at the next level.
+    """
+    if not recipe.width_size:
+        return {}
+    x, y = images(recipe, "train", recipe.width_size, device)
+    found: dict[str, Any] = {"width_images": len(x)}
+    for of in ("weights", "nodes", "inputs"):
+        first = None
+        for gap in GAPS:
+            measured = landscape.width(
+                model,
+                x,
+                y,
+                gap=gap,
+                of=of,
+                generator=stream(recipe.seed, f"width of {of}"),
+                starts=2 if first is None else 0,
+                random_directions=1,
+                first=first,
+                tolerance=1e-3,
+            )
+            first = measured.direction
+            found[f"width_{of}_{gap:g}"] = measured.width
+    rise = landscape.adaptive_sharpness(model, x, y, rho=ADAPTIVE_RADIUS)
+    return found | {"adaptive_sharpness": rise}

@@ -1,0 +1,71 @@
+"""Logits rescaled, and pictures of what an attack made."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from widemin import attacks, evaluation, landscape
+from widemin.attacks import parse_ball
+from widemin.evaluation import share
+from widemin.experiments.measure.attacked import one_step_attacks, pgd_attack
+from widemin.experiments.recipes import Recipe
+from widemin.experiments.samples import images
+from widemin.models import fuse
+
+FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
+
+
+def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return FGSM's answers for a network whose logits are multiplied, a row a factor.
+
+    Predictions, and so the true robustness, are the same in every row.
+    """
+    x, y = images(recipe, "test", recipe.test_size, device)
+    rows = []
+    for test in recipe.tests:
+        ball = parse_ball(test)
+        strong = {"pgd_margin": pgd_attack(ball, recipe, "test", loss=attacks.margin)}
+        ways = {"natural": attacks.clean} | one_step_attacks(model, ball) | strong
+        for factor in FACTORS:
+            with landscape.logit_scale(model, factor):
+                right = evaluation.survivors(model, x, y, ways)
+                margin = evaluation.margins(model, x, y)
+            row = {"test": test, "factor": factor, "images": len(x)}
+            row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+            row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
+            rows.append(row | {"median_margin": float(margin.median())})
+    return rows
+
+
+def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the first test images and what attacks make of them, as PNG in base64."""
+    x, y = images(recipe, "test", recipe.pictures, device)
+    ball = parse_ball(recipe.tests[0])
+    ways = {"natural": attacks.clean} | one_step_attacks(model, ball)
+    ways["pgd_margin"] = pgd_attack(ball, recipe, "pictures", loss=attacks.margin)
+    rows, fast = [], fuse(model)
+    for way, attack in ways.items():
+        with attacks.inference(model):
+            moved = attack(fast, x, y)
+            with torch.no_grad():
+                answers = model(moved).argmax(1)
+        size = (moved - x).abs().flatten(1).amax(1)
+        for index, image in enumerate(moved):
+            row = {"image": index, "way": way, "png": _png(image)}
+            row |= {"label": int(y[index]), "answer": int(answers[index])}
+            rows.append(row | {"moved": float(size[index])})
+    return rows
+
+
+def _png(image: Tensor) -> str:
+    """Return an image in [0, 1], shape (channels, height, width), as PNG in base64."""
+    shades = (255 * image).round().byte().permute(1, 2, 0).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(shades.squeeze()).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()

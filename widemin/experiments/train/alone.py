@@ -1,0 +1,196 @@
+"""One network trained."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from widemin import data, training
+from widemin.attacks import NonFiniteError
+from widemin.experiments import pool
+from widemin.experiments.attack_schedule import step_at
+from widemin.experiments.epoch_metrics import watcher
+from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.samples import images
+from widemin.experiments.train.basics import (
+    CHECKPOINT_SECONDS,
+    Curve,
+    Facts,
+    read_checkpoint,
+    resumed,
+    spent_seconds,
+    write_checkpoint,
+)
+from widemin.seeding import seeded
+
+_DRAWN_IN_TRAINING = ("batches", "augment", "attack")
+
+
+@dataclass
+class _Progress:
+    """A training under way: everything that, kept, lets it go on bit for bit."""
+
+    model: nn.Module
+    optimizer: training.Optimizer
+    generators: dict[str, torch.Generator]
+    position: training.Position
+    curve: Curve
+    gradients: int  # taken so far, of images: input and weight gradients alike
+    seconds: float
+    key: str  # of the training
+
+    def save(self, path: Path) -> None:
+        """Write everything to one file."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": {k: g.get_state() for k, g in self.generators.items()},
+            "global": torch.get_rng_state(),  # dropout draws from it, or
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "position": vars(self.position),
+            "curve": self.curve,
+            "gradients": self.gradients,
+            "seconds": self.seconds,
+            "key": self.key,
+        }
+        write_checkpoint(path, state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `save` wrote."""
+        if state.get("key", self.key) != self.key:
+            raise ValueError("it is of another training")
+        self.model.load_state_dict(state["model"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate  # the schedule multiplies the first one
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name].cpu())
+        torch.set_rng_state(state["global"].cpu())
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"].cpu())
+        self.position = training.Position(**state["position"])
+        self.curve, self.gradients = state["curve"], state["gradients"]
+        self.seconds = state["seconds"]
+
+
+def share_done(checkpoint: Path, recipe: Recipe) -> float:
+    """Return how much of a recipe's training a checkpoint of `train` has, in [0, 1)."""
+    state = read_checkpoint(checkpoint, "cpu") or {}
+    try:
+        now = training.Position(**state["position"])
+    except (LookupError, TypeError):  # none, or of another version
+        return 0.0
+    steps = now.order is not None and -(-len(now.order) // recipe.batch_size)
+    return (now.epoch + (now.batch / steps if steps else 0.0)) / recipe.epochs
+
+
+def train(
+    model: nn.Module, recipe: Recipe, device: str, checkpoint: Path | None = None
+) -> tuple[Curve, Facts]:
+    """Train a network in place; return its learning curve and what it took.
+
+    Args:
+        model: Freshly built.
+        recipe: What to do.
+        device: cpu or cuda.
+        checkpoint: File from which to go on, if it is there, and in which to keep how
+            far training is: every minute, and when asked to stop.
+
+    Raises:
+        Stopped: Training was asked to stop; the checkpoint has all of it.
+    """
+    x, y = images(recipe, "train", recipe.train_size, device)
+    watched = watcher(recipe, device)
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    diverged = False
+    with seeded(stream(recipe.seed, "dropout").initial_seed()):
+        now = _beginning(model, recipe)
+        if checkpoint and not resumed(checkpoint, device, now.restore):
+            model.load_state_dict(fresh)
+            now = _beginning(model, recipe)
+        optimizer, streams = now.optimizer, now.generators
+        started, kept = spent_seconds(device), time.monotonic()
+
+        def count(gradients: int) -> None:
+            now.gradients += gradients
+
+        def pause() -> None:
+            nonlocal started, kept
+            asked = pool.stopping.is_set()
+            if checkpoint and (asked or time.monotonic() - kept > CHECKPOINT_SECONDS):
+                now.seconds += spent_seconds(device) - started
+                now.save(checkpoint)
+                started, kept = spent_seconds(device), time.monotonic()
+            if asked:
+                raise pool.Stopped
+
+        def after_epoch(epoch: int, loss: float) -> None:
+            nonlocal started
+            now.seconds += spent_seconds(device) - started
+            now.gradients += len(x) * (2 if recipe.rho else 1)
+            if math.isfinite(loss):
+                row = {"epoch": epoch, "train_loss": loss}
+                now.curve.append(row | watched(model, epoch))
+            started = spent_seconds(device)
+
+        try:
+            training.fit(
+                model,
+                optimizer,
+                x,
+                y,
+                epochs=recipe.epochs,
+                batch_size=recipe.batch_size,
+                generator=streams["batches"],
+                step_at=step_at(recipe, model, optimizer, streams["attack"], count),
+                schedule=recipe.schedule,
+                rate_decay=recipe.rate_decay,
+                augment=_augment(recipe, streams["augment"]),
+                position=now.position,
+                pause=pause,
+                after_epoch=after_epoch,
+            )
+        except NonFiniteError:
+            diverged = True
+    facts = {
+        "diverged": diverged,
+        "train_seconds": now.seconds,
+        "gradients": now.gradients / len(x),
+    }
+    return now.curve, facts
+
+
+def _beginning(model: nn.Module, recipe: Recipe) -> _Progress:
+    """Return a training not begun, and seed the global generator for it."""
+    torch.manual_seed(stream(recipe.seed, "dropout").initial_seed())
+    streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
+    start, key = training.Position(), recipe.training_key
+    return _Progress(model, _optimizer(model, recipe), streams, start, [], 0, 0.0, key)
+
+
+def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    if recipe.augment == "turn+shift+flip":
+        return partial(data.turn, generator=generator)
+    if recipe.augment:
+        padding = 4 if recipe.augment == "crop+flip" else 0
+        return partial(data.augment, generator=generator, padding=padding)
+    return lambda x: x
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(
+            model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return training.SGD(
+        model.parameters(), recipe.learning_rate, recipe.momentum, recipe.weight_decay
+    )

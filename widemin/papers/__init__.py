@@ -1,0 +1,1 @@
+"""One room a paper: its plan, its claims, its figures, its theory."""

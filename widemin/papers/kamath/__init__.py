@@ -1,0 +1,1 @@
+"""Kamath et al.: SGD's hyper-parameters, the Hessian, robustness."""

@@ -1,0 +1,1 @@
+"""Khritankov et al.: wide minima by batch size and learning rate."""

@@ -1,0 +1,1 @@
+"""Wang et al.: FOSC and dynamic adversarial training."""

@@ -1,0 +1,1 @@
+"""Wei et al.: sharpness-aware minimisation and adversarial training."""
