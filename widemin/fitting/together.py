@@ -112,7 +112,7 @@ class _Together:
     def save(self, path: Path) -> None:
         """Write everything to one file."""
         state = {
-            "weights": self.group.weights,
+            "matrices": self.group.weights,  # each with its bias as a column
             "velocity": self.group.velocity,
             "generators": [generator.get_state() for generator in self.generators],
             "curves": self.curves,
@@ -123,7 +123,7 @@ class _Together:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `save` wrote."""
-        self.group.weights.copy_(state["weights"])
+        self.group.weights.copy_(state["matrices"])
         self.group.velocity.copy_(state["velocity"])
         for generator, kept in zip(self.generators, state["generators"], strict=True):
             generator.set_state(kept.cpu())
