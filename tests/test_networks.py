@@ -342,6 +342,17 @@ def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
             assert row == pytest.approx(other, abs=1e-4)
 
 
+def test_a_network_that_overflows_ends_alone(tmp_path, pictures):
+    """In its last step: the loss of the epoch is finite, what the watch sees is not."""
+    one_step = dataclasses.replace(BASE, batch_size=BASE.train_size, epochs=2)
+    rates = [0.1, 3e38, 0.01]
+    recipes = grid(one_step, learning_rate=rates)
+    keep_together(recipes, "cpu", tmp_path)
+    found = [trained(recipe, "cpu", tmp_path) for recipe in recipes]
+    assert [facts["diverged"] for _, _, facts in found] == [False, True, False]
+    assert [len(curve) for _, curve, _ in found] == [2, 0, 2]
+
+
 def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch):
     recipes = grid(BASE, seed=[0, 1])
     keep_together(recipes, "cpu", tmp_path / "whole")

@@ -120,6 +120,26 @@ class Together:
             torch.cuda.current_stream().wait_stream(self.stream)
         return total / images
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Return each network's logits of images of its own, differentiable in them.
+
+        Args:
+            x: Images, shape (networks, images, channels, height, width).
+
+        Returns:
+            Logits, shape (networks, images, classes).
+        """
+        k1, k2, w3, w4 = self.matrices
+        m, images = x.shape[:2]
+        x = x.transpose(0, 1).flatten(1, 2)  # the networks are groups of channels
+        for k, kernel in zip((k1, k2), self.kernels, strict=True):
+            weight = k[..., :-1].reshape(-1, *kernel)
+            x = F.conv2d(x, weight, k[..., -1].flatten(), groups=m)
+            x = F.max_pool2d(x, 2).relu()
+        x = x.view(images, m, -1).transpose(0, 1)
+        x = torch.baddbmm(w3[:, None, :, -1], x, w3[..., :-1].mT).relu()
+        return torch.baddbmm(w4[:, None, :, -1], x, w4[..., :-1].mT)
+
     def _stretch(self, x: Tensor, steps: int, images: int) -> _Stretch:
         """Return the stretch of so many steps over so many images, made once."""
         size = steps, images // steps

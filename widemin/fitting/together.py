@@ -25,7 +25,7 @@ from widemin.fitting.basics import (
 )
 from widemin.recipes import MEASURED_BY, Recipe, stream
 from widemin.samples import images
-from widemin.watching import watcher
+from widemin.watching import watcher_together
 
 # Fields in which networks trained side by side may differ.
 VARIED = ("learning_rate", "momentum", "weight_decay", "seed")
@@ -60,7 +60,7 @@ def train_together(
     """
     first = recipes[0]
     x, y = images(first, "train", first.train_size, device)
-    watched = watcher(first, device)
+    watched = watcher_together(first, device)
     networks, now = _side_by_side(recipes, device)
     if not resumed(checkpoint, device, now.restore):
         networks, now = _side_by_side(recipes, device)
@@ -75,11 +75,10 @@ def train_together(
         )
         found = losses.tolist()
         now.seconds += spent_seconds(device) - started
-        for network, curve, loss in zip(networks, now.curves, found, strict=True):
-            if len(curve) < epoch - 1 or not math.isfinite(loss):
-                continue  # diverged, now or before
-            row = {"epoch": epoch, "train_loss": loss}
-            curve.append(row | watched(network, epoch))
+        for curve, loss, row in zip(now.curves, found, watched(now.group), strict=True):
+            # Else diverged, now or before: the others go on.
+            if len(curve) == epoch - 1 and math.isfinite(loss) and row is not None:
+                curve.append({"epoch": epoch, "train_loss": loss} | row)
         now.done = epoch
         asked = workers.stopping.is_set()
         if asked or time.monotonic() - last > CHECKPOINT_SECONDS:
