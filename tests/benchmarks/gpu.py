@@ -39,10 +39,11 @@ def tests(device: str) -> bool:
     marked = [str(path) for path in files if "@pytest.mark.gpu" in path.read_text()]
     call = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *marked]
     call += ["--collect-only"] if device == "cpu" else []
-    return subprocess.run(call, cwd=paths.ROOT, stdout=sys.stderr).returncode == 0
+    # To stderr: stdout has the rows alone.
+    return subprocess.run(call, cwd=paths.ROOT, stdout=2).returncode == 0
 
 
-def step(batch: int, device: str, steps: int) -> list[float]:
+def step(batch: int, device: str, steps: int, rounds: int = ROUNDS) -> list[float]:
     """Return the seconds of a step of the networks, in several rounds."""
     draw = torch.Generator().manual_seed(0)
     x = torch.rand(steps * batch, 1, 28, 28, generator=draw).to(device)
@@ -53,7 +54,7 @@ def step(batch: int, device: str, steps: int) -> list[float]:
     networks = [models.build("m1", seed).to(device) for seed in seeds]
     zeros = [0.0] * len(RATES)
     group, found = Together(networks, [0.01] * len(RATES), zeros, zeros), []
-    for _ in range(ROUNDS + 1):
+    for _ in range(rounds + 1):
         started = time.perf_counter()
         group.epoch(x, y, order, batch, factors).tolist()  # waits for the GPU
         found.append((time.perf_counter() - started) / steps)
@@ -120,8 +121,8 @@ def main(words: list[str]) -> None:
     build(Recipe())  # sets the precision of runs
     passed, rows = tests(asked.device), []
     for batch, goal in GOALS.items():
-        steps = 2 if asked.small else STEPS[batch]
-        found = step(batch, asked.device, steps)
+        size = (2, 1) if asked.small else (STEPS[batch], ROUNDS)
+        found = step(batch, asked.device, *size)
         work = f"a step of {len(RATES)} M1 side by side, batch {batch}"
         each = f"{1e6 * float(np.median(found)):.0f} µs a step"
         rows.append(row(work, found, goal / 1e6, each))
