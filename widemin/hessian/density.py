@@ -20,7 +20,7 @@ def trace(
     *,
     generator: torch.Generator,
     probes: int = 50,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> tuple[float, float]:
     """Return the trace of the Hessian and its standard error, by Hutchinson's estimate.
@@ -33,7 +33,7 @@ def trace(
         y: Labels.
         generator: Draws the probes.
         probes: How many, at least 2; the error falls with their square root.
-        chunk: Inputs differentiated at a time.
+        chunk: Inputs differentiated at a time, by default what suits the device.
         loss: As for `top_eigenvalues`.
 
     Raises:
@@ -64,7 +64,7 @@ def density(
     probes: int = 10,
     steps: int = 30,
     width: float = 0.0,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Tensor:
     """Return the spectral density of the Hessian on a grid, by Lanczos quadrature.
@@ -82,7 +82,7 @@ def density(
         probes: Random starts to average.
         steps: Hessian-vector products a probe.
         width: Standard deviation of the Gaussians; 0 is a hundredth of the grid.
-        chunk: Inputs differentiated at a time.
+        chunk: Inputs differentiated at a time, by default what suits the device.
         loss: As for `top_eigenvalues`.
 
     Returns:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import NonFiniteError, inference
-from widemin.batches import Batches, Data, Loss, batches, summed, trainable
+from widemin.batches import Batches, Data, Loss, at_once, batches, summed, trainable
 from widemin.hessian.products import Product, gaussian, hessian_product
 from widemin.seeding import ALONE
 
@@ -216,7 +216,7 @@ def top_eigenvalues(
     generator: torch.Generator,
     tolerance: float = 1e-2,
     most: int = 100,
-    chunk: int = 250,
+    chunk: int | None = None,
     method: str = "lanczos",
     loss: Loss = None,
 ) -> Eigenvalues:
@@ -231,7 +231,7 @@ def top_eigenvalues(
         generator: Draws the starting vector.
         tolerance: Largest residual accepted, relative to its value.
         most: Most Hessian-vector products to take.
-        chunk: Inputs differentiated at a time.
+        chunk: Inputs differentiated at a time, by default what suits the device.
         method: "lanczos" finds the largest values; "pyhessian" is power iteration by
             that package, which finds those of largest magnitude, to compare with.
         loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
@@ -253,7 +253,7 @@ def top_eigenvalues(
         raise ValueError(f"k must be at least 1; got {k}")
     if method not in ("lanczos", "pyhessian"):
         raise ValueError(f"method must be 'lanczos' or 'pyhessian'; got {method!r}")
-    x = x if isinstance(x, Tensor) else batches(x, y, chunk)
+    x = x if isinstance(x, Tensor) else batches(x, y, at_once(model, chunk))
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
         if method == "lanczos":
@@ -265,7 +265,7 @@ def top_eigenvalues(
                 most=most,
                 random_start=True,
             )
-        pairs = batches(x, y, chunk)
+        pairs = batches(x, y, at_once(model, chunk))
         values, vectors = _pyhessian(model, pairs, k, generator, most, loss)
         moved = [product(vector) for vector in vectors]
     residuals = torch.stack(
@@ -336,7 +336,7 @@ def bottom_eigenvalues(
     generator: torch.Generator,
     tolerance: float = 1e-2,
     most: int = 100,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Eigenvalues:
     """Return the smallest eigenvalues, in ascending order; arguments as at the top.

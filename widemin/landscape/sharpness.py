@@ -26,7 +26,7 @@ def width(
     iterations: int = 100,
     first: Tensor | None = None,
     tolerance: float = 1e-7,
-    chunk: int = 500,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Width:
     """Return the width of the minimum that a network sits in.
@@ -46,7 +46,7 @@ def width(
         iterations: Most steps of an ascent.
         first: A direction to start from as well.
         tolerance: As of `nearest_level`.
-        chunk: Inputs evaluated at a time.
+        chunk: Inputs evaluated at a time, by default what suits the device.
         loss: (outputs, y) to each input's loss, shape (batch,), or their mean; the
             cross-entropy by default.
 
@@ -91,7 +91,7 @@ def adaptive_sharpness(
     *,
     rho: float,
     steps: int = 20,
-    chunk: int = 500,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> float:
     """Return how far the loss rises in a ball whose axes are the weights' own sizes.
@@ -105,7 +105,7 @@ def adaptive_sharpness(
         y: Labels.
         rho: Radius, in units of each weight's absolute value.
         steps: Of the ascent, each a fifth of the radius.
-        chunk: Inputs evaluated at a time.
+        chunk: Inputs evaluated at a time, by default what suits the device.
         loss: As for `width`.
 
     Raises:
