@@ -265,7 +265,7 @@ def test_status_counts(call, tmp_path):
 def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch):
     call("run", "01", *SMALL, "--results", tmp_path)
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setattr("widemin.book.notebooks.planning.resolve", _resolve_small)
+    monkeypatch.setattr("widemin.book.presets.resolve", _resolve_small)
     found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
     assert "5 of 5 runs" in found.output
     assert len(results.published()) == 5

@@ -141,7 +141,6 @@ two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md))
 take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
 {{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
 the numbers it draws.{elsewhere}"""
-_OF_THE_MACHINE = ("device", "workers", "results_dir")
 
 
 def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
@@ -149,10 +148,9 @@ def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> Non
     values = notebooks.drawn(chapter, notebook["cells"])
     usual = notebooks.resolve(chapter, values["preset"], {})
     command = f"widemin run {chapter[:2]} --preset {values['preset']}"
-    for name, value in values.items():
-        if value != usual[name] and name not in _OF_THE_MACHINE:
-            text = value if isinstance(value, str) else json.dumps(value)
-            command += f" -p {name} {shlex.quote(text)}"
+    for name, value in notebooks.departures(values, usual).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        command += f" -p {name} {shlex.quote(text)}"
     shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))

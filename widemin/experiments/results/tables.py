@@ -90,6 +90,8 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
     the recipes say (else their keys would differ), but nobody has run them since.
     """
     planned, done = table.attrs["planned"], table.attrs["done"]
+    name, comma, given = preset.partition(", ")  # "smoke, but epochs = 3"
+    named = f"**{name}**{comma}{given}"
     seeds = table["seed"].nunique() if done else 0
 
     def of(column: str) -> str:
@@ -99,7 +101,7 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
         return ", ".join(found)
 
     if not done:
-        return f"Preset **{preset}**: 0 of {planned} planned runs are there."
+        return f"Preset {named}: 0 of {planned} planned runs are there."
     final = table[table["measured"] == "final"].drop_duplicates("key")
     hours = (final["train_seconds"] + final["measure_seconds"]).sum() / 3600
     spent = (
@@ -107,7 +109,7 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
     )
     several = "1 seed" if seeds == 1 else f"up to {seeds} seeds"
     text = (
-        f"Preset **{preset}**: {done} of {planned} planned runs, {several}, "
+        f"Preset {named}: {done} of {planned} planned runs, {several}, "
         f"{spent} on {of('hardware')} ({of('device')}, {of('precision')}), "
         f"torch {of('torch')}, source {of('source')}, {of('date')}."
     )

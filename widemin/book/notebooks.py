@@ -1,4 +1,4 @@
-"""Chapters executed with papermill, whole or not at all."""
+"""Chapters: executed with papermill, whole or not at all; what is known of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,57 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from widemin import paths
-from widemin.book.notebooks.reading import assigned
-from widemin.book.notebooks.values import Values
+from widemin.book.presets import (
+    by_worth,
+    departures,
+    lists_of,
+    named,
+    plan,
+    planned,
+    presets,
+    printed,
+    recipes,
+    resolve,
+    settings,
+    stages,
+)
+from widemin.experiments.parameters import (
+    Values,
+    chapters,
+    defaults,
+    drawn,
+    find,
+    parameters,
+    with_values,
+)
+
+__all__ = [
+    "ChapterFailed",
+    "by_worth",
+    "chapters",
+    "defaults",
+    "departures",
+    "digest",
+    "drawn",
+    "execute",
+    "find",
+    "is_current",
+    "lists_of",
+    "named",
+    "parameters",
+    "plan",
+    "planned",
+    "presets",
+    "printed",
+    "recipes",
+    "resolve",
+    "settings",
+    "stages",
+    "with_values",
+]
 
 
 class ChapterFailed(RuntimeError):
@@ -29,36 +72,6 @@ def digest(chapter: str, values: Values, done: list[str]) -> str:
     for path in [notebook, paths.BOOK / "claims.csv", *sources, *tables]:
         hashed.update(path.read_bytes())
     return hashed.hexdigest()[:16]
-
-
-def with_values(source: str, values: Values) -> str:
-    """Return a parameter cell whose constants are values; its comments stay.
-
-    >>> with_values("epochs = 1  # passes", {"epochs": 3})
-    'epochs = 3  # passes'
-    """
-    lines = source.encode().splitlines(keepends=True)  # ast counts bytes
-    for name, node in reversed(list(assigned(source))):
-        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-        before, after = lines[first][: node.col_offset], lines[last]
-        after = after[node.end_col_offset :]
-        lines[first : last + 1] = [before + _written(values[name]).encode() + after]
-    return b"".join(lines).decode().removesuffix("\n")
-
-
-def _written(value: Any) -> str:
-    """Return a value in Python, its texts in double quotes.
-
-    >>> print(_written(["Anna's", (1, 0.5)]))
-    ["Anna's", (1, 0.5)]
-    """
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
-    return repr(value)
 
 
 def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
@@ -92,7 +105,7 @@ def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
     nbformat.write(notebook, running)
     try:
         made = tempfile.TemporaryDirectory(prefix="widemin-", dir=_short_folder())
-        with _drawing_inline(), made as sockets:
+        with made as sockets:
             # Sockets in a folder of the user's own, not ports that anyone may read.
             where = {"transport": "ipc", "ip": f"{sockets}/kernel"}
             # A kernel told to leave says that it was interrupted; failures come back.
@@ -123,17 +136,6 @@ def _short_folder() -> str:
     """Return a folder for sockets: what leads to one has 103 bytes at most."""
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= 75 else "/tmp"
-
-
-@contextmanager
-def _drawing_inline() -> Iterator[None]:
-    """Have a kernel started meanwhile draw into its notebook, as no MPLBACKEND asks."""
-    asked = os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        if asked is not None:
-            os.environ["MPLBACKEND"] = asked
 
 
 def _finish(running: Path, target: Path, note: dict[str, str]) -> None:

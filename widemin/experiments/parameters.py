@@ -1,0 +1,258 @@
+"""Parameters of a chapter: literals in its notebook's cell, checked wherever set."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tokenize
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import yaml
+
+from widemin import paths
+from widemin.names import check_choice
+
+Values = dict[str, Any]  # a chapter's parameters, by name
+_CONSTANT = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.BinOp)
+
+
+def chapters() -> list[str]:
+    """Return the names of all chapters: the notebooks that the book's contents name.
+
+    A copy beside one of them, as JupyterLab and file managers make it, is none.
+
+    Raises:
+        ValueError: There is no checkout to find them in.
+    """
+    paths.checkout()
+    contents = (paths.BOOK / "_toc.yml").read_text(encoding="utf-8")
+    found = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
+    return sorted(n for n in found if (paths.NOTEBOOKS / f"{n}.ipynb").exists())
+
+
+def find(text: str) -> list[str]:
+    """Return the chapters that "all", a number or a name stands for.
+
+    Raises:
+        ValueError: There is no such chapter.
+    """
+    known = chapters()
+    if text == "all":
+        return known
+    found = [name for name in known if text in (name, name[:2], name[1:2])]
+    if not found:
+        numbers = [name[:2] for name in known]
+        check_choice("chapter", text, ["all", *numbers, *known])
+    return found
+
+
+def parameters(cells: list[dict[str, Any]]) -> Values:
+    """Return the values that the parameter cell among a notebook's cells assigns.
+
+    Raises:
+        ValueError: A line of it is no name and its constant.
+    """
+    values: Values = {}
+    for cell in cells:
+        if "parameters" in cell["metadata"].get("tags", []):
+            values |= literals("".join(cell["source"]))
+    return values
+
+
+def drawn(chapter: str, cells: list[dict[str, Any]]) -> Values:
+    """Return the values a page was drawn with, as the chapter's parameters now are.
+
+    A page that an older source has drawn may lack some and have others.
+    """
+    held = parameters(cells)
+    return {name: held.get(name, value) for name, value in defaults(chapter).items()}
+
+
+def defaults(chapter: str) -> Values:
+    """Return the values in the parameter cell of a chapter's notebook.
+
+    Raises:
+        ValueError: There is no such cell, or a line of it is no name and its constant.
+    """
+    path = paths.NOTEBOOKS / f"{chapter}.ipynb"
+    return dict(_defaults(path.read_bytes(), str(path)))
+
+
+@cache
+def _defaults(content: bytes, path: str) -> Values:
+    try:
+        cells = json.loads(content)["cells"]
+        tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} must be a notebook; got another file") from error
+    if "parameters" not in tags:
+        raise ValueError(f"{path} must have a cell tagged 'parameters'; got none")
+    return parameters(cells)
+
+
+def literals(source: str) -> Values:
+    """Return the values that a parameter cell assigns, sums like 8 / 255 worked out.
+
+    >>> literals("epsilon = 8 / 255  # pixels")
+    {'epsilon': 0.03137254901960784}
+    """
+    values: Values = {}
+    for name, value in _assigned(source):
+        nodes = [node for node in ast.walk(value) if isinstance(node, ast.expr)]
+        try:
+            if not all(isinstance(node, _CONSTANT) for node in nodes):
+                raise TypeError("not made of constants")
+            values[name] = eval(compile(ast.Expression(value), name, "eval"), {})
+        except (TypeError, ArithmeticError) as error:
+            raise ValueError(
+                f"{name} must be a constant in the parameter cell, like 3, 8/255 or "
+                f"[1, 2]; got {ast.unparse(value)} ({error})"
+            ) from error
+    return values
+
+
+def _assigned(source: str) -> Iterator[tuple[str, ast.expr]]:
+    """Yield each name of a parameter cell, one a line, and what it is set to."""
+    wanted = "a parameter cell must hold lines like epochs = 3"
+    for line in filter(None, map(str.strip, source.split("\n"))):
+        try:
+            body = ast.parse(line).body
+        except SyntaxError as error:
+            raise ValueError(f"{wanted}; got {line!r} ({error.msg})") from error
+        if not body:  # a comment
+            continue
+        node = body[0]
+        target: ast.expr | None = None
+        if isinstance(node, ast.AnnAssign):
+            target = node.target
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target = node.targets[0]
+        value = getattr(node, "value", None)
+        if not isinstance(target, ast.Name) or value is None or len(body) > 1:
+            raise ValueError(f"{wanted}; got {line!r}")
+        yield target.id, value
+
+
+def with_values(source: str, values: Values) -> str:
+    """Return a parameter cell with other values; names, types and comments stay.
+
+    >>> with_values("epochs = 1  # passes", {"epochs": 3})
+    'epochs = 3  # passes'
+    """
+    lines = source.removesuffix("\n").split("\n")
+    for place, line in enumerate(lines):
+        for name, _ in _assigned(line):
+            tokens = tokenize.generate_tokens(io.StringIO(line).readline)
+            comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
+            head = line.partition("=")[0].rstrip()
+            parts = [f"{head} = {_written(values[name])}", *comments]
+            lines[place] = "  ".join(parts)
+    return "\n".join(lines)
+
+
+def _written(value: Any) -> str:
+    """Return a value in Python, its texts in double quotes.
+
+    >>> print(_written(["Anna's", (1, 0.5)]))
+    ["Anna's", (1, 0.5)]
+    """
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' * (len(value) == 1)})"
+    return repr(value)
+
+
+def checked(chapter: str, cell: Values) -> Values:
+    """Return a notebook's parameters as its cells have set them, checked.
+
+    Args:
+        chapter: Its name.
+        cell: The notebook's `globals()`: with them what papermill has injected.
+
+    Raises:
+        ValueError: A name that is no parameter, or a value of another type.
+    """
+    known = defaults(chapter)
+    for source in cell.get("In", []):
+        if source.startswith("# Parameters\n"):  # papermill's own cell
+            for name, value in literals(source).items():
+                check_choice("parameter", name, known)
+                if name == "preset":
+                    raise ValueError(
+                        f"preset must be given as --preset; got -p preset {value}"
+                    )
+    return {name: typed(name, cell[name], known[name]) for name in known}
+
+
+def typed(name: str, value: Any, example: Any) -> Any:
+    """Return value if it has the type of the example.
+
+    A text is read as YAML first, for its lists: numbers are as Python writes them, not
+    as YAML does (010 is ten, 1:30 none), and texts stay as given.
+
+    Raises:
+        ValueError: It is of another type.
+
+    >>> typed("epsilons", "[8/255, 1]", [0.1]), typed("seeds", "010", 3)
+    ([0.03137254901960784, 1.0], 10)
+    """
+    found = value
+    try:
+        if isinstance(value, str) and not isinstance(example, str):
+            found = yaml.load(value, yaml.BaseLoader)  # its numbers are texts still
+        return _as(found, example)
+    except (ValueError, TypeError, ArithmeticError, IndexError, yaml.YAMLError):
+        wanted = _wanted(example)
+        raise ValueError(f"{name} must be {wanted}; got {value!r}") from None
+
+
+def _wanted(example: Any) -> str:
+    """Return in words what has the type of an example."""
+    if isinstance(example, str):
+        return "a text"
+    if isinstance(example, list):
+        return f"a list of at least one value, like {json.dumps(example)}"
+    if isinstance(example, tuple):  # of just so many
+        return f"{len(example)} values like {json.dumps(example)}"
+    if isinstance(example, int):
+        return "a whole number of at least 0, e.g. 3"
+    return "a number, e.g. 0.1 or 8/255"
+
+
+def _as(value: Any, example: Any) -> Any:
+    """Return value as the example's type; raise TypeError, or another error, if not."""
+    if isinstance(example, list | tuple):
+        if not isinstance(value, list | tuple) or not value:
+            raise TypeError
+        if isinstance(example, tuple):
+            return tuple(_each(value, example))
+        like = example[0]
+        if isinstance(like, list):
+            return [_each(item, like) for item in value]
+        return [_as(item, like) for item in value]
+    if isinstance(example, str):
+        if not isinstance(value, str):
+            raise TypeError
+        return value.encode().decode()  # what a file can hold
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    if isinstance(example, int):
+        if isinstance(value, float) or int(value) < 0:
+            raise TypeError
+        return int(value)
+    return float(Fraction(value))  # NaN and infinity are none
+
+
+def _each(value: Any, examples: Any) -> list[Any]:
+    """Return values as the types of just as many examples."""
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return [_as(a, b) for a, b in zip(value, examples, strict=True)]
