@@ -25,19 +25,9 @@ def trace(
 ) -> tuple[float, float]:
     """Return the trace of the Hessian and its standard error, by Hutchinson's estimate.
 
-    The mean of v . H v over probes v with independent signs (Hutchinson 1990).
-
-    Args:
-        model: Maps inputs to logits.
-        x: Inputs or a DataLoader, as for `top_eigenvalues`; so is y.
-        y: Labels.
-        generator: Draws the probes.
-        probes: How many, at least 2; the error falls with their square root.
-        chunk: Inputs differentiated at a time.
-        loss: As for `top_eigenvalues`.
-
-    Raises:
-        ValueError: As for `top_eigenvalues`, or fewer than 2 probes.
+    The mean of v . H v over probes v, vectors of independent signs from the generator
+    (Hutchinson 1990); the error falls with the square root of their number, at least 2.
+    Other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -75,7 +65,7 @@ def density(
 
     Args:
         model: Maps inputs to logits.
-        x: Inputs or a DataLoader, as for `top_eigenvalues`; so is y.
+        x: Inputs or a DataLoader, as for `hessian_product`; so are y, chunk and loss.
         y: Labels, or None.
         grid: Where the density is wanted, in loss per squared weight, shape (n,).
         generator: Draws the probes.
@@ -83,21 +73,21 @@ def density(
         steps: Hessian-vector products a probe.
         width: Standard deviation of the Gaussians; 0 is a hundredth of the grid.
         chunk: Inputs differentiated at a time.
-        loss: As for `top_eigenvalues`.
+        loss: The cross-entropy by default.
 
     Returns:
         The density, shape of grid; it integrates to 1 over a grid that holds the
         whole spectrum.
 
     Raises:
-        ValueError: As for `top_eigenvalues`, counts below 1, or a grid that is not
+        ValueError: As of `hessian_product`, counts below 1, or a grid that is not
             finite or, without a width, spans nothing.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
     >>> grid = torch.linspace(-1, 2, 600)
-    >>> found = density(network, x, y, grid, generator=torch.Generator())
-    >>> round(float(torch.trapezoid(found, grid)), 2)
+    >>> values = density(network, x, y, grid, generator=torch.Generator())
+    >>> round(float(torch.trapezoid(values, grid)), 2)
     1.0
     """
     for name, value in (("probes", probes), ("steps", steps)):
