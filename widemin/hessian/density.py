@@ -11,6 +11,7 @@ from widemin.attacks import inference
 from widemin.batches import Data, Loss
 from widemin.hessian.eigenvalues import Krylov
 from widemin.hessian.products import Product, gaussian, hessian_product
+from widemin.names import check_counts
 
 
 def trace(
@@ -35,8 +36,7 @@ def trace(
     >>> value > 0 and error < value
     True
     """
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2; got {probes}")
+    check_counts(2, probes=probes)
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
         signs = (gaussian(model, generator).sign() for _ in range(probes))
@@ -90,9 +90,7 @@ def density(
     >>> round(float(torch.trapezoid(values, grid)), 2)
     1.0
     """
-    for name, value in (("probes", probes), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+    check_counts(probes=probes, steps=steps)
     if grid.ndim != 1 or len(grid) == 0 or not bool(grid.isfinite().all()):
         raise ValueError(f"grid must be finite numbers, shape (n,); got {grid}")
     sigma = width or float(grid.max() - grid.min()) / 100
@@ -120,8 +118,7 @@ def quadrature(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Ten
     >>> nodes.round(decimals=6).tolist(), weights.round(decimals=6).tolist()
     ([2.0], [1.0])
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    check_counts(steps=steps)
     krylov = Krylov(product, start)
     for _ in range(min(steps, len(start))):
         krylov.extend()

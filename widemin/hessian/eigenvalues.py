@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from widemin.attacks import NonFiniteError, inference
 from widemin.batches import Batches, Data, Loss, batches, summed, trainable
 from widemin.hessian.products import Product, gaussian, hessian_product
+from widemin.names import check_counts
 from widemin.seeding import ALONE
 
 
@@ -102,7 +103,7 @@ def lanczos(
     Args:
         product: v -> H v, shape (n,) to shape (n,).
         start: A vector, shape (n,).
-        k: How many of the largest eigenvalues; one that is repeated counts as often.
+        k: How many; a value that is repeated counts as often.
         tolerance: Largest residual accepted, relative to its value.
         most: Most products to take.
         random_start: Whether the start is drawn at random, so that no vector is
@@ -117,9 +118,7 @@ def lanczos(
     >>> found.values.round(decimals=3).tolist(), found.converged
     ([5.0, 5.0], True)
     """
-    for name, count in (("k", k), ("most", most)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}")
+    check_counts(k=k, most=most)
     first = _search(product, start, k, tolerance, most)
     if k == 1 and random_start:
         return first
@@ -243,8 +242,7 @@ def top_eigenvalues(
     >>> found.converged and found.values.item() > 0
     True
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1; got {k}")
+    check_counts(k=k)
     if method not in ("lanczos", "pyhessian"):
         raise ValueError(f"method must be 'lanczos' or 'pyhessian'; got {method!r}")
     x = x if isinstance(x, Tensor) else batches(x, y, chunk)

@@ -8,7 +8,6 @@ loss.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import check_images, inference
-from widemin.batches import check_network
+from widemin.batches import check_network, trainable
+from widemin.names import check_sizes
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -109,21 +109,18 @@ def at_first_layer(
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
-    >>> found = at_first_layer(network, x, y, rho=0.1)
-    >>> round(found["implicit_share"], 4)
+    >>> round(at_first_layer(network, x, y, rho=0.1)["implicit_share"], 4)
     1.0
     """
     check_images(x, y)
     check_network(model, [(x, y)])
-    if not 0 <= rho < math.inf:
-        raise ValueError(f"rho must be at least 0 and finite; got {rho}")
+    check_sizes(rho=rho)
     layers: list[Any] = list(model.children())
-    first = next(
-        (i for i, m in enumerate(layers) if isinstance(m, nn.Conv2d | nn.Linear)), -1
-    )
+    kinds = nn.Conv2d | nn.Linear
+    first = next((i for i, m in enumerate(layers) if isinstance(m, kinds)), None)
     if (
-        first < 0
-        or not isinstance(model, nn.Sequential)
+        not isinstance(model, nn.Sequential)
+        or first is None
         or not layers[first].weight.requires_grad
     ):
         raise ValueError(
@@ -143,7 +140,7 @@ def at_first_layer(
         return F.cross_entropy(model(images), y, reduction="none")
 
     with inference(model):
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        parameters = trainable(model)
         base = loss(x)
         gradients = torch.autograd.grad(base.mean(), parameters, materialize_grads=True)
         norm = torch.stack([g.norm() for g in gradients]).norm()
@@ -163,16 +160,13 @@ def at_first_layer(
         lengths = steepest.flatten(1).norm(dim=1).clamp_min(1e-30)
         step = steepest * (sizes / lengths).view(-1, 1, 1, 1)
         with torch.no_grad():
-            by_weights = F.cross_entropy(
-                after(layer(inputs) + change), y, reduction="none"
-            )
-            rises = {
-                "weights": by_weights - base,
-                "images": loss(x + u) - base,
-                "gradient": loss(x + step) - base,
-            }
-    found = {
+            logits = after(layer(inputs) + change)
+            losses = F.cross_entropy(logits, y, reduction="none"), loss(x + u)
+            rises = [float((v - base).mean()) for v in (*losses, loss(x + step))]
+    return {
         "implicit_share": float(share.median()),
         "implicit_l2": float(sizes.median()),
+        "implicit_weights_rise": rises[0],
+        "implicit_images_rise": rises[1],
+        "implicit_gradient_rise": rises[2],
     }
-    return found | {f"implicit_{k}_rise": float(v.mean()) for k, v in rises.items()}

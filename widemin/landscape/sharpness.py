@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from widemin.attacks import NonFiniteError, inference
 from widemin.batches import Data, Loss, trainable
 from widemin.landscape.loss_surface import weight_landscape
+from widemin.names import check_counts
 
 
 def adaptive_sharpness(
@@ -47,8 +48,7 @@ def adaptive_sharpness(
     """
     if not 0 < rho < math.inf:
         raise ValueError(f"rho must be above 0 and finite; got {rho}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    check_counts(steps=steps)
     sizes = torch.cat([p.detach().abs().reshape(-1) for p in trainable(model)])
     landscape, v = weight_landscape(model, x, y, sizes, chunk, loss)
     with inference(model):

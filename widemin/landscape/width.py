@@ -19,6 +19,7 @@ from widemin.landscape.loss_surface import (
     node_norms,
     weight_landscape,
 )
+from widemin.names import check_counts
 
 PATIENCE = 3  # ways that are no shorter before an ascent ends
 
@@ -159,12 +160,8 @@ def nearest_level(
     """
     if not 0 < gap < math.inf:
         raise ValueError(f"gap must be above 0 and finite; got {gap}")
-    for name, count, least in (
-        ("starts", starts, 1 if first is None else 0),
-        ("iterations", iterations, 1),
-    ):
-        if count < least:
-            raise ValueError(f"{name} must be at least {least}; got {count}")
+    check_counts(1 if first is None else 0, starts=starts)
+    check_counts(iterations=iterations)
     loss, slope = landscape(start)
     level = loss + gap
     if not loss < level < math.inf or not bool(slope.isfinite().all()):

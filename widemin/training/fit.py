@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from widemin.attacks import NonFiniteError, inference
 from widemin.batches import restored
-from widemin.names import check_choice
+from widemin.names import check_choice, check_counts, check_sizes
 from widemin.training.schedules import SCHEDULES
 from widemin.training.sgd import Optimizer
 from widemin.training.step import Step, train_step
@@ -87,7 +87,13 @@ def fit(
     >>> len(losses), losses[-1] < losses[0]
     (9, True)
     """
-    _check(x, y, epochs, batch_size, schedule, rate_decay)
+    if len(x) == 0:
+        raise ValueError("x must hold at least one image; got none")
+    if len(y) != len(x):
+        raise ValueError(f"y must be one label an image, {len(x)}; got {len(y)}")
+    check_counts(epochs=epochs, batch_size=batch_size)
+    check_choice("schedule", schedule, SCHEDULES)
+    check_sizes(rate_decay=rate_decay)
     one = 1 in (batch_size, len(x) % batch_size) and x.is_floating_point()
     if one and not takes_one(model.train(), x[:1]):
         raise ValueError(
@@ -152,19 +158,3 @@ def takes_one(model: nn.Module, x: Tensor) -> bool:
                 raise
             return False
     return True
-
-
-def _check(
-    x: Tensor, y: Tensor, epochs: int, batch_size: int, schedule: str, rate_decay: float
-) -> None:
-    """Raise ValueError for what `fit` cannot train on, or for."""
-    if len(x) == 0:
-        raise ValueError("x must hold at least one image; got none")
-    if len(y) != len(x):
-        raise ValueError(f"y must be one label an image, {len(x)}; got {len(y)}")
-    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}")
-    check_choice("schedule", schedule, SCHEDULES)
-    if not 0 <= rate_decay < math.inf:
-        raise ValueError(f"rate_decay must be at least 0 and finite; got {rate_decay}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin.batches import restored
-
-
-def check_rho(rho: float) -> None:
-    """Raise ValueError unless rho is a radius: at least 0 and finite."""
-    if not 0 <= rho < math.inf:
-        raise ValueError(f"rho must be at least 0 and finite; got {rho}")
+from widemin.names import check_sizes
 
 
 @contextmanager
@@ -37,7 +31,7 @@ def perturbed_weights(model: nn.Module, rho: float) -> Iterator[None]:
     >>> model.weight.item() == before
     True
     """
-    check_rho(rho)
+    check_sizes(rho=rho)
     parameters: list[Tensor] = [p for p in model.parameters() if p.grad is not None]
     with restored(lambda: parameters):
         if parameters:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from widemin.names import check_sizes
 
 
 class SGD:
@@ -40,10 +41,7 @@ class SGD:
         weight_decay: float = 0.0,
     ) -> None:
         """Start with zero velocity."""
-        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        for name, value in given.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite; got {value}")
+        check_sizes(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.parameters: list[Tensor] = list(parameters)
         if not self.parameters:
             raise ValueError("parameters must hold at least one; got none")

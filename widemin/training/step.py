@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from widemin.attacks import clean, inference
 from widemin.batches import restored, trainable
-from widemin.training.sam import check_rho, perturbed_weights
+from widemin.names import check_sizes
+from widemin.training.sam import perturbed_weights
 from widemin.training.sgd import SGD, Optimizer
 
 Perturb = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (model, x, y) -> images
@@ -65,7 +66,7 @@ def train_step(
     >>> bool(losses[-1] < losses[0])
     True
     """
-    check_rho(rho)
+    check_sizes(rho=rho)
     x = perturb(model, x, y)
     loss = backward(model, x, y, label_smoothing, weighted)
     if rho > 0:
