@@ -61,23 +61,11 @@ def density(
 
     Each probe's Ritz values, weighted by the squared first components of their
     vectors, are the nodes of a Gauss quadrature of the density (Golub and Welsch
-    1969); they are drawn as Gaussians of a common width.
-
-    Args:
-        model: Maps inputs to logits.
-        x: Inputs or a DataLoader, as for `hessian_product`; so are y, chunk and loss.
-        y: Labels, or None.
-        grid: Where the density is wanted, in loss per squared weight, shape (n,).
-        generator: Draws the probes.
-        probes: Random starts to average.
-        steps: Hessian-vector products a probe.
-        width: Standard deviation of the Gaussians; 0 is a hundredth of the grid.
-        chunk: Inputs differentiated at a time.
-        loss: The cross-entropy by default.
-
-    Returns:
-        The density, shape of grid; it integrates to 1 over a grid that holds the
-        whole spectrum.
+    1969); they are drawn as Gaussians of a standard deviation `width`, where 0 is a
+    hundredth of the grid. `probes` random starts of `steps` Hessian-vector products
+    each are averaged. The grid is in loss per squared weight, shape (n,), and so is the
+    density's shape; it integrates to 1 over a grid that holds the whole spectrum. Other
+    arguments as of `hessian_product`.
 
     Raises:
         ValueError: As of `hessian_product`, counts below 1, or a grid that is not

@@ -220,9 +220,9 @@ def top_eigenvalues(
     """Return the largest eigenvalues of the Hessian of the mean loss.
 
     Args:
-        model: Maps inputs to logits.
-        x: Inputs or a DataLoader, as for `hessian_product`; so are y, chunk and loss.
-        y: Labels.
+        model: As for `hessian_product`; so are x, y, chunk and loss.
+        x: Inputs or a DataLoader.
+        y: Labels, or None.
         k: How many.
         generator: Draws the starting vector.
         tolerance: Largest residual accepted, relative to its value.
@@ -321,7 +321,9 @@ def bottom_eigenvalues(
     chunk: int = 250,
     loss: Loss = None,
 ) -> Eigenvalues:
-    """Return the smallest eigenvalues, in ascending order; arguments as at the top.
+    """Return the smallest eigenvalues, in ascending order.
+
+    Arguments and errors as of `top_eigenvalues`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3

@@ -1,9 +1,8 @@
 """A weight perturbation seen as a perturbation of the images (Wei et al., section 3).
 
 Moving a layer's weights by D changes its output by D x; so does moving its input by
-any u with W u = D x. What remains of that argument at a network's first layer is
-measured here: how much of D x some u explains, how large it is, what it does to the
-loss.
+any u with W u = D x. Measured here at a network's first layer: how much of D x some u
+explains, how large it is, what it does to the loss.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def least_squares(
     Args:
         linear: A linear map, images to outputs.
         wanted: Outputs, shape (batch, ...).
-        like: Anything of the shape (batch, ...) that `linear` takes.
+        like: A tensor of the shape that `linear` takes.
         iterations: At most.
 
     Returns:
@@ -82,25 +81,24 @@ def least_squares(
 def at_first_layer(
     model: nn.Module, x: Tensor, y: Tensor, rho: float
 ) -> dict[str, float]:
-    """Return what SAM's perturbation of the first layer is worth in pixels.
+    """Compare SAM's perturbation of the first layer with one of the images.
 
-    The weights climb by rho along the gradient over all of them; the first layer's part
-    of that is kept and answered by the smallest perturbation of each image that
+    Of the step of length rho (L2) along the gradient over all weights, the first
+    layer's part is kept and answered by the smallest perturbation of each image that
     explains most of it.
 
     Args:
         model: A sequence of layers; measured in inference mode.
         x: Images in [0, 1], shape (images, channels, height, width).
         y: Labels, shape (images,).
-        rho: SAM's radius, L2 over all weights.
+        rho: SAM's radius.
 
     Returns:
-        Medians over images of the share of the layer's change that the perturbation
-        explains (`implicit_share`) and of its L2 norm in pixels (`implicit_l2`); and
-        the rise of the mean loss by moving the layer's weights
-        (`implicit_weights_rise`), by moving the images (`implicit_images_rise`), and
-        by moving each image as far along its own gradient
-        (`implicit_gradient_rise`).
+        `implicit_share` and `implicit_l2`: medians over images of the share of the
+        layer's change that the perturbation explains, and of its L2 norm in pixels.
+        `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise`: how
+        far the mean loss rises by moving the layer's weights, the images, or each image
+        as far along its own gradient.
 
     Raises:
         NonFiniteError: Weights or logits that are NaN, infinite or too large.

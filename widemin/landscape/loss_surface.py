@@ -146,8 +146,7 @@ def input_landscape(
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of all inputs.
 
-    Arguments, returns and errors as for `weight_landscape`, without a scale and for a
-    tensor of floating point inputs alone.
+    As `weight_landscape`, without a scale and for a tensor of floating point inputs.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])

@@ -28,14 +28,9 @@ def adaptive_sharpness(
     max L(w + |w| v) - L(w) over |v|_2 <= rho, by projected gradient ascent (Kwon et
     al. 2021). Scaling one layer up and the next one down leaves it alone.
 
-    Args:
-        model: Maps inputs to logits; measured in inference mode.
-        x: Inputs or a DataLoader, as for `weight_landscape`; so are y, chunk and loss.
-        y: Labels.
-        rho: Radius, in units of each weight's absolute value.
-        steps: Of the ascent, each a fifth of the radius.
-        chunk: Inputs evaluated at a time.
-        loss: The cross-entropy by default.
+    The radius rho is in units of each weight's absolute value, a step of the ascent a
+    fifth of it; the network is measured in inference mode. Other arguments as of
+    `weight_landscape`.
 
     Raises:
         NonFiniteError: Weights, outputs or a loss that are NaN or infinite.

@@ -63,23 +63,11 @@ def width(
 ) -> Width:
     """Return the width of the minimum that a network sits in.
 
-    Args:
-        model: Maps inputs to logits; measured in inference mode.
-        x: Inputs or, but for a width of inputs, a DataLoader, as for
-            `weight_landscape`; so are y, chunk and loss.
-        y: Labels.
-        gap: Height of the level above the network's own loss, the same for all that
-            are compared.
-        generator: Draws directions.
-        of: "weights", "nodes" (weights in units of their node's norm, which scaling
-            one layer against the next leaves alone) or "inputs".
-        starts: As for `nearest_level`; so are the numbers below and `first`.
-        random_directions: Rays whose shortest is random_distance.
-        iterations: Most steps of an ascent.
-        first: A direction to start from as well.
-        tolerance: Of the distance.
-        chunk: Inputs evaluated at a time.
-        loss: The cross-entropy by default.
+    Of "weights", of "nodes" (weights in units of their node's norm, which scaling one
+    layer against the next leaves alone) or of "inputs". The gap is the height of the
+    level above the network's own loss, the same for all that are compared.
+    Other arguments as of `weight_landscape`, but that a width of inputs takes no
+    DataLoader, and of `nearest_level`. The network is measured in inference mode.
 
     Raises:
         NonFiniteError: Weights or outputs that are NaN or infinite, or a loss so large
