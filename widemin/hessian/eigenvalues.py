@@ -219,22 +219,10 @@ def top_eigenvalues(
 ) -> Eigenvalues:
     """Return the largest eigenvalues of the Hessian of the mean loss.
 
-    Args:
-        model: As for `hessian_product`; so are x, y, chunk and loss.
-        x: Inputs or a DataLoader.
-        y: Labels, or None.
-        k: How many.
-        generator: Draws the starting vector.
-        tolerance: Largest residual accepted, relative to its value.
-        most: Most Hessian-vector products to take.
-        chunk: Inputs differentiated at a time.
-        method: "lanczos" finds the largest values; "pyhessian" is power iteration by
-            that package, which finds those of largest magnitude, to compare with.
-        loss: The cross-entropy by default.
-
-    Raises:
-        NonFiniteError: As of `hessian_product`.
-        ValueError: As of `hessian_product`, k below 1, or an unknown method.
+    The method "lanczos" finds the k largest; "pyhessian" is power iteration by that
+    package, which finds those of largest magnitude, to compare with. The generator
+    draws the starting vector; k, tolerance and most (of the Hessian-vector products)
+    are as of `lanczos`, other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3

@@ -20,19 +20,12 @@ from widemin.training.step import Step, train_step
 
 @dataclass
 class Position:
-    """Where `fit` stands; with weights, optimiser and generators enough to go on.
+    """Where `fit` stands; with weights, optimiser and generators enough to go on."""
 
-    Attributes:
-        epoch: Epochs finished.
-        order: Order of the images in the epoch under way, shape (images,), if any.
-        batch: Steps of that epoch taken.
-        total: Sum of the losses of the images seen in it, shape ().
-    """
-
-    epoch: int = 0
-    order: Tensor | None = None
-    batch: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
+    epoch: int = 0  # finished
+    order: Tensor | None = None  # of the images in the epoch under way, if any
+    batch: int = 0  # steps of that epoch taken
+    total: Tensor = field(default_factory=lambda: torch.zeros(()))  # of its losses
 
 
 def fit(
