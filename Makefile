@@ -14,7 +14,7 @@ ifeq ($(shell $(MOVED) && echo moved),moved)
 .PHONY: $(READY)
 endif
 
-.PHONY: help book site pdf figures labs test bench lock clean
+.PHONY: help book site pdf figures labs test bench gpu lock clean
 help:
 	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
 	@echo "make site   draw the published edition from book/results, into _build/site/html"
@@ -23,6 +23,7 @@ help:
 	@echo "make labs   the four labs, for students and for instructors, into _build/labs"
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
+	@echo "make gpu    tests and speed on a GPU, three minutes; PYTHON=python3 READY= takes no .venv"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
 	@echo "make clean  remove .venv and _build, except courses that \`make labs\` made"
 
@@ -54,6 +55,9 @@ bench: $(READY)
 	  $(BIN)/uv pip install -q --no-deps --target _build/peers torchattacks==3.5.1
 	PYTHONPATH=_build/peers $(BIN)/python -W ignore -m tests.benchmarks
 	$(BIN)/python -W ignore -m tests.benchmarks.rates
+
+gpu: $(READY)
+	@$(if $(READY),$(BIN)/python,$(PYTHON)) -W ignore -m tests.benchmarks.gpu
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml $(GROUPS:%=--group %) --universal \

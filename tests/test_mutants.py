@@ -146,8 +146,8 @@ TRAINING = [
     Mutant(
         "the watch's masked share is inverted",
         "watching.py",
-        "margin > evaluation.MASKED_MARGIN",
-        "margin < evaluation.MASKED_MARGIN",
+        "share(margin > evaluation.MASKED_MARGIN)",
+        "share(margin < evaluation.MASKED_MARGIN)",
         of("experiments", "test_the_watch_sees_what_straight_calls_give"),
     ),
 ]
@@ -247,15 +247,15 @@ MEASURING = [
     Mutant(
         "the masked share is inverted",
         "instruments/final.py",
-        "margin > evaluation.MASKED_MARGIN",
-        "margin < evaluation.MASKED_MARGIN",
+        "share(margin > evaluation.MASKED_MARGIN)",
+        "share(margin < evaluation.MASKED_MARGIN)",
         column("masked_share"),
     ),
     Mutant(
         "the masked share of scaled logits is inverted",
         "instruments/shown.py",
-        "margin > evaluation.MASKED_MARGIN",
-        "margin < evaluation.MASKED_MARGIN",
+        "share(margin > evaluation.MASKED_MARGIN)",
+        "share(margin < evaluation.MASKED_MARGIN)",
         of(
             "experiments",
             "test_scaling_logits_moves_no_prediction_and_not_the_margin_attack",

@@ -11,7 +11,11 @@ from torch import nn
 from widemin import data, evaluation, paths, training
 from widemin.experiments import checkpoints, pool, results, samples, train
 from widemin.experiments import epoch_metrics as watches
-from widemin.experiments.checkpoints import begun, keep_together, trained
+from widemin.experiments.checkpoints import (
+    begun,
+    keep_together,
+    trained,
+)
 from widemin.experiments.measure import final, parts
 from widemin.experiments.recipes import Recipe, grid, stream
 from widemin.experiments.running import run
@@ -316,9 +320,10 @@ BASE = dataclasses.replace(BASE, schedule="halve-20")
 
 
 def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
-    recipes = grid(BASE, seed=[0, 1], learning_rate=[0.01, 0.1])
-    recipes.append(dataclasses.replace(BASE, momentum=0.9, weight_decay=1e-3))
-    recipes.append(dataclasses.replace(BASE, learning_rate=1e20))
+    base = dataclasses.replace(BASE, validation_size=50)
+    recipes = grid(base, seed=[0, 1], learning_rate=[0.01, 0.1])
+    recipes.append(dataclasses.replace(base, momentum=0.9, weight_decay=1e-3))
+    recipes.append(dataclasses.replace(base, learning_rate=1e20))
     keep_together(recipes, "cpu", tmp_path / "together")
     for recipe in recipes:
         one, curve, facts = trained(recipe, "cpu", tmp_path / "alone")
@@ -331,6 +336,17 @@ def test_networks_trained_together_are_those_trained_alone(tmp_path, pictures):
             torch.testing.assert_close(value, weights(two)[name], atol=1e-5, rtol=0)
         for row, other in zip(curve, again, strict=True):
             assert row == pytest.approx(other, abs=1e-4)
+
+
+def test_a_network_that_overflows_ends_alone(tmp_path, pictures):
+    """In its last step: the loss of the epoch is finite, what the watch sees is not."""
+    one_step = dataclasses.replace(BASE, batch_size=BASE.train_size, epochs=2)
+    rates = [0.1, 3e38, 0.01]
+    recipes = grid(one_step, learning_rate=rates)
+    keep_together(recipes, "cpu", tmp_path)
+    found = [trained(recipe, "cpu", tmp_path) for recipe in recipes]
+    assert [facts["diverged"] for _, _, facts in found] == [False, True, False]
+    assert [len(curve) for _, curve, _ in found] == [2, 0, 2]
 
 
 def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch):

@@ -1,13 +1,14 @@
 """What a kind of run takes, counted by hand, and the table of it in the book."""
 
 import dataclasses
+import io
 
 import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks import rates
+from tests.benchmarks import gpu, rates
 from widemin import data, paths
 from widemin.book import tables
 from widemin.experiments import cost
@@ -46,3 +47,25 @@ def test_rates_become_a_table_by_machine(tmp_path, monkeypatch):
     found = tables.rates()
     assert "One core of A core, torch 2, d:" in found and "On A GPU" in found
     assert "| M1 (MNIST) | 64 | 9,876 | 6\u00a0s | 27\u00a0% |" in found
+
+
+def test_without_a_gpu_make_gpu_says_so_in_a_line(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        gpu.main([])
+    found = capsys.readouterr()
+    assert ended.value.code == 2 and not found.out
+    assert found.err == "make gpu needs a GPU that torch can use; there is none\n"
+
+
+@pytest.mark.slow
+def test_what_make_gpu_does_can_be_tried_on_a_cpu(capsys):
+    """Every part of it but the tests, which are found; the rows are of the table."""
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["--device", "cpu", "--small"])
+    assert ended.value.code == 0
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    table = pd.read_csv(paths.PUBLISHED / "benchmarks.csv")
+    assert list(found) == list(table)
+    assert len(found) == len(gpu.GOALS) + 1
+    assert (found["ratio_q25"] <= found["ratio_q75"]).all()

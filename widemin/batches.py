@@ -89,6 +89,22 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
     return pairs
 
 
+def at_once(model: nn.Module, chunk: int | None = None, cpu: int = 250) -> int:
+    """Return how many inputs to ask a network at a time: what suits its device.
+
+    Few stay in a CPU's caches; few leave a GPU idle between its kernels: 10,000 of a
+    network with at most a million weights, fewer of a larger one.
+
+    >>> at_once(nn.Linear(2, 2)), at_once(nn.Linear(2, 2), 40)
+    (250, 40)
+    """
+    weights = list(model.parameters())
+    if chunk is None and any(weight.is_cuda for weight in weights):
+        count = sum(weight.numel() for weight in weights)
+        return min(10_000, max(200, 10**10 // count))
+    return cpu if chunk is None else chunk
+
+
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that require a gradient, at least one.
 

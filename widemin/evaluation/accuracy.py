@@ -15,6 +15,7 @@ from widemin.attacks import (
     logits_of,
     margin,
 )
+from widemin.batches import at_once
 
 # float32 cross-entropy loses the true-class gradient beyond 24 ln 2 = 16.64.
 MASKED_MARGIN = 16.635532
@@ -23,7 +24,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]  # of inputs and labels, e.g. a DataLo
 
 
 def correct(
-    model: nn.Module, x: Tensor | Batches, y: Tensor | None = None, chunk: int = 500
+    model: nn.Module,
+    x: Tensor | Batches,
+    y: Tensor | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
     """Return a mask of the inputs that are classified rightly, bool, shape (inputs,).
 
@@ -38,7 +42,10 @@ def correct(
 
 @torch.no_grad()
 def margins(
-    model: nn.Module, x: Tensor | Batches, y: Tensor | None = None, chunk: int = 500
+    model: nn.Module,
+    x: Tensor | Batches,
+    y: Tensor | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
     """Return each input's true logit minus the best other one, shape (inputs,).
 
@@ -49,7 +56,7 @@ def margins(
         x: Inputs of any kind, shape (inputs, ...), or batches of inputs and labels,
             such as a DataLoader.
         y: Labels, shape (inputs,); none beside batches.
-        chunk: Inputs asked at a time.
+        chunk: Inputs asked at a time, by default what suits the device.
 
     Raises:
         ValueError: Wrong labels, no input, a chunk below 1, or a network that does
@@ -66,7 +73,7 @@ def margins(
     with inference(model):
         parts = [
             -margin(logits_of(model, inputs, labels), labels)
-            for inputs, labels in _batches(x, y, chunk)
+            for inputs, labels in _batches(x, y, at_once(model, chunk, 500))
         ]
     return torch.cat(parts)
 

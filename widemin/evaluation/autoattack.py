@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks import L2, Ball, Linf, check_images, inference
+from widemin.batches import at_once
 from widemin.evaluation.accuracy import class_count, correct, fooled_at
 from widemin.evaluation.worst_case import Attack, survivors, within
 from widemin.models import fuse
@@ -24,7 +25,7 @@ def minimal_distance(
     steps: int = 40,
     halvings: int = 8,
     generator: torch.Generator | None = None,
-    chunk: int = 250,
+    chunk: int | None = None,
 ) -> Tensor:
     """Return each image's smallest radius at which margin-loss PGD fools the network.
 
@@ -40,7 +41,7 @@ def minimal_distance(
         steps: Steps of each ascent, of 2.5 radii over their number.
         halvings: Of the interval; the answer is `most` / 2^halvings too large at most.
         generator: Draws the random starts; without one each ascent starts at x.
-        chunk: Images attacked at a time.
+        chunk: Images attacked at a time, by default what suits the device.
 
     Returns:
         Radii, shape (images,): 0 for an image that is wrong without an attack,
@@ -68,6 +69,7 @@ def minimal_distance(
     natural = correct(model, x, y)
     unit = shapes[norm](1.0)
     distance = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    chunk = at_once(model, chunk)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
     with inference(model):
         model = fuse(model)
@@ -128,7 +130,7 @@ def autoattack(
     *,
     seed: int = 0,
     attacks: Sequence[str] = ("apgd-ce", "apgd-t", "fab-t", "square"),
-    chunk: int = 250,
+    chunk: int | None = None,
 ) -> tuple[Tensor, list[str]]:
     """Return a mask of what survives AutoAttack, and its warnings.
 
@@ -145,7 +147,7 @@ def autoattack(
         attacks: Of its attacks, in order; the default is the standard version. Those
             that are not defined for so few classes (apgd-t below 4, apgd-dlr below 3)
             or pixels (square in L2 below 5) are left out, with a warning.
-        chunk: Images attacked at a time.
+        chunk: Images attacked at a time, by default what suits the device.
 
     Returns:
         A mask, bool, shape (images,), and what AutoAttack warned of.
@@ -208,7 +210,9 @@ def autoattack(
             )
             few = min(9, classes - 1)
             peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = few
-            moved = peer.run_standard_evaluation(images, labels, batch_size=chunk)[0]
+            moved = peer.run_standard_evaluation(
+                images, labels, batch_size=at_once(model, chunk)
+            )[0]
     finally:
         logger.removeHandler(listener)
     moved = moved.to(x).clamp(0, 1)

@@ -92,7 +92,7 @@ def report(
     ball: Ball,
     *,
     generator: torch.Generator | None = None,
-    chunk: int = 250,
+    chunk: int | None = None,
 ) -> Report:
     """Measure how robust a network is, by attacks from weak to strong.
 
@@ -106,7 +106,7 @@ def report(
         y: Labels, shape (images,).
         ball: The perturbations allowed.
         generator: Draws random starts; without one, seed 0 does.
-        chunk: Images attacked at a time.
+        chunk: Images attacked at a time, by default what suits the device.
 
     Raises:
         ValueError: Images outside [0, 1] or wrong labels.

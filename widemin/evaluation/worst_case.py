@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks import Ball, check_images, inference
+from widemin.batches import at_once
 from widemin.evaluation.accuracy import correct, share
 from widemin.models import fuse
 
@@ -21,7 +22,7 @@ def survivors(
     x: Tensor,
     y: Tensor,
     attacks: Mapping[str, Attack],
-    chunk: int = 250,
+    chunk: int | None = None,
     each: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, work: work(),
 ) -> dict[str, Tensor]:
     """Return a mask of the images classified rightly after each attack, on its own.
@@ -35,7 +36,7 @@ def survivors(
         y: Labels, shape (images,).
         attacks: Name to (model, x, y) -> adversarial images. They are handed the
             network fused (`models.fuse`): the same function, quicker.
-        chunk: Images attacked at a time.
+        chunk: Images attacked at a time, by default what suits the device.
         each: How a mask is had, from an attack's name and what computes it: one may
             be kept, and not be computed again.
 
@@ -57,6 +58,7 @@ def survivors(
     """
     check_images(x, y)
     natural, fast = correct(model, x, y), fuse(model)
+    chunk = at_once(model, chunk)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
 
     def after(name: str) -> Tensor:
@@ -133,7 +135,7 @@ def worst_case(
     y: Tensor,
     attacks: Mapping[str, Attack],
     ball: Ball,
-    chunk: int = 250,
+    chunk: int | None = None,
 ) -> Robustness:
     """Return accuracy under each attack and in the worst case per image.
 
@@ -143,7 +145,7 @@ def worst_case(
         y: Labels, shape (images,).
         attacks: Name to (model, x, y) -> adversarial images; at least one.
         ball: The perturbations allowed.
-        chunk: Images attacked at a time.
+        chunk: Images attacked at a time, by default what suits the device.
 
     Raises:
         ValueError: No attacks, one that leaves the ball or [0, 1], images outside
@@ -182,7 +184,7 @@ def sweep(
     y: Tensor,
     balls: Sequence[Ball],
     attack: Callable[..., Tensor],
-    chunk: int = 250,
+    chunk: int | None = None,
 ) -> list[float]:
     """Return the accuracy under one attack in growing sets, which must fall to chance.
 
@@ -195,7 +197,7 @@ def sweep(
         y: Labels, shape (images,).
         balls: The sets, in growing order, of one norm.
         attack: (model, x, y, ball) -> adversarial images.
-        chunk: Images attacked at a time.
+        chunk: Images attacked at a time, by default what suits the device.
 
     Raises:
         ValueError: Sets that do not grow, or are not of one norm; as of `worst_case`.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
 from widemin.attacks import parse_ball
@@ -14,8 +14,16 @@ from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
 from widemin.experiments.recipes import Recipe, stream
 from widemin.experiments.samples import held_out, images
+from widemin.training.side_by_side import Together
 
-Watch = Callable[[nn.Module, int], dict[str, float | int]]  # (model, epoch) -> row
+Row = dict[str, float | int]
+Watch = Callable[[nn.Module, int], Row]  # (model, epoch) -> row
+
+_LOSSES = {
+    "fgsm": attacks.cross_entropy,
+    "fgsm_clipped": attacks.clipped_cross_entropy,
+    "fgsm_margin": attacks.margin,
+}
 
 
 def watcher(recipe: Recipe, device: str) -> Watch:
@@ -27,8 +35,8 @@ def watcher(recipe: Recipe, device: str) -> Watch:
     looks = [_watch_fgsm(recipe, device)] if recipe.watch else []
     looks += [_watch_fosc(recipe, device)] if recipe.watch_fosc else []
 
-    def watched(model: nn.Module, epoch: int) -> dict[str, float | int]:
-        row: dict[str, float | int] = {}
+    def watched(model: nn.Module, epoch: int) -> Row:
+        row: Row = {}
         for look in looks:
             row |= look(model, epoch)
         return row
@@ -41,15 +49,11 @@ def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
     size = min(1_000, data.SIZES[recipe.dataset][1])
     x, y = images(recipe, "test", size, device)
     fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
-    ways: dict[str, evaluation.Attack] = {
-        "natural": attacks.clean,
-        "fgsm": fgsm,
-        "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
-        "fgsm_margin": partial(fgsm, loss=attacks.margin),
-    }
+    ways: dict[str, evaluation.Attack] = {"natural": attacks.clean}
+    ways |= {name: partial(fgsm, loss=loss) for name, loss in _LOSSES.items()}
     unseen = held_out(recipe, device) if recipe.validation_size else None
 
-    def watched(model: nn.Module, _: int) -> dict[str, float | int]:
+    def watched(model: nn.Module, _: int) -> Row:
         right = evaluation.survivors(model, x, y, ways)
         margin = evaluation.margins(model, x, y)
         row = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
@@ -65,6 +69,80 @@ def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
     return watched
 
 
+def watcher_together(
+    recipe: Recipe, device: str
+) -> Callable[[Together], list[Row | None]]:
+    """Return `watcher` for networks side by side: one pass for all, a gradient a loss.
+
+    A network with logits or gradients that are not finite has None for its row.
+    """
+    if not recipe.watch:
+        return lambda group: [{} for _ in group.weights]
+    size = min(1_000, data.SIZES[recipe.dataset][1])
+    seen = images(recipe, "test", size, device)
+    unseen = held_out(recipe, device) if recipe.validation_size else None
+    ball = parse_ball(recipe.watch)
+
+    def watched(group: Together) -> list[Row | None]:
+        right, margin, sound = _right(group, *seen, ball, _LOSSES)
+        columns = {f"{name}_accuracy": mask for name, mask in right.items()}
+        columns["masked_share"] = margin > evaluation.MASKED_MARGIN
+        if unseen:
+            cross_entropy = {"fgsm": attacks.cross_entropy}
+            right, _, also = _right(group, *unseen, ball, cross_entropy)
+            columns |= {f"validation_{n}_accuracy": mask for n, mask in right.items()}
+            sound &= also
+        shares = {name: mask.double().mean(1) for name, mask in columns.items()}
+        shares["median_margin"] = margin.median(1).values
+        found = {name: values.tolist() for name, values in shares.items()}
+        return [
+            {name: values[i] for name, values in found.items()} | {"images": size}
+            if whole
+            else None
+            for i, whole in enumerate(sound.tolist())
+        ]
+
+    return watched
+
+
+def _right(
+    group: Together,
+    x: Tensor,
+    y: Tensor,
+    ball: attacks.Ball,
+    losses: Mapping[str, attacks.Loss],
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Return what FGSM on each loss leaves right, margins, and which are finite.
+
+    Masks and margins have the shape (networks, images), the last (networks,).
+    """
+    networks = len(group.weights)
+
+    def logits(x: Tensor) -> Tensor:
+        return group.logits(x.unflatten(0, (networks, -1))).flatten(0, 1)
+
+    x = x.repeat(networks, 1, 1, 1).requires_grad_()
+    y = y.repeat(networks)
+    answers = logits(x)
+    slopes = [
+        torch.autograd.grad(loss(answers, y).sum(), x, retain_graph=True)[0]
+        for loss in losses.values()
+    ]
+    with torch.no_grad():
+        margin, finite = -attacks.margin(answers, y), answers.isfinite().all(1)
+        right = {"natural": margin > 0}
+        for name, slope in zip(losses, slopes, strict=True):
+            moved = logits((x + ball.epsilon * ball.steepest(slope)).clamp(0, 1))
+            right[name] = right["natural"] & (attacks.margin(moved, y) < 0)
+            fine = slope.flatten(1).isfinite().all(1) & moved.isfinite().all(1)
+            finite &= fine | ~right["natural"]  # what is wrong is not attacked
+
+    def each(values: Tensor) -> Tensor:
+        return values.view(networks, -1)
+
+    return {n: each(m) for n, m in right.items()}, each(margin), each(finite).all(1)
+
+
 def _watch_fosc(recipe: Recipe, device: str) -> Watch:
     """Return what takes FOSC and accuracy where the attack of training stops.
 
@@ -75,7 +153,7 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
     unseen = held_out(recipe, device) if recipe.validation_size else None
     tenths = torch.linspace(0, 1, 11, device=x.device)
 
-    def watched(model: nn.Module, epoch: int) -> dict[str, float | int]:
+    def watched(model: nn.Module, epoch: int) -> Row:
         t = epoch / recipe.epochs
         attack = attack_at(recipe, t, stream(recipe.seed, f"watch {epoch}"))
         with attacks.inference(model):

@@ -157,6 +157,9 @@ def _run(
 ) -> list[dict[str, Any]]:
     """Return the rows of `run`."""
     model, curve, facts = trained(recipe, device, weights, peers)
+    # The last step of training can overflow weights behind a finite loss.
+    finite = all(bool(p.isfinite().all()) for p in model.parameters())
+    facts["diverged"] = facts["diverged"] or not finite
     rows = [{"measured": "epoch", **row} for row in curve]
     parts = Parts(weights / f"{recipe.key}.measured", device)
     final: list[dict[str, Any]] = [{"test": test} for test in recipe.tests]

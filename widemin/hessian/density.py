@@ -21,7 +21,7 @@ def trace(
     *,
     generator: torch.Generator,
     probes: int = 50,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> tuple[float, float]:
     """Return the trace of the Hessian and its standard error, by Hutchinson's estimate.
@@ -54,7 +54,7 @@ def density(
     probes: int = 10,
     steps: int = 30,
     width: float = 0.0,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Tensor:
     """Return the spectral density of the Hessian on a grid, by Lanczos quadrature.

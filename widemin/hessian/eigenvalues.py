@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import NonFiniteError, inference
-from widemin.batches import Batches, Data, Loss, batches, summed, trainable
+from widemin.batches import Batches, Data, Loss, at_once, batches, summed, trainable
 from widemin.hessian.products import Product, gaussian, hessian_product
 from widemin.names import check_counts
 from widemin.seeding import ALONE
@@ -213,7 +213,7 @@ def top_eigenvalues(
     generator: torch.Generator,
     tolerance: float = 1e-2,
     most: int = 100,
-    chunk: int = 250,
+    chunk: int | None = None,
     method: str = "lanczos",
     loss: Loss = None,
 ) -> Eigenvalues:
@@ -233,6 +233,7 @@ def top_eigenvalues(
     check_counts(k=k)
     if method not in ("lanczos", "pyhessian"):
         raise ValueError(f"method must be 'lanczos' or 'pyhessian'; got {method!r}")
+    chunk = at_once(model, chunk)
     x = x if isinstance(x, Tensor) else batches(x, y, chunk)
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
@@ -306,7 +307,7 @@ def bottom_eigenvalues(
     generator: torch.Generator,
     tolerance: float = 1e-2,
     most: int = 100,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Eigenvalues:
     """Return the smallest eigenvalues, in ascending order.

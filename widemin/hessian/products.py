@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks import NonFiniteError
-from widemin.batches import Data, Loss, batches, check_network, summed, trainable
+from widemin.batches import (
+    Data,
+    Loss,
+    at_once,
+    batches,
+    check_network,
+    summed,
+    trainable,
+)
 
 Product = Callable[[Tensor], Tensor]
 
@@ -21,7 +29,7 @@ def hessian_product(
     model: nn.Module,
     x: Data,
     y: Tensor | None = None,
-    chunk: int = 250,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Product:
     """Return v -> H v for the Hessian of the mean loss over x.
@@ -34,7 +42,8 @@ def hessian_product(
         x: Inputs of any shape (n, ...), or a DataLoader of inputs and labels, which is
             read once.
         y: Labels of a tensor, shape (n,); None with a DataLoader.
-        chunk: Inputs differentiated at a time; the result does not depend on it.
+        chunk: Inputs differentiated at a time, by default what suits the device; the
+            result does not depend on it.
         loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
             nn.MSELoss(); the cross-entropy by default.
 
@@ -55,7 +64,7 @@ def hessian_product(
     >>> bool(product(common).abs().max() < 1e-6)
     True
     """
-    pairs = batches(x, y, chunk)
+    pairs = batches(x, y, at_once(model, chunk))
     parameters = trainable(model)
     check_network(model, pairs, loss)
     count = sum(len(targets) for _, targets in pairs)

@@ -12,6 +12,7 @@ from widemin.attacks import NonFiniteError
 from widemin.batches import (
     Data,
     Loss,
+    at_once,
     batches,
     check_network,
     restored,
@@ -84,7 +85,7 @@ def weight_landscape(
     x: Data,
     y: Tensor | None = None,
     scale: Tensor | None = None,
-    chunk: int = 500,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of the weights.
@@ -95,7 +96,7 @@ def weight_landscape(
             read once.
         y: Labels of a tensor, shape (n,); None with a DataLoader.
         scale: Units of the displacement, shape (weights,), e.g. `node_norms`.
-        chunk: Inputs evaluated at a time.
+        chunk: Inputs evaluated at a time, by default what suits the device.
         loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
             nn.MSELoss(); the cross-entropy by default.
 
@@ -113,7 +114,7 @@ def weight_landscape(
     >>> landscape(start)[1].shape, start.dtype
     (torch.Size([10]), torch.float64)
     """
-    pairs = batches(x, y, chunk)
+    pairs = batches(x, y, at_once(model, chunk, 500))
     parameters = trainable(model)
     check_network(model, pairs, loss)
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
@@ -142,7 +143,7 @@ def weight_landscape(
 
 
 def input_landscape(
-    model: nn.Module, x: Tensor, y: Tensor, chunk: int = 500, loss: Loss = None
+    model: nn.Module, x: Tensor, y: Tensor, chunk: int | None = None, loss: Loss = None
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of all inputs.
 
@@ -156,6 +157,7 @@ def input_landscape(
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ValueError("x must be a tensor of floating point numbers")
+    chunk = at_once(model, chunk, 500)
     check_network(model, batches(x, y, chunk), loss)
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:

@@ -20,7 +20,7 @@ def adaptive_sharpness(
     *,
     rho: float,
     steps: int = 20,
-    chunk: int = 500,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> float:
     """Return how far the loss rises in a ball whose axes are the weights' own sizes.

@@ -58,7 +58,7 @@ def width(
     iterations: int = 100,
     first: Tensor | None = None,
     tolerance: float = 1e-7,
-    chunk: int = 500,
+    chunk: int | None = None,
     loss: Loss = None,
 ) -> Width:
     """Return the width of the minimum that a network sits in.

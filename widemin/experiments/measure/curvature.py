@@ -9,8 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin import attacks, hessian, landscape
+from widemin.batches import at_once
 from widemin.evaluation import share
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipes import (
+    Recipe,
+    stream,
+)
 from widemin.experiments.samples import images
 from widemin.landscape import implicit_perturbation
 
@@ -33,7 +37,7 @@ def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str,
         model, x, y, generator=stream(recipe.seed, "probes")
     )
     with torch.no_grad(), attacks.inference(model):
-        logits = torch.cat([model(part) for part in x.split(500)])
+        logits = torch.cat([model(part) for part in x.split(at_once(model, cpu=500))])
     return {
         "final_train_loss": float(F.cross_entropy(logits.double(), y)),
         "train_accuracy": share(logits.argmax(1) == y),

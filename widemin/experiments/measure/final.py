@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
 from widemin.attacks import Ball, parse_ball
+from widemin.batches import at_once
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import (
     pgd_attack,
@@ -101,14 +102,14 @@ def measure(
 
 def _logits(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return natural accuracy and the signs that its gradients are masked."""
-    margin = evaluation.margins(model, x, y)
+    margin, size = evaluation.margins(model, x, y), at_once(model, cpu=500)
     with torch.no_grad(), attacks.inference(model):
-        answers = torch.cat([model(part).argmax(1) for part in x.split(500)])
+        answers = torch.cat([model(part).argmax(1) for part in x.split(size)])
     with attacks.inference(model):
         flat = torch.cat(
             [
                 (attacks.input_gradient(model, a, b)[0] == 0).flatten(1).all(1)
-                for a, b in zip(x.split(500), y.split(500), strict=True)
+                for a, b in zip(x.split(size), y.split(size), strict=True)
             ]
         )
     return {
@@ -134,9 +135,8 @@ def _other_statistics(
     other = Normalise(data.STATISTICS[OTHER[recipe.dataset]]).to(x)
     attack = pgd_attack(ball, recipe, "test", until_fooled=False)
     fast = fuse(model)
-    moved = torch.cat(
-        [attack(fast, a, b) for a, b in zip(x.split(250), y.split(250), strict=True)]
-    )
+    parts = zip(*(t.split(at_once(model)) for t in (x, y)), strict=True)
+    moved = torch.cat([attack(fast, a, b) for a, b in parts])
     found = {"all_steps_accuracy": share(evaluation.correct(model, moved, y))}
     kept = own.mean, own.std
     try:

@@ -26,7 +26,8 @@ def spent_seconds(device: str) -> float:
 
 
 def build(recipe: Recipe) -> nn.Module:
-    """Return a recipe's network before training."""
+    """Return a recipe's network before training; from here on float32 is no TF32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     shape, classes = data.SHAPES[recipe.dataset]
     return models.build(
         recipe.model,

@@ -15,8 +15,14 @@ from torch import nn
 
 from widemin import training
 from widemin.experiments import pool
-from widemin.experiments.epoch_metrics import watcher
-from widemin.experiments.recipes import MEASURED_BY, Recipe, stream
+from widemin.experiments.epoch_metrics import (
+    watcher_together,
+)
+from widemin.experiments.recipes import (
+    MEASURED_BY,
+    Recipe,
+    stream,
+)
 from widemin.experiments.samples import images
 from widemin.experiments.train.basics import (
     CHECKPOINT_SECONDS,
@@ -62,7 +68,7 @@ def train_together(
     """
     first = recipes[0]
     x, y = images(first, "train", first.train_size, device)
-    watched = watcher(first, device)
+    watched = watcher_together(first, device)
     networks, now = _side_by_side(recipes, device)
     if not resumed(checkpoint, device, now.restore):
         networks, now = _side_by_side(recipes, device)
@@ -77,11 +83,10 @@ def train_together(
         )
         found = losses.tolist()
         now.seconds += spent_seconds(device) - started
-        for network, curve, loss in zip(networks, now.curves, found, strict=True):
-            if len(curve) < epoch - 1 or not math.isfinite(loss):
-                continue  # diverged, now or before
-            row = {"epoch": epoch, "train_loss": loss}
-            curve.append(row | watched(network, epoch))
+        for curve, loss, row in zip(now.curves, found, watched(now.group), strict=True):
+            # Else diverged, now or before: the others go on.
+            if len(curve) == epoch - 1 and math.isfinite(loss) and row is not None:
+                curve.append({"epoch": epoch, "train_loss": loss} | row)
         now.done = epoch
         asked = pool.stopping.is_set()
         if asked or time.monotonic() - last > CHECKPOINT_SECONDS:
@@ -114,7 +119,7 @@ class _Together:
     def save(self, path: Path) -> None:
         """Write everything to one file."""
         state = {
-            "weights": self.group.weights,
+            "matrices": self.group.weights,  # each with its bias as a column
             "velocity": self.group.velocity,
             "generators": [generator.get_state() for generator in self.generators],
             "curves": self.curves,
@@ -125,7 +130,7 @@ class _Together:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `save` wrote."""
-        self.group.weights.copy_(state["weights"])
+        self.group.weights.copy_(state["matrices"])
         self.group.velocity.copy_(state["velocity"])
         for generator, kept in zip(self.generators, state["generators"], strict=True):
             generator.set_state(kept.cpu())

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from widemin import models
 from widemin.training import SGD, fit, side_by_side
-from widemin.training.side_by_side import Together
+from widemin.training.side_by_side import Together, together
 
 SETTINGS = {"plain": (0.0, 0.0), "momentum": (0.9, 0.0), "decay": (0.5, 1e-3)}
 ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -24,7 +25,7 @@ def network(dtype, seed=0):
     return models.build("m1", torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def trained(model, x, y, rate, setting, seed, **options):
+def trained(model, x, y, rate, setting, seed, batch_size=8, epochs=3, **options):
     """The weights and losses of three epochs, batches of 8 and a rest of 2."""
     momentum, decay = SETTINGS[setting]
     return fit(
@@ -32,8 +33,8 @@ def trained(model, x, y, rate, setting, seed, **options):
         SGD(model.parameters(), rate, momentum, decay),
         x,
         y,
-        epochs=3,
-        batch_size=8,
+        epochs=epochs,
+        batch_size=batch_size,
         generator=torch.Generator().manual_seed(seed),
         schedule="halve-20",
         **options,
@@ -84,10 +85,12 @@ def test_networks_side_by_side_reach_the_weights_of_each_alone(images, dtype, se
         assert list(other) == pytest.approx(losses, rel=1e-5)
 
 
-def train_together(group, rates, setting, seeds, x, y, batch_size=8, epochs=3):
+def train_together(
+    group, rates, setting, seeds, x, y, batch_size=8, epochs=3, stretch=2
+):
     momentum, decay = SETTINGS[setting]
     size = len(group)
-    together = Together(group, rates, [momentum] * size, [decay] * size)
+    side_by_side = Together(group, rates, [momentum] * size, [decay] * size)
     orders = [torch.Generator().manual_seed(seed) for seed in seeds]
     found = []
     for epoch in range(epochs):
@@ -95,11 +98,64 @@ def train_together(group, rates, setting, seeds, x, y, batch_size=8, epochs=3):
         done = (torch.arange(steps) + epoch * steps) / (epochs * steps)
         factors = 0.5 ** (20 * done).floor()
         order = torch.stack([torch.randperm(len(x), generator=g) for g in orders])
-        losses = together.epoch(
-            x, y, order.to(x.device), batch_size, factors.to(x), stretch=2
+        losses = side_by_side.epoch(
+            x, y, order.to(x.device), batch_size, factors.to(x), stretch
         )
         found.append(losses.tolist())
     return found
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 128])
+def test_networks_side_by_side_agree_at_every_batch_size(
+    generator, batch_size, setting
+):
+    """In float64, over an epoch whose last batch may be smaller, each in its order."""
+    x = torch.rand(130, 1, 28, 28, generator=generator, dtype=torch.float64)
+    y = torch.randint(10, (130,), generator=generator)
+    alone = [network(torch.float64, seed) for seed in (0, 1)]
+    beside = [copy.deepcopy(model) for model in alone]
+    options = {"batch_size": batch_size, "epochs": 1}
+    losses = [
+        trained(model, x, y, rate, setting, seed, **options)
+        for model, rate, seed in zip(alone, (0.01, 0.1), (0, 1), strict=True)
+    ]
+    [found] = train_together(beside, [0.01, 0.1], setting, [0, 1], x, y, **options)
+    assert found == pytest.approx([first for [first] in losses], rel=1e-10)
+    for one, two in zip(alone, beside, strict=True):
+        assert largest_difference(one, two) < 1e-10
+
+
+class Counting(TorchDispatchMode):
+    """Counts the operations dispatched that are no views of others' numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        view = operation.is_view or operation._schema.name == "aten::_unsafe_view"
+        self.names += [] if view else [str(operation)]
+        return operation(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("batch_size", [1, 8, 128])
+def test_a_step_is_few_operations(generator, monkeypatch, batch_size, setting):
+    """On a GPU each is a kernel, of about three microseconds for small batches."""
+
+    monkeypatch.setitem(together.AT_ONCE, "cpu", 6_000)
+
+    def operations(steps):
+        x = torch.rand(steps * batch_size, 1, 28, 28, generator=generator)
+        y = torch.zeros(len(x), dtype=torch.int64)
+        group = [network(torch.float32, seed) for seed in (0, 1)]
+        with Counting() as counting:
+            options = {"batch_size": batch_size, "epochs": 1, "stretch": steps}
+            train_together(group, [0.1, 0.1], setting, [0, 1], x, y, **options)
+        return len(counting.names)
+
+    assert operations(3) - operations(2) <= 36
 
 
 def test_a_network_that_diverges_leaves_the_others_alone(images):
