@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from widemin import attacks, data, evaluation, hessian, landscape, models
-from widemin.experiments import checkpoints, epoch_metrics, measure
+from widemin.experiments import checkpoints, epoch_metrics, measure, running
 from widemin.experiments.checkpoints import trained
 from widemin.experiments.measure.final import _other_statistics
 from widemin.experiments.recipes import Recipe, grid, recipe, stream
@@ -473,6 +473,19 @@ def test_a_diverged_run_is_a_row_too(tmp_path):
     [row] = final(rows_of(recipe, tmp_path))
     assert row["diverged"]
     assert "pgd_accuracy" not in row and row["test"] == "linf 0.1"
+
+
+def test_weights_that_the_last_step_overflowed_are_a_diverged_run(
+    tmp_path, monkeypatch
+):
+    """The loss before that step is finite still, and so is the curve."""
+    lost = models.build("mlp", torch.Generator().manual_seed(0))
+    lost[-1].bias.data[0] = math.inf
+    facts = {"diverged": False, "train_seconds": 1.0, "gradients": 1.0}
+    curve = [{"epoch": 1, "train_loss": 2.3}]
+    monkeypatch.setattr(running, "trained", lambda *_: (lost, curve, dict(facts)))
+    [row] = final(rows_of(SMALL, tmp_path))
+    assert row["diverged"] and "pgd_accuracy" not in row
 
 
 def test_the_ascent_is_recorded_step_by_step(tmp_path):
