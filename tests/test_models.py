@@ -146,7 +146,7 @@ def test_sams_second_pass_in_bfloat16_is_taken_at_the_moved_weights():
     losses = []
     for network in (plain, short):
         first = training.backward(network, x, y)
-        with training.climbed(network, 1.0):
+        with training.perturbed_weights(network, 1.0):
             losses.append(training.backward(network, x, y) - first)
     assert losses[0] > 0.1  # the climb is worth something
     torch.testing.assert_close(losses[1], losses[0], rtol=0.1, atol=0)

@@ -159,7 +159,7 @@ TRAINING += [
         "list(step)",
         of(
             "training",
-            "test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly",
+            "test_perturbed_weights_move_by_rho_along_the_gradient_and_come_back_exactly",
         ),
     ),
     Mutant(
@@ -169,15 +169,14 @@ TRAINING += [
         "rho",
         of(
             "training",
-            "test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly",
+            "test_perturbed_weights_move_by_rho_along_the_gradient_and_come_back_exactly",
         ),
     ),
     Mutant(
         "SAM's second pass forgets label smoothing and weights",
         "training",
-        "with frozen_statistics(model):\n"
-        "                    backward(model, x, y, label_smoothing, weighted)",
-        "with frozen_statistics(model):\n                    backward(model, x, y)",
+        "        ):\n            backward(model, x, y, label_smoothing, weighted)",
+        "        ):\n            backward(model, x, y)",
         of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
     ),
     Mutant(

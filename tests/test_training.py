@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from widemin import attacks, training
 from widemin.attacks import Linf, NonFiniteError, pgd, pgd_path
-from widemin.training import SGD, climbed, fit, train_step
+from widemin.training import SGD, fit, perturbed_weights, train_step
 
 
 def copy_of(model):
@@ -126,7 +126,10 @@ def test_sams_second_pass_leaves_every_buffer_alone(grey):
         (lambda m, x, y: SGD(m.parameters(), -0.1), "lr must be at least 0 and finite"),
         (lambda m, x, y: SGD(m.parameters(), 0.1, momentum=-1), "momentum must be"),
         (lambda m, x, y: SGD([], 0.1), "parameters must hold at least one; got none"),
-        (lambda m, x, y: climbed(m, -0.1).__enter__(), "rho must be at least 0"),
+        (
+            lambda m, x, y: perturbed_weights(m, -0.1).__enter__(),
+            "rho must be at least 0",
+        ),
         (
             lambda m, x, y: train_step(m, SGD(m.parameters(), 0.1), x, y, rho=-0.1),
             "rho must be at least 0 and finite; got -0.1",
@@ -158,11 +161,13 @@ def test_rho_zero_is_sgd_bit_for_bit(net, grey):
     assert torch.equal(weights(net), weights(plain))
 
 
-def test_climbed_moves_by_rho_along_the_gradient_and_comes_back_exactly(net, grey):
+def test_perturbed_weights_move_by_rho_along_the_gradient_and_come_back_exactly(
+    net, grey
+):
     training.backward(net, *grey)
     before = weights(net)
     gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
-    with climbed(net, 0.3):
+    with perturbed_weights(net, 0.3):
         moved = weights(net) - before
     torch.testing.assert_close(moved, 0.3 * gradient / gradient.norm())
     assert torch.equal(weights(net), before)
@@ -196,7 +201,7 @@ def test_both_passes_of_sam_take_the_gradient_of_the_same_loss(net, grey, option
     train_step(net, SGD(net.parameters(), 0.1), *grey, rho=0.5, **options)
     optimizer = SGD(plain.parameters(), 0.1)
     training.backward(plain, *grey, **options)
-    with climbed(plain, 0.5):
+    with perturbed_weights(plain, 0.5):
         training.backward(plain, *grey, **options)
     optimizer.step()
     assert torch.equal(weights(net), weights(plain))

@@ -1,8 +1,9 @@
-"""Inputs and targets a batch at a time, checked, and the loss that is measured."""
+"""Inputs and targets by batches, checked; the loss that is measured; a model kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,25 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     if not parameters:
         raise ValueError("model must have a parameter that requires a gradient")
     return parameters
+
+
+@contextmanager
+def restored(tensors: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
+    """Put the values of parameters or buffers back exactly afterwards.
+
+    >>> layer = nn.BatchNorm1d(2)
+    >>> with restored(layer.buffers):
+    ...     _ = layer(torch.rand(8, 2))
+    >>> layer.running_mean, int(layer.num_batches_tracked)
+    (tensor([0., 0.]), 0)
+    """
+    before = [tensor.detach().clone() for tensor in tensors()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors(), before, strict=True):
+                tensor.copy_(value)
 
 
 def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:

@@ -37,3 +37,29 @@ def check_choice(argument: str, value: str, known: Any) -> None:
     near = difflib.get_close_matches(str(value), list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"unknown {argument} {value!r}{hint}; known: {', '.join(known)}")
+
+
+def check_counts(least: int = 1, **counts: int) -> None:
+    """Raise ValueError for a named number below the least.
+
+    >>> check_counts(steps=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: steps must be at least 1; got 0
+    """
+    for name, count in counts.items():
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}; got {count}")
+
+
+def check_sizes(**sizes: float) -> None:
+    """Raise ValueError for a named number below 0 or not finite.
+
+    >>> check_sizes(rho=-0.1)
+    Traceback (most recent call last):
+    ...
+    ValueError: rho must be at least 0 and finite; got -0.1
+    """
+    for name, size in sizes.items():
+        if not 0 <= size < float("inf"):
+            raise ValueError(f"{name} must be at least 0 and finite; got {size}")

@@ -11,6 +11,7 @@ from widemin.attacks import inference
 from widemin.batches import Data, Loss
 from widemin.hessian.eigenvalues import Krylov
 from widemin.hessian.products import Product, gaussian, hessian_product
+from widemin.names import check_counts
 
 
 def trace(
@@ -25,19 +26,9 @@ def trace(
 ) -> tuple[float, float]:
     """Return the trace of the Hessian and its standard error, by Hutchinson's estimate.
 
-    The mean of v . H v over probes v with independent signs (Hutchinson 1990).
-
-    Args:
-        model: Maps inputs to logits.
-        x: Inputs or a DataLoader, as for `top_eigenvalues`; so is y.
-        y: Labels.
-        generator: Draws the probes.
-        probes: How many, at least 2; the error falls with their square root.
-        chunk: Inputs differentiated at a time, by default what suits the device.
-        loss: As for `top_eigenvalues`.
-
-    Raises:
-        ValueError: As for `top_eigenvalues`, or fewer than 2 probes.
+    The mean of v . H v over probes v, vectors of independent signs from the generator
+    (Hutchinson 1990); the error falls with the square root of their number, at least 2.
+    Other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -45,8 +36,7 @@ def trace(
     >>> value > 0 and error < value
     True
     """
-    if probes < 2:
-        raise ValueError(f"probes must be at least 2; got {probes}")
+    check_counts(2, probes=probes)
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
         signs = (gaussian(model, generator).sign() for _ in range(probes))
@@ -71,38 +61,24 @@ def density(
 
     Each probe's Ritz values, weighted by the squared first components of their
     vectors, are the nodes of a Gauss quadrature of the density (Golub and Welsch
-    1969); they are drawn as Gaussians of a common width.
-
-    Args:
-        model: Maps inputs to logits.
-        x: Inputs or a DataLoader, as for `top_eigenvalues`; so is y.
-        y: Labels, or None.
-        grid: Where the density is wanted, in loss per squared weight, shape (n,).
-        generator: Draws the probes.
-        probes: Random starts to average.
-        steps: Hessian-vector products a probe.
-        width: Standard deviation of the Gaussians; 0 is a hundredth of the grid.
-        chunk: Inputs differentiated at a time, by default what suits the device.
-        loss: As for `top_eigenvalues`.
-
-    Returns:
-        The density, shape of grid; it integrates to 1 over a grid that holds the
-        whole spectrum.
+    1969); they are drawn as Gaussians of a standard deviation `width`, where 0 is a
+    hundredth of the grid. `probes` random starts of `steps` Hessian-vector products
+    each are averaged. The grid is in loss per squared weight, shape (n,), and so is the
+    density's shape; it integrates to 1 over a grid that holds the whole spectrum. Other
+    arguments as of `hessian_product`.
 
     Raises:
-        ValueError: As for `top_eigenvalues`, counts below 1, or a grid that is not
+        ValueError: As of `hessian_product`, counts below 1, or a grid that is not
             finite or, without a width, spans nothing.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
     >>> grid = torch.linspace(-1, 2, 600)
-    >>> found = density(network, x, y, grid, generator=torch.Generator())
-    >>> round(float(torch.trapezoid(found, grid)), 2)
+    >>> values = density(network, x, y, grid, generator=torch.Generator())
+    >>> round(float(torch.trapezoid(values, grid)), 2)
     1.0
     """
-    for name, value in (("probes", probes), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+    check_counts(probes=probes, steps=steps)
     if grid.ndim != 1 or len(grid) == 0 or not bool(grid.isfinite().all()):
         raise ValueError(f"grid must be finite numbers, shape (n,); got {grid}")
     sigma = width or float(grid.max() - grid.min()) / 100
@@ -130,8 +106,7 @@ def quadrature(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Ten
     >>> nodes.round(decimals=6).tolist(), weights.round(decimals=6).tolist()
     ([2.0], [1.0])
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+    check_counts(steps=steps)
     krylov = Krylov(product, start)
     for _ in range(min(steps, len(start))):
         krylov.extend()

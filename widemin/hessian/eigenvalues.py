@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +13,31 @@ from torch.nn import functional as F
 from widemin.attacks import NonFiniteError, inference
 from widemin.batches import Batches, Data, Loss, at_once, batches, summed, trainable
 from widemin.hessian.products import Product, gaussian, hessian_product
+from widemin.names import check_counts
 from widemin.seeding import ALONE
 
 
 @dataclass(frozen=True)
 class Eigenvalues:
-    """The largest eigenvalues of a Hessian and how far they can be trusted.
+    """Eigenvalues of a Hessian and how far they can be trusted.
 
     Attributes:
-        values: In descending order, shape (k,), in loss per squared weight.
-        residuals: |H v - value v| for the unit vectors found, shape (k,); each value
-            lies within its residual of an eigenvalue.
+        values: From the end of the spectrum inwards, shape (k,), in loss per squared
+            weight.
+        residuals: |H v - value v| for each unit vector, shape (k,); a value lies within
+            its residual of an eigenvalue.
         products: Hessian-vector products used.
         converged: Whether every residual is at most tolerance times |value|, or of
             the order of rounding, and nothing larger is left beside them, where
             `lanczos` looks for it.
+        vectors: The unit vectors, shape (k, weights).
     """
 
     values: Tensor
     residuals: Tensor
     products: int
     converged: bool
+    vectors: Tensor
 
 
 class Krylov:
@@ -80,17 +84,6 @@ class Krylov:
         return self.beside[-1] <= 1e-12 * max(1e-30, largest)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What one search has: `Eigenvalues`, and unit vectors, shape (k, n)."""
-
-    values: Tensor
-    residuals: Tensor
-    vectors: Tensor
-    products: int
-    converged: bool
-
-
 def lanczos(
     product: Product,
     start: Tensor,
@@ -102,16 +95,15 @@ def lanczos(
 ) -> Eigenvalues:
     """Return the largest eigenvalues of a symmetric operator.
 
-    The iteration ends when each residual |H v - value v| is at most tolerance times
-    |value|; the error of a value goes with the square of its residual. From one start
-    it sees a repeated value once, and none whose vectors are orthogonal to the start:
-    the rest of the space is therefore searched from random starts, until nothing
-    larger is left.
+    The iteration ends when each residual is at most tolerance times |value|; the error
+    of a value goes with the square of its residual. From one start it sees a repeated
+    value once, and none whose vectors are orthogonal to the start: the rest of the
+    space is therefore searched from random starts, until nothing larger is left.
 
     Args:
         product: v -> H v, shape (n,) to shape (n,).
         start: A vector, shape (n,).
-        k: How many of the largest eigenvalues; one that is repeated counts as often.
+        k: How many; a value that is repeated counts as often.
         tolerance: Largest residual accepted, relative to its value.
         most: Most products to take.
         random_start: Whether the start is drawn at random, so that no vector is
@@ -126,13 +118,11 @@ def lanczos(
     >>> found.values.round(decimals=3).tolist(), found.converged
     ([5.0, 5.0], True)
     """
-    for name, count in (("k", k), ("most", most)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}")
-    found = _search(product, start, k, tolerance, most)
-    if k > 1 or not random_start:
-        found = _beside(product, found, k, tolerance, most)
-    return Eigenvalues(found.values, found.residuals, found.products, found.converged)
+    check_counts(k=k, most=most)
+    first = _search(product, start, k, tolerance, most)
+    if k == 1 and random_start:
+        return first
+    return _beside(product, first, k, tolerance, most)
 
 
 def _search(
@@ -142,7 +132,7 @@ def _search(
     tolerance: float,
     most: int,
     floor: float = 0.0,
-) -> _Found:
+) -> Eigenvalues:
     """Return the largest eigenvalues that are seen from one start.
 
     A residual of at most `floor` is accepted, too.
@@ -157,32 +147,38 @@ def _search(
         values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k]
         residuals = krylov.beside[-1] * vectors[-1].abs()
         enough = len(values) == min(k, len(start))
-        near = residuals <= (tolerance * values.abs()).clamp_min(floor)
         done = len(krylov.basis)
-        exact = 100 * torch.finfo(start.dtype).eps * float(values.abs().max())
-        sure = done >= least or bool((residuals <= max(exact, floor)).all())
-        converged = enough and sure and bool(near.all())
+        exact = max(_rounding(values, start), floor)
+        sure = done >= least or bool((residuals <= exact).all())
+        converged = enough and sure and _near(values, residuals, tolerance, floor)
         if converged or krylov.exhausted or done >= min(most, len(start)):
             break
-    whole = krylov.exhausted or done == len(start)
+    converged = converged or krylov.exhausted or done == len(start)
     moved = vectors.T.to(start) @ torch.stack(krylov.basis)
-    return _Found(values, residuals, moved, done, converged or whole)
+    return Eigenvalues(values, residuals, done, converged, moved)
+
+
+def _rounding(values: Tensor, like: Tensor) -> float:
+    """Return the residual that rounding alone leaves, in the precision of `like`."""
+    return 100 * torch.finfo(like.dtype).eps * float(values.abs().max())
+
+
+def _near(values: Tensor, residuals: Tensor, tolerance: float, floor: float) -> bool:
+    return bool((residuals <= (tolerance * values.abs()).clamp_min(floor)).all())
 
 
 def _beside(
-    product: Product, found: _Found, k: int, tolerance: float, most: int
-) -> _Found:
-    """Add larger eigenvalues found in the orthogonal complement, if there are any."""
-    values, residuals, known = found.values, found.residuals, found.vectors
-    products, converged = found.products, found.converged
+    product: Product, first: Eigenvalues, k: int, tolerance: float, most: int
+) -> Eigenvalues:
+    """Add larger eigenvalues of the orthogonal complement, if there are any."""
+    values, residuals, known = first.values, first.residuals, first.vectors
+    products, converged = first.products, first.converged
+    order = torch.arange(len(values))  # of the k largest among the known
     close = min(tolerance, 1e-4)  # a repeated value is told from its neighbours
     draws = torch.Generator().manual_seed(958_170_263)  # nobody else's
 
     def rest(v: Tensor) -> Tensor:
         return v - known.T @ (known @ v)
-
-    def floor() -> float:  # a residual of rounding alone
-        return 100 * torch.finfo(known.dtype).eps * float(values.abs().max())
 
     while converged and len(known) < known.shape[1]:
         left = most - products - 1  # one is kept for the residual
@@ -190,7 +186,8 @@ def _beside(
             converged = False
             break
         start = rest(torch.randn(known.shape[1], generator=draws).to(known))
-        other = _search(lambda v: rest(product(v)), start, 1, close, left, floor())
+        floor = _rounding(values, known)
+        other = _search(lambda v: rest(product(v)), start, 1, close, left, floor)
         products, converged = products + other.products, other.converged
         value, least = float(other.values[0]), float(values[-1])
         if len(values) >= k and value <= least + tolerance * abs(least):
@@ -200,11 +197,11 @@ def _beside(
         known = torch.cat([known, other.vectors])
         values = torch.cat([values, other.values])
         residuals = torch.cat([residuals, residual.reshape(1).to(residuals)])
-        order = values.argsort(descending=True, stable=True)[:k]
-        values, residuals = values[order], residuals[order]
-    near = residuals <= (tolerance * values.abs()).clamp_min(floor())
-    converged = converged and bool(near.all())
-    return _Found(values, residuals, known, products, converged)
+        order = torch.cat([order, torch.tensor([len(known) - 1])])
+        best = values.argsort(descending=True, stable=True)[:k]
+        values, residuals, order = values[best], residuals[best], order[best]
+    near = _near(values, residuals, tolerance, _rounding(values, known))
+    return Eigenvalues(values, residuals, products, converged and near, known[order])
 
 
 def top_eigenvalues(
@@ -222,26 +219,10 @@ def top_eigenvalues(
 ) -> Eigenvalues:
     """Return the largest eigenvalues of the Hessian of the mean loss.
 
-    Args:
-        model: Maps inputs to logits.
-        x: Inputs of any shape (n, ...), or a DataLoader of inputs and labels, which is
-            read once.
-        y: Labels of a tensor, shape (n,); None with a DataLoader.
-        k: How many.
-        generator: Draws the starting vector.
-        tolerance: Largest residual accepted, relative to its value.
-        most: Most Hessian-vector products to take.
-        chunk: Inputs differentiated at a time, by default what suits the device.
-        method: "lanczos" finds the largest values; "pyhessian" is power iteration by
-            that package, which finds those of largest magnitude, to compare with.
-        loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
-            nn.MSELoss(); the cross-entropy by default.
-
-    Raises:
-        NonFiniteError: Weights, outputs or products that are NaN or infinite, or logits
-            so large that their differences are lost to rounding.
-        ValueError: No inputs, wrong labels, k below 1, an unknown method, or no
-            parameter that requires a gradient.
+    The method "lanczos" finds the k largest; "pyhessian" is power iteration by that
+    package, which finds those of largest magnitude, to compare with. The generator
+    draws the starting vector; k, tolerance and most (of the Hessian-vector products)
+    are as of `lanczos`, other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -249,33 +230,25 @@ def top_eigenvalues(
     >>> found.converged and found.values.item() > 0
     True
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1; got {k}")
+    check_counts(k=k)
     if method not in ("lanczos", "pyhessian"):
         raise ValueError(f"method must be 'lanczos' or 'pyhessian'; got {method!r}")
-    x = x if isinstance(x, Tensor) else batches(x, y, at_once(model, chunk))
+    chunk = at_once(model, chunk)
+    x = x if isinstance(x, Tensor) else batches(x, y, chunk)
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
         if method == "lanczos":
+            start = gaussian(model, generator)
             return lanczos(
-                product,
-                gaussian(model, generator),
-                k=k,
-                tolerance=tolerance,
-                most=most,
-                random_start=True,
+                product, start, k=k, tolerance=tolerance, most=most, random_start=True
             )
-        pairs = batches(x, y, at_once(model, chunk))
-        values, vectors = _pyhessian(model, pairs, k, generator, most, loss)
+        peers = _pyhessian(model, batches(x, y, chunk), k, generator, most, loss)
+        values, vectors = peers
         moved = [product(vector) for vector in vectors]
-    residuals = torch.stack(
-        [
-            (w - value * v).norm()
-            for w, value, v in zip(moved, values, vectors, strict=True)
-        ]
-    )
-    converged = bool((residuals <= tolerance * values.abs()).all())
-    return Eigenvalues(values, residuals, most, converged)
+    pairs_of = zip(moved, values, vectors, strict=True)
+    residuals = torch.stack([(w - value * v).norm() for w, value, v in pairs_of])
+    converged = _near(values, residuals, tolerance, 0.0)
+    return Eigenvalues(values, residuals, most, converged, torch.stack(vectors))
 
 
 def _pyhessian(
@@ -286,11 +259,10 @@ def _pyhessian(
     most: int,
     loss: Loss,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Call PyHessian 0.1 so that its faults do no harm.
+    """Return eigenvalues and vectors by PyHessian 0.1, without its side effects.
 
-    It adds to gradients that are there, keeps a graph alive through them, draws from
-    the global generator, assumes CUDA, stops on a loose relative change and needs a
-    loss that every weight has a part in, here of 0.
+    It adds to the gradients that are there and keeps a graph alive through them, draws
+    from the global generator, and needs a loss in which every weight has a part.
     """
     from pyhessian import hessian as PyHessian
 
@@ -299,14 +271,13 @@ def _pyhessian(
     x, y = x.to(weights[0].device), y.to(weights[0].device)
 
     def mean_loss(outputs: Tensor, y: Tensor) -> Tensor:
-        bare = loss is None
-        mean = (
-            F.cross_entropy(outputs, y) if bare else summed(loss, outputs, y) / len(y)
-        )
-        unmoved = torch.stack([p.square().sum() for p in weights]).sum()
-        return mean + 0 * unmoved
+        if loss is None:
+            mean = F.cross_entropy(outputs, y)
+        else:
+            mean = summed(loss, outputs, y) / len(y)
+        return mean + 0 * torch.stack([p.square().sum() for p in weights]).sum()
 
-    kept = [p.grad for p in model.parameters()]
+    gradients = [p.grad for p in model.parameters()]
     seed = int(torch.randint(2**62, (), generator=generator))
     try:
         model.zero_grad(set_to_none=True)
@@ -321,7 +292,7 @@ def _pyhessian(
             peer = PyHessian(model, mean_loss, data=(x, y), cuda=x.is_cuda)
             values, vectors = peer.eigenvalues(maxIter=most, tol=1e-7, top_n=k)
     finally:
-        for parameter, gradient in zip(model.parameters(), kept, strict=True):
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = gradient
     flat = [torch.cat([part.reshape(-1) for part in v]).detach() for v in vectors]
     return torch.tensor(values, dtype=torch.float64), flat
@@ -339,7 +310,9 @@ def bottom_eigenvalues(
     chunk: int | None = None,
     loss: Loss = None,
 ) -> Eigenvalues:
-    """Return the smallest eigenvalues, in ascending order; arguments as at the top.
+    """Return the smallest eigenvalues, in ascending order.
+
+    Arguments and errors as of `top_eigenvalues`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -349,7 +322,7 @@ def bottom_eigenvalues(
     """
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
-        found = lanczos(
+        largest = lanczos(
             lambda v: -product(v),
             gaussian(model, generator),
             k=k,
@@ -357,4 +330,4 @@ def bottom_eigenvalues(
             most=most,
             random_start=True,
         )
-    return Eigenvalues(-found.values, found.residuals, found.products, found.converged)
+    return replace(largest, values=-largest.values)

@@ -25,14 +25,6 @@ Product = Callable[[Tensor], Tensor]
 FORWARD_FROM = 1_000  # images
 
 
-@cache
-def _load_forward_mode() -> None:
-    """Let torch import what its first forward derivative needs, without its warning."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.script")
-        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
-
-
 def hessian_product(
     model: nn.Module,
     x: Data,
@@ -42,11 +34,14 @@ def hessian_product(
 ) -> Product:
     """Return v -> H v for the Hessian of the mean loss over x.
 
+    From 1,000 inputs on by the forward derivative of the gradient, of fewer, and of
+    layers without a forward derivative, by two backward passes (Pearlmutter 1994).
+
     Args:
         model: Maps inputs to logits; used in the mode it is in.
         x: Inputs of any shape (n, ...), or a DataLoader of inputs and labels, which is
             read once.
-        y: Labels of a tensor, shape (n,).
+        y: Labels of a tensor, shape (n,); None with a DataLoader.
         chunk: Inputs differentiated at a time, by default what suits the device; the
             result does not depend on it.
         loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
@@ -88,16 +83,16 @@ def hessian_product(
 
     def product(vector: Tensor) -> Tensor:
         nonlocal forwards
-        found = None
+        moved = None
         if forwards:
             try:
-                found = mean(_forward_over_reverse, vector)
+                moved = mean(_forward_over_reverse, vector)
             except RuntimeError:  # a layer of one's own, without a forward derivative
                 forwards = False
-        found = mean(_twice_backwards, vector) if found is None else found
-        if not bool(found.isfinite().all()):
+        moved = mean(_twice_backwards, vector) if moved is None else moved
+        if not bool(moved.isfinite().all()):
             raise NonFiniteError("Hessian products must be finite; got NaN or infinity")
-        return found
+        return moved
 
     return product
 
@@ -110,19 +105,25 @@ def _twice_backwards(
     model: nn.Module, x: Tensor, y: Tensor, direction: list[Tensor], loss: Loss
 ) -> Sequence[Tensor]:
     parameters = trainable(model)
-    flat = [torch.zeros_like(p) for p in parameters]  # where a derivative is constant
     with torch.enable_grad():
-        value = summed(loss, model(x), y)
-        if not value.requires_grad:
-            return flat
-        gradients = torch.autograd.grad(
-            value, parameters, create_graph=True, materialize_grads=True
-        )
-        pairs = zip(gradients, direction, strict=True)
-        slope = torch.stack([(g * v).sum() for g, v in pairs]).sum()
-        if not slope.requires_grad:
-            return flat
+        slope = summed(loss, model(x), y)
+        if slope.requires_grad:
+            gradients = torch.autograd.grad(
+                slope, parameters, create_graph=True, materialize_grads=True
+            )
+            pairs = zip(gradients, direction, strict=True)
+            slope = torch.stack([(g * v).sum() for g, v in pairs]).sum()
+        if not slope.requires_grad:  # where a derivative is constant
+            return [torch.zeros_like(p) for p in parameters]
         return torch.autograd.grad(slope, parameters, materialize_grads=True)
+
+
+@cache
+def _load_forward_mode() -> None:
+    """Let torch import what its first forward derivative needs, without its warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script")
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _forward_over_reverse(
@@ -135,8 +136,8 @@ def _forward_over_reverse(
         return summed(loss, torch.func.functional_call(model, at, (x,)), y)
 
     along = dict(zip(weights, direction, strict=True))
-    found = torch.func.jvp(torch.func.grad(value), (weights,), (along,))
-    return list(found[1].values())
+    slopes = torch.func.jvp(torch.func.grad(value), (weights,), (along,))[1]
+    return list(slopes.values())
 
 
 def gaussian(model: nn.Module, generator: torch.Generator) -> Tensor:

@@ -1,14 +1,12 @@
 """A weight perturbation seen as a perturbation of the images (Wei et al., section 3).
 
 Moving a layer's weights by D changes its output by D x; so does moving its input by
-any u with W u = D x. What remains of that argument at a network's first layer is
-measured here: how much of D x some u explains, how large it is, what it does to the
-loss.
+any u with W u = D x. Measured here at a network's first layer: how much of D x some u
+explains, how large it is, what it does to the loss.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import check_images, inference
-from widemin.batches import check_network
+from widemin.batches import check_network, trainable
+from widemin.names import check_sizes
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -33,7 +32,7 @@ def least_squares(
     Args:
         linear: A linear map, images to outputs.
         wanted: Outputs, shape (batch, ...).
-        like: Anything of the shape (batch, ...) that `linear` takes.
+        like: A tensor of the shape that `linear` takes.
         iterations: At most.
 
     Returns:
@@ -82,25 +81,24 @@ def least_squares(
 def at_first_layer(
     model: nn.Module, x: Tensor, y: Tensor, rho: float
 ) -> dict[str, float]:
-    """Return what SAM's perturbation of the first layer is worth in pixels.
+    """Compare SAM's perturbation of the first layer with one of the images.
 
-    The weights climb by rho along the gradient over all of them; the first layer's part
-    of that is kept and answered by the smallest perturbation of each image that
+    Of the step of length rho (L2) along the gradient over all weights, the first
+    layer's part is kept and answered by the smallest perturbation of each image that
     explains most of it.
 
     Args:
         model: A sequence of layers; measured in inference mode.
         x: Images in [0, 1], shape (images, channels, height, width).
         y: Labels, shape (images,).
-        rho: SAM's radius, L2 over all weights.
+        rho: SAM's radius.
 
     Returns:
-        Medians over images of the share of the layer's change that the perturbation
-        explains (`implicit_share`) and of its L2 norm in pixels (`implicit_l2`); and
-        the rise of the mean loss by moving the layer's weights
-        (`implicit_weights_rise`), by moving the images (`implicit_images_rise`), and
-        by moving each image as far along its own gradient
-        (`implicit_gradient_rise`).
+        `implicit_share` and `implicit_l2`: medians over images of the share of the
+        layer's change that the perturbation explains, and of its L2 norm in pixels.
+        `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise`: how
+        far the mean loss rises by moving the layer's weights, the images, or each image
+        as far along its own gradient.
 
     Raises:
         NonFiniteError: Weights or logits that are NaN, infinite or too large.
@@ -109,21 +107,18 @@ def at_first_layer(
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
-    >>> found = at_first_layer(network, x, y, rho=0.1)
-    >>> round(found["implicit_share"], 4)
+    >>> round(at_first_layer(network, x, y, rho=0.1)["implicit_share"], 4)
     1.0
     """
     check_images(x, y)
     check_network(model, [(x, y)])
-    if not 0 <= rho < math.inf:
-        raise ValueError(f"rho must be at least 0 and finite; got {rho}")
+    check_sizes(rho=rho)
     layers: list[Any] = list(model.children())
-    first = next(
-        (i for i, m in enumerate(layers) if isinstance(m, nn.Conv2d | nn.Linear)), -1
-    )
+    kinds = nn.Conv2d | nn.Linear
+    first = next((i for i, m in enumerate(layers) if isinstance(m, kinds)), None)
     if (
-        first < 0
-        or not isinstance(model, nn.Sequential)
+        not isinstance(model, nn.Sequential)
+        or first is None
         or not layers[first].weight.requires_grad
     ):
         raise ValueError(
@@ -143,7 +138,7 @@ def at_first_layer(
         return F.cross_entropy(model(images), y, reduction="none")
 
     with inference(model):
-        parameters = [p for p in model.parameters() if p.requires_grad]
+        parameters = trainable(model)
         base = loss(x)
         gradients = torch.autograd.grad(base.mean(), parameters, materialize_grads=True)
         norm = torch.stack([g.norm() for g in gradients]).norm()
@@ -163,16 +158,13 @@ def at_first_layer(
         lengths = steepest.flatten(1).norm(dim=1).clamp_min(1e-30)
         step = steepest * (sizes / lengths).view(-1, 1, 1, 1)
         with torch.no_grad():
-            by_weights = F.cross_entropy(
-                after(layer(inputs) + change), y, reduction="none"
-            )
-            rises = {
-                "weights": by_weights - base,
-                "images": loss(x + u) - base,
-                "gradient": loss(x + step) - base,
-            }
-    found = {
+            logits = after(layer(inputs) + change)
+            losses = F.cross_entropy(logits, y, reduction="none"), loss(x + u)
+            rises = [float((v - base).mean()) for v in (*losses, loss(x + step))]
+    return {
         "implicit_share": float(share.median()),
         "implicit_l2": float(sizes.median()),
+        "implicit_weights_rise": rises[0],
+        "implicit_images_rise": rises[1],
+        "implicit_gradient_rise": rises[2],
     }
-    return found | {f"implicit_{k}_rise": float(v.mean()) for k, v in rises.items()}

@@ -1,19 +1,25 @@
-"""The nearest point of a level set of a loss."""
+"""The width of a minimum: the distance to a level set of the loss, over its height."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from widemin.attacks import NonFiniteError
-
-# v -> value at the minimum plus v, and its gradient there
-Landscape = Callable[[Tensor], tuple[float, Tensor]]
+from widemin.attacks import NonFiniteError, inference
+from widemin.batches import Data, Loss
+from widemin.landscape.loss_surface import (
+    Landscape,
+    input_landscape,
+    node_norms,
+    weight_landscape,
+)
+from widemin.names import check_counts
 
 PATIENCE = 3  # ways that are no shorter before an ascent ends
 
@@ -37,6 +43,64 @@ class Width:
     loss: float
     gap: float
     direction: Tensor
+
+
+def width(
+    model: nn.Module,
+    x: Data,
+    y: Tensor | None = None,
+    *,
+    gap: float,
+    generator: torch.Generator,
+    of: str = "weights",
+    starts: int = 4,
+    random_directions: int = 20,
+    iterations: int = 100,
+    first: Tensor | None = None,
+    tolerance: float = 1e-7,
+    chunk: int | None = None,
+    loss: Loss = None,
+) -> Width:
+    """Return the width of the minimum that a network sits in.
+
+    Of "weights", of "nodes" (weights in units of their node's norm, which scaling one
+    layer against the next leaves alone) or of "inputs". The gap is the height of the
+    level above the network's own loss, the same for all that are compared.
+    Other arguments as of `weight_landscape`, but that a width of inputs takes no
+    DataLoader, and of `nearest_level`. The network is measured in inference mode.
+
+    Raises:
+        NonFiniteError: Weights or outputs that are NaN or infinite, or a loss so large
+            that the gap is lost to rounding.
+        ValueError: Wrong inputs or labels, an unknown `of`, or a gap not above 0.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    >>> x, y = torch.rand(8, 1, 2, 2).double(), torch.arange(8) % 2
+    >>> found = width(network, x, y, gap=0.1, generator=torch.Generator())
+    >>> 0 < found.distance <= found.random_distance
+    True
+    """
+    if of not in ("weights", "nodes", "inputs"):
+        raise ValueError(f"of must be 'weights', 'nodes' or 'inputs'; got {of!r}")
+    if of == "inputs":
+        if not isinstance(x, Tensor) or y is None:
+            raise ValueError("x must be a tensor with labels for a width of inputs")
+        landscape, start = input_landscape(model, x, y, chunk, loss)
+    else:
+        scale = node_norms(model) if of == "nodes" else None
+        landscape, start = weight_landscape(model, x, y, scale, chunk, loss)
+    with inference(model):
+        return nearest_level(
+            landscape,
+            start,
+            gap,
+            generator=generator,
+            starts=starts,
+            random_directions=random_directions,
+            iterations=iterations,
+            first=first,
+            tolerance=tolerance,
+        )
 
 
 def nearest_level(
@@ -84,12 +148,8 @@ def nearest_level(
     """
     if not 0 < gap < math.inf:
         raise ValueError(f"gap must be above 0 and finite; got {gap}")
-    for name, count, least in (
-        ("starts", starts, 1 if first is None else 0),
-        ("iterations", iterations, 1),
-    ):
-        if count < least:
-            raise ValueError(f"{name} must be at least {least}; got {count}")
+    check_counts(1 if first is None else 0, starts=starts)
+    check_counts(iterations=iterations)
     loss, slope = landscape(start)
     level = loss + gap
     if not loss < level < math.inf or not bool(slope.isfinite().all()):
@@ -102,20 +162,19 @@ def nearest_level(
         v = torch.randn(len(start), generator=generator).to(start)
         return v / v.norm()
 
-    best, near = _Crossing(math.inf, draw(), start), tolerance**0.5 / 10
+    near = tolerance**0.5 / 10
+    cross = partial(_crossing, landscape, level=level, near=near)
+    best, shortest = _Crossing(math.inf, draw(), start), attrgetter("radius")
     for _ in range(random_directions):
-        found = _crossing(landscape, draw(), level, best.radius, near)
-        best = min(best, found, key=attrgetter("radius"))
+        best = min(best, cross(draw(), guess=best.radius), key=shortest)
     random_distance = best.radius
     directions = [draw() for _ in range(starts)]
     if first is not None:
         unit = first.to(start) / first.norm().to(start)
         directions += [unit, -unit]
     for direction in directions:
-        found = _descend(
-            landscape, direction, level, best.radius, iterations, tolerance
-        )
-        best = min(best, found, key=attrgetter("radius"))
+        way = _descend(cross, direction, best.radius, iterations, tolerance)
+        best = min(best, way, key=shortest)
     return Width(
         distance=best.radius,
         width=best.radius / gap,
@@ -136,18 +195,16 @@ class _Crossing:
 
 
 def _descend(
-    landscape: Landscape,
+    cross: Callable[..., _Crossing],
     direction: Tensor,
-    level: float,
     guess: float,
     iterations: int,
     tolerance: float,
 ) -> _Crossing:
     """Return the shortest way to the level that iterating from a direction finds."""
-    near = tolerance**0.5 / 10
-    at = _crossing(landscape, direction, level, guess, near)
+    at = cross(direction, guess=guess)
     if math.isinf(at.radius):
-        at = _crossing(landscape, -direction, level, guess, near)
+        at = cross(-direction, guess=guess)
     best, still = at, 0
     for _ in range(iterations):
         square = float(at.gradient @ at.gradient)
@@ -157,7 +214,7 @@ def _descend(
         foot = float(at.gradient @ v) / square * at.gradient
         v = (v + foot) / 2
         length = float(v.norm())
-        at = _crossing(landscape, v / length, level, length, near)
+        at = cross(v / length, guess=length)
         still = 0 if at.radius < best.radius * (1 - tolerance) else still + 1
         best = min(best, at, key=attrgetter("radius"))
         if still >= PATIENCE:

@@ -5,10 +5,18 @@ Standard, adversarial, SAM and dynamic training differ in two arguments of
 """
 
 from widemin.training.fit import Position, fit, takes_one
-from widemin.training.gradients import backward, weight_gradient
-from widemin.training.sam import climbed, frozen_statistics
-from widemin.training.sgd import SCHEDULES, SGD, Optimizer
-from widemin.training.step import Leak, Perturb, Step, algorithm_1, train_step
+from widemin.training.sam import perturbed_weights
+from widemin.training.schedules import SCHEDULES
+from widemin.training.sgd import SGD, Optimizer
+from widemin.training.step import (
+    Leak,
+    Perturb,
+    Step,
+    algorithm_1,
+    backward,
+    train_step,
+    weight_gradient,
+)
 
 __all__ = [
     "SCHEDULES",
@@ -20,9 +28,8 @@ __all__ = [
     "Step",
     "algorithm_1",
     "backward",
-    "climbed",
     "fit",
-    "frozen_statistics",
+    "perturbed_weights",
     "takes_one",
     "train_step",
     "weight_gradient",

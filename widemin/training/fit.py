@@ -1,4 +1,4 @@
-"""Steps repeated over epochs."""
+"""Training: steps repeated over epochs."""
 
 from __future__ import annotations
 
@@ -11,27 +11,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from widemin.attacks import NonFiniteError, inference
-from widemin.names import check_choice
-from widemin.training.sam import frozen_statistics
-from widemin.training.sgd import SCHEDULES, Optimizer
+from widemin.batches import restored
+from widemin.names import check_choice, check_counts, check_sizes
+from widemin.training.schedules import SCHEDULES
+from widemin.training.sgd import Optimizer
 from widemin.training.step import Step, train_step
 
 
 @dataclass
 class Position:
-    """Where `fit` stands: with weights, optimiser and generators enough to go on.
+    """Where `fit` stands; with weights, optimiser and generators enough to go on."""
 
-    Attributes:
-        epoch: Epochs finished.
-        order: Order of the images in the epoch under way, shape (images,), if any.
-        batch: Steps of that epoch taken.
-        total: Sum of the losses of the images seen in it, shape ().
-    """
-
-    epoch: int = 0
-    order: Tensor | None = None
-    batch: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
+    epoch: int = 0  # finished
+    order: Tensor | None = None  # of the images in the epoch under way, if any
+    batch: int = 0  # steps of that epoch taken
+    total: Tensor = field(default_factory=lambda: torch.zeros(()))  # of its losses
 
 
 def fit(
@@ -55,20 +49,19 @@ def fit(
 
     Args:
         model: Left in training mode.
-        optimizer: Its learning rate at the start is multiplied by the schedule, and
-            put back at the end.
+        optimizer: Its learning rate is multiplied by the schedule, put back at the end.
         x: Training images, shape (images, channels, height, width).
         y: Labels, shape (images,).
         epochs: Passes over the images.
         batch_size: Images a step; the last batch of an epoch may be smaller.
         generator: Draws the order of the images.
-        step_at: Given the fraction of training done, in [0, 1), returns the step to
-            take: `train_step`, or a partial of it that perturbs images or climbs.
+        step_at: Fraction of training done, in [0, 1), to the step to take:
+            `train_step`, or a partial of it that perturbs images or climbs.
         schedule: One of SCHEDULES.
-        rate_decay: The rate is also divided by 1 + rate_decay times the number of
-            steps taken, as Keras' argument `decay` does.
+        rate_decay: The rate is also divided by 1 + rate_decay * steps taken, as by
+            Keras' argument `decay`.
         augment: Makes the images of a step, before they are perturbed.
-        position: Where to start, and kept up to date after each step; with weights,
+        position: Where to start, kept up to date after each step; with weights,
             optimiser and generators as they were then, training goes on exactly.
         pause: Called after each step, when position is up to date; it may raise.
         after_epoch: Called with the number of each epoch, from 1, and its mean loss.
@@ -87,7 +80,13 @@ def fit(
     >>> len(losses), losses[-1] < losses[0]
     (9, True)
     """
-    _check(x, y, epochs, batch_size, schedule, rate_decay)
+    if len(x) == 0:
+        raise ValueError("x must hold at least one image; got none")
+    if len(y) != len(x):
+        raise ValueError(f"y must be one label an image, {len(x)}; got {len(y)}")
+    check_counts(epochs=epochs, batch_size=batch_size)
+    check_choice("schedule", schedule, SCHEDULES)
+    check_sizes(rate_decay=rate_decay)
     one = 1 in (batch_size, len(x) % batch_size) and x.is_floating_point()
     if one and not takes_one(model.train(), x[:1]):
         raise ValueError(
@@ -142,29 +141,13 @@ def takes_one(model: nn.Module, x: Tensor) -> bool:
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     if not layers:
         return True
-    with inference(model), frozen_statistics(model), torch.no_grad():
+    with inference(model), restored(model.buffers), torch.no_grad():
         for layer in layers:
             layer.training = True
         try:
             model(x)
         except ValueError as error:
-            if "per channel" in str(error):  # "Expected more than 1 value per channel"
-                return False
-            raise
+            if "per channel" not in str(error):  # "Expected more than 1 value per ..."
+                raise
+            return False
     return True
-
-
-def _check(
-    x: Tensor, y: Tensor, epochs: int, batch_size: int, schedule: str, rate_decay: float
-) -> None:
-    """Raise ValueError for what `fit` cannot train on, or for."""
-    if len(x) == 0:
-        raise ValueError("x must hold at least one image; got none")
-    if len(y) != len(x):
-        raise ValueError(f"y must be one label an image, {len(x)}; got {len(y)}")
-    for name, count in (("epochs", epochs), ("batch_size", batch_size)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; got {count}")
-    check_choice("schedule", schedule, SCHEDULES)
-    if not 0 <= rate_decay < math.inf:
-        raise ValueError(f"rate_decay must be at least 0 and finite; got {rate_decay}")

@@ -1,35 +1,21 @@
-"""Stochastic gradient descent, and how its rate falls."""
+"""Stochastic gradient descent with momentum."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-# The factor on the learning rate after the fraction t of training, t in [0, 1).
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda t: 1.0,
-    # Wei et al.: a tenth at epochs 75 and 90 of 100.
-    "drop-75-90": lambda t: 0.1 ** ((t >= 0.75) + (t >= 0.9)),
-    # Wang et al.: a tenth at 20 and 40 of 50 (MNIST), at 60 and 100 of 120 (CIFAR-10).
-    "drop-40-80": lambda t: 0.1 ** ((t >= 0.4) + (t >= 0.8)),
-    "drop-50-83": lambda t: 0.1 ** ((t >= 0.5) + (t >= 5 / 6)),
-    # Kamath et al., Benchmark: halved every 5 of 100 epochs.
-    "halve-20": lambda t: 0.5 ** int(20 * t),
-    # Up over the first fifth, flat to the half, linearly down to 0.
-    "trapezoid": lambda t: min(5 * t, 1.0, 2 * (1 - t)),
-}
+from widemin.names import check_sizes
 
 
 class SGD:
-    """Stochastic gradient descent: v <- m v + g + decay w, w <- w - rate v.
+    """Stochastic gradient descent: v <- m v + g + decay w, w <- w - lr v.
 
-    The update of torch.optim.SGD, bit for bit (in bfloat16, of its foreach=True); its
-    import, with the compiler that it brings, takes longer than a small network takes
-    to train. It is written down here with the same `param_groups`, so that either
-    serves `fit`.
+    The update of torch.optim.SGD, bit for bit (in bfloat16, of its foreach=True), with
+    the same `param_groups`, so that either serves `fit`. Importing torch's takes longer
+    than a small network takes to train.
 
     Args:
         parameters: What is moved; those without a gradient stay where they are.
@@ -55,20 +41,16 @@ class SGD:
         weight_decay: float = 0.0,
     ) -> None:
         """Start with zero velocity."""
-        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        for name, value in given.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite; got {value}")
+        check_sizes(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.parameters: list[Tensor] = list(parameters)
         if not self.parameters:
             raise ValueError("parameters must hold at least one; got none")
         self.velocities: dict[int, Tensor] = {}  # by the place of the parameter
-        self.momentum = momentum
-        self.weight_decay = weight_decay
+        self.momentum, self.weight_decay = momentum, weight_decay
         self.param_groups = [{"lr": lr}]
 
     def state_dict(self) -> dict[str, list[Tensor | None]]:
-        """Return what an interrupted run needs to go on: the velocities."""
+        """Return the velocities, which an interrupted run needs to go on."""
         places = range(len(self.parameters))
         return {"velocities": [self.velocities.get(i) for i in places]}
 
@@ -85,10 +67,10 @@ class SGD:
     def descend(self, gradients: Sequence[Tensor | None]) -> None:
         """Move the parameters along gradients, one for each; None moves nothing."""
         held = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        weights = [self.parameters[i] for i in held]
-        update = [gradient for gradient in gradients if gradient is not None]
         if not held:
             return
+        weights = [self.parameters[i] for i in held]
+        update = [gradient for gradient in gradients if gradient is not None]
         if self.weight_decay:
             update = list(torch._foreach_add(update, weights, alpha=self.weight_decay))
         if self.momentum:
@@ -99,8 +81,7 @@ class SGD:
             torch._foreach_mul_(velocities, self.momentum)
             torch._foreach_add_(velocities, update)
             update = velocities
-        rate = self.param_groups[0]["lr"]
-        torch._foreach_add_(weights, update, alpha=-rate)
+        torch._foreach_add_(weights, update, alpha=-self.param_groups[0]["lr"])
 
 
 Optimizer = SGD | torch.optim.Optimizer

@@ -57,15 +57,7 @@ def logistic_widths(
     L = ln(1 + exp(-s)), s = x . theta; the level is reached at s_c = -ln(e^c - 1), at
     distance (s - s_c) / |x| in the weights and (s - s_c) / |theta| in the inputs
     (theorem 2.2). Scaling theta widens the first and, at c = ln 2, moves no image:
-    theorem 2.3 is false.
-
-    Args:
-        x: The sample, shape (n,).
-        theta: The weights, shape (n,).
-        level: c, above the loss of the sample.
-
-    Raises:
-        ValueError: A level that is not above the sample's loss.
+    theorem 2.3 is false. A ValueError if the level c is not above the sample's loss.
 
     >>> once = logistic_widths([1.0, 0.0], [1.0, 2.0], math.log(2))
     >>> scaled = logistic_widths([1.0, 0.0], [16.0, 32.0], math.log(2))

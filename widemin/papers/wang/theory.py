@@ -16,14 +16,8 @@ def first_order_gap(
 ) -> np.ndarray:
     """Return FOSC: the largest <z - x, g> over the ball, in closed form.
 
-    epsilon |g|_* - <x - x_0, g>, with the dual norm: the sum of sizes for "linf", the
-    Euclidean one for "l2".
-
-    Args:
-        gradient: g, shape (..., n).
-        moved: x - x_0, shape (..., n).
-        epsilon: Radius of the ball.
-        norm: "linf" or "l2".
+    epsilon |g|_* - <x - x_0, g> for gradients g and moved = x - x_0, shape (..., n),
+    with the dual norm: the sum of sizes for "linf", the Euclidean one for "l2".
 
     >>> float(first_order_gap([1.0, -2.0], [0.1, -0.1], 0.1))
     0.0
@@ -38,15 +32,10 @@ def rate_bound(
 ) -> np.ndarray:
     """Return theorem 1's bound on the mean squared gradient norm over the steps.
 
-    4 sigma sqrt(L Delta / T) + 5 L_theta,x^2 delta / mu, here with
-    L_theta,x = mu = 1.
-
-    Args:
-        steps: T, how many steps of SGD.
-        delta: FOSC at which each inner problem is left.
-        noise: sigma, root of the variance of a stochastic gradient.
-        smoothness: L.
-        start: Delta, how far the loss starts above its minimum.
+    4 sigma sqrt(L Delta / T) + 5 L_theta,x^2 delta / mu, here with L_theta,x = mu = 1;
+    delta is the FOSC at which each inner problem is left, sigma (noise) the root of the
+    variance of a stochastic gradient, L the smoothness, and Delta (start) how far the
+    loss starts above its minimum.
 
     >>> float(rate_bound(100, 0.1, noise=1.0, smoothness=2.0, start=2.0))
     1.3
@@ -117,7 +106,7 @@ def rate_on_toy(
 
 
 def _short(theta: np.ndarray, delta: float, radius: float) -> np.ndarray:
-    """Return by how much every coordinate stops short so that FOSC is delta.
+    """Return how far every coordinate stops short of the maximum at FOSC delta.
 
     With v = clip(theta) - s the gradient is theta - v, and FOSC is the sum of
     radius |theta - v| - v (theta - v): with both ends of the interval above v, the sum

@@ -1,9 +1,9 @@
 """The robust / non-robust feature model of Wei et al., after Tsipras et al. 2018.
 
-y is +1 or -1 with probability 1/2; x_1 = y with probability p, else -y; x_2 to
-x_{d+1} are independent N(eta y, 1). The classifier is
+y is +1 or -1 with probability 1/2; x_1 = y with probability p in (1/2, 1), else -y; the
+d weak features x_2 to x_{d+1} are independent N(eta y, 1), eta > 0. The classifier is
 sign(w x_1 + x_2 + ... + x_{d+1}): one weight w on the robust feature, the weak
-features share the weight 1.
+features share the weight 1. Radii are Euclidean in weights, L-infinity in features.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
+from widemin.names import check_counts, check_sizes
+
 
 def _check_model(p: float, eta: float, d: int) -> None:
     if not 0.5 < p < 1:
         raise ValueError(f"p must lie between 1/2 and 1; got {p}")
     if not 0 < eta < math.inf:
         raise ValueError(f"eta must be above 0 and finite; got {eta}")
-    if d < 1:
-        raise ValueError(f"d must be at least 1; got {d}")
+    check_counts(d=d)
 
 
 def accuracy(w: ArrayLike, p: float, eta: float, d: int) -> np.ndarray:
@@ -77,19 +78,12 @@ def adversarial_optimum(p: float, eta: float, d: int, epsilon: float) -> float:
 def sam_optimum(
     p: float, eta: float, d: int, epsilon: float, weights: str = "robust"
 ) -> float:
-    """Return the weight of SAM: the exact max-min, to 1e-8 of its shift.
+    """Return the weight of SAM of a radius: the exact max-min, to 1e-8 of its shift.
 
     The worst weights in the ball lie at one of its two ends, and the optimum balances
     both. With weights="robust" SAM moves w alone, as the theorems have it; with "all"
     it moves all d + 1 weights, as it does in practice, and since accuracy depends on
     their direction only, a ball is an angle.
-
-    Args:
-        p: Reliability of the robust feature, between 1/2 and 1.
-        eta: Mean of a weak feature, above 0.
-        d: Number of weak features.
-        epsilon: SAM's radius, Euclidean.
-        weights: What SAM perturbs, "robust" or "all".
 
     Raises:
         ValueError: A model out of range, or a ball so large that no optimum exists.
@@ -101,8 +95,7 @@ def sam_optimum(
     -0.008755
     """
     _check_model(p, eta, d)
-    if not 0 <= epsilon < math.inf:
-        raise ValueError(f"epsilon must be at least 0 and finite; got {epsilon}")
+    check_sizes(epsilon=epsilon)
     if weights not in ("robust", "all"):
         raise ValueError(f"weights must be 'robust' or 'all'; got {weights!r}")
     best = optimum(p, eta, d)
@@ -136,12 +129,9 @@ def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
 
 
 def _balance(best: float, eta: float, d: int, epsilon: float) -> float:
-    """Return lam with u(best + lam - epsilon) = u(best + lam + epsilon).
+    """Return lam with u(best + lam - epsilon) = u(best + lam + epsilon)."""
 
-    It lies between 0 and epsilon, for every epsilon (theorem 4.3).
-    """
-
-    def gap(share: float) -> float:
+    def gap(share: float) -> float:  # between 0 and 1, by theorem 4.3
         lam = share * epsilon
         return _difference(lam - epsilon, lam + epsilon, best, eta, d)
 
@@ -234,20 +224,9 @@ def sam_on_samples(
 
     All d + 1 weights of a linear classifier are trained on the logistic loss of fresh
     samples, each step along the gradient at the end of SAM's ascent on the same batch.
-    Every radius sees the same samples, so that differences are paired. Averaged over
-    the second half of the steps.
-
-    Args:
-        p: Reliability of the robust feature, between 1/2 and 1.
-        eta: Mean of a weak feature, above 0.
-        d: Number of weak features.
-        radii: Of SAM; 0 is SGD.
-        steps: Of training.
-        batch_size: Samples a step.
-        seed: Of the samples.
-
-    Returns:
-        Ratios, shape (radii,); `optimum` / sqrt(d) is that of the minimum.
+    Every radius, of which 0 is SGD, sees the same samples, so that differences are
+    paired. Averaged over the second half of the steps; shape (radii,). The minimum's
+    ratio is `optimum` / sqrt(d).
 
     >>> sgd, sam = sam_on_samples(0.95, 0.1, 20, [0.0, 0.5])
     >>> bool(sam > sgd)

@@ -1,10 +1,8 @@
-"""Losses as functions of a displacement: of weights, of images, in closed form."""
+"""The loss as a function of a displacement: of weights, of inputs, in closed form."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +15,13 @@ from widemin.batches import (
     at_once,
     batches,
     check_network,
+    restored,
     summed,
     trainable,
 )
-from widemin.landscape.width import Landscape
-from widemin.models import InBfloat16, is_plain
+
+# displacement v -> loss at the minimum plus v, and its gradient there
+Landscape = Callable[[Tensor], tuple[float, Tensor]]
 
 
 def quadratic(curvatures: Sequence[float]) -> tuple[Landscape, Tensor]:
@@ -53,22 +53,6 @@ def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Ten
     return landscape, torch.zeros_like(weights)
 
 
-@contextmanager
-def _moved(parameters: list[nn.Parameter], delta: Tensor) -> Iterator[None]:
-    """Add delta, shape (weights,), to the weights; put them back exactly."""
-    kept = [p.detach().clone() for p in parameters]
-    sizes = [p.numel() for p in parameters]
-    with torch.no_grad():
-        for parameter, part in zip(parameters, delta.split(sizes), strict=True):
-            parameter.add_(part.view_as(parameter).to(parameter))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
-
-
 def node_norms(model: nn.Module) -> Tensor:
     """Return, for each weight, the norm of the node (filter) it feeds.
 
@@ -84,11 +68,12 @@ def node_norms(model: nn.Module) -> Tensor:
     torch.Size([2])
     """
     parts = []
-    for p in trainable(model):
-        w = p.detach()
-        norm = w.abs() if w.ndim < 2 else w.flatten(1).norm(dim=1)
-        shape = (-1,) + (1,) * (w.ndim - 1) if w.ndim > 1 else (-1,)
-        parts.append(norm.view(shape).expand_as(w).reshape(-1))
+    for parameter in trainable(model):
+        w = parameter.detach()
+        norm = w.abs()
+        if w.ndim > 1:
+            norm = w.flatten(1).norm(dim=1).view(-1, *[1] * (w.ndim - 1))
+        parts.append(norm.expand_as(w).reshape(-1))
     norms = torch.cat(parts)
     if not bool(norms.isfinite().all()):
         raise NonFiniteError("model must have finite weights; got NaN or infinity")
@@ -133,17 +118,22 @@ def weight_landscape(
     parameters = trainable(model)
     check_network(model, pairs, loss)
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
-    units = torch.ones(sum(p.numel() for p in parameters), dtype=torch.float64)
-    units = units.to(device)
+    sizes = [p.numel() for p in parameters]
+    units = torch.ones(sum(sizes), dtype=torch.float64, device=device)
     if scale is not None:
         units = scale.double()
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
-        with _moved(parameters, units * v), torch.enable_grad():
+        with restored(lambda: parameters):
+            parts = zip(parameters, (units * v).split(sizes), strict=True)
+            with torch.no_grad():
+                for parameter, part in parts:
+                    parameter.add_(part.view_as(parameter).to(parameter))
             total, gradient = 0.0, torch.zeros_like(units)
             for inputs, targets in pairs:
-                outputs = model(inputs.to(device)).double()
-                value = summed(loss, outputs, targets.to(device))
+                with torch.enable_grad():
+                    outputs = model(inputs.to(device)).double()
+                    value = summed(loss, outputs, targets.to(device))
                 grads = torch.autograd.grad(value, parameters, materialize_grads=True)
                 gradient += torch.cat([g.reshape(-1).double() for g in grads])
                 total += value.item()
@@ -157,8 +147,7 @@ def input_landscape(
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of all inputs.
 
-    Arguments, returns and errors as for `weight_landscape`, without a scale and for a
-    tensor of floating point inputs alone.
+    As `weight_landscape`, without a scale and for a tensor of floating point inputs.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -194,58 +183,3 @@ def along(landscape: Landscape, direction: Tensor, distances: Tensor) -> Tensor:
     unit = direction / direction.norm()
     values = [landscape(float(t) * unit)[0] for t in distances.reshape(-1)]
     return torch.tensor(values).to(distances).view_as(distances)
-
-
-@contextmanager
-def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
-    """Multiply a network's logits by a factor: same predictions, other margins.
-
-    What moves with it does not measure robustness. Of a sequence that ends in a linear
-    layer, that layer's weights are multiplied; of any other network, what it returns.
-
-    Raises:
-        ValueError: A factor that is not above 0 and finite.
-
-    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    >>> x = torch.rand(1, 1, 2, 2)
-    >>> before = network(x)
-    >>> with logit_scale(network, 8.0):
-    ...     bool(torch.allclose(network(x), 8 * before))
-    True
-    """
-    if not 0 < factor < math.inf:
-        raise ValueError(f"factor must be above 0 and finite; got {factor}")
-    parameters = _of_the_last_layer(model)
-    kept = [p.detach().clone() for p in parameters]
-    hook = None
-    if not parameters:
-        hook = model.register_forward_hook(
-            lambda _, inputs, logits: (
-                factor * logits if isinstance(logits, Tensor) else None
-            )
-        )
-    try:
-        with torch.no_grad():
-            for parameter in parameters:
-                parameter.mul_(factor)
-        yield
-    finally:
-        if hook:
-            hook.remove()
-        with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
-
-
-def _of_the_last_layer(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that scale a network's logits and nothing else, if any."""
-    last = model
-    while type(last) in (nn.Sequential, InBfloat16) and list(last.children()):
-        if not is_plain(last):
-            return []
-        last = list(last.children())[-1]
-    if type(last) is not nn.Linear or not is_plain(last):
-        return []
-    every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
-    own = list(last.parameters())
-    return own if all(every.count(id(p)) == 1 for p in own) else []
