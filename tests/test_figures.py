@@ -25,7 +25,6 @@ from tests.test_claims import (
 )
 from widemin.papers import figures, ranks
 from widemin.papers.claims import paper_table
-from widemin.papers.figures import numbers
 from widemin.papers.kamath import figures as kamath
 from widemin.papers.khritankov import figures as khritankov
 from widemin.papers.wang import figures as wang
@@ -699,7 +698,7 @@ def test_numbers_are_those_that_are_drawn():
     left.axhline(9)
     left.set_title("a panel")
     sns.heatmap(pd.DataFrame([[5, 6]], ["one"], ["wide", "sharp"]), ax=right)
-    found = numbers.drawn(canvas)
+    found = figures.drawn(canvas)
     ours = found[found["panel"] == "a panel"]
     assert set(ours["series"]) == {"ours"} and 9 not in set(ours["y"])
     assert sorted(ours["y"]) == [2.5, 3, 3.5, 3.75, 4, 4.25]
