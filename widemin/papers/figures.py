@@ -22,7 +22,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from traitlets import ObjectName, Unicode
 
@@ -233,7 +232,10 @@ def _points(artist: Any) -> Iterator[tuple[float, ...]]:
         places = np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
     elif isinstance(artist, LineCollection):  # intervals: both ends
         places = np.concatenate([*artist.get_segments(), np.empty((0, 2))])
-    elif isinstance(artist, Line2D) and artist.get_transform() == artist.axes.transData:
+    elif (
+        hasattr(artist, "get_xydata")
+        and artist.get_transform() == artist.axes.transData
+    ):
         places = np.array(artist.get_data(orig=False), float).T
     else:  # a rule across the panel, an area
         return
