@@ -2,6 +2,8 @@
 
 import base64
 import io
+import sys
+import types
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -23,9 +25,10 @@ from tests.test_claims import (
     sam,
     wide,
 )
+from widemin import paths
+from widemin.book import where
 from widemin.papers import figures, ranks
 from widemin.papers.claims import paper_table
-from widemin.papers.figures import numbers
 from widemin.papers.kamath import figures as kamath
 from widemin.papers.khritankov import figures as khritankov
 from widemin.papers.wang import figures as wang
@@ -699,7 +702,7 @@ def test_numbers_are_those_that_are_drawn():
     left.axhline(9)
     left.set_title("a panel")
     sns.heatmap(pd.DataFrame([[5, 6]], ["one"], ["wide", "sharp"]), ax=right)
-    found = numbers.drawn(canvas)
+    found = figures.drawn(canvas)
     ours = found[found["panel"] == "a panel"]
     assert set(ours["series"]) == {"ours"} and 9 not in set(ours["y"])
     assert sorted(ours["y"]) == [2.5, 3, 3.5, 3.75, 4, 4.25]
@@ -713,3 +716,31 @@ def test_a_spread_is_over_the_runs_that_measured_it():
     assert figures.spread(rows.assign(c=np.nan), "c") == "not run"
     assert figures.spread(rows, "b") == "25.0"
     assert figures.spread(rows, "a") == "50.0 ±\u00a0127.1"  # t of one degree: 12.706
+
+
+@pytest.mark.parametrize("label", where.figures())
+def test_every_figure_leads_to_the_code_behind_it(label):
+    drawing = where.functions(label)
+    assert drawing
+    for function in drawing:
+        file, _, number = where.line(function).partition(":")
+        source = (paths.ROOT / file).read_text().splitlines()
+        assert source[int(number) - 1].startswith(f"def {function.__name__}(")
+    pytest.importorskip("widemin.experiments.columns")  # on its way
+    for column in where.columns(label).values():
+        assert where.line(column.function)
+
+
+def test_columns_of_figures_are_found_where_they_are_named(monkeypatch):
+    names = ["pgd_accuracy", "worst_accuracy", "loss_q50", "normalised_fosc_box_q25"]
+    names += ["fosc_d0", "top_eigenvalue", "fgsm_float64_accuracy", "restarts_accuracy"]
+    known = types.SimpleNamespace(COLUMNS=dict.fromkeys(names))
+    monkeypatch.setitem(sys.modules, "widemin.experiments.columns", known)
+    assert set(where.columns("fig-robust")) == {"pgd_accuracy", "worst_accuracy"}
+    assert set(where.columns("fig-ascent")) == {"loss_q50", "normalised_fosc_box_q25"}
+    assert set(where.columns("fig-fosc-stages")) == {"fosc_d0"}
+    assert set(where.columns("fig-drops")) == {"restarts_accuracy"}
+    assert "fgsm_float64_accuracy" in where.columns("fig-ways")
+    assert set(where.columns("fig-natural")) == {"top_eigenvalue"}
+    with pytest.raises(ValueError, match="fig-robst"):
+        where.columns("fig-robst")

@@ -7,6 +7,16 @@ needs neither Jupyter nor a plotting library.
 from widemin.cli.book import book, labs
 from widemin.cli.group import BadInput, main
 from widemin.cli.run import run
-from widemin.cli.tables import data, publish, status
+from widemin.cli.tables import data, publish, status, where
 
-__all__ = ["BadInput", "book", "data", "labs", "main", "publish", "run", "status"]
+__all__ = [
+    "BadInput",
+    "book",
+    "data",
+    "labs",
+    "main",
+    "publish",
+    "run",
+    "status",
+    "where",
+]

@@ -1,4 +1,4 @@
-"""`widemin status`, `data`, `publish`: what is there."""
+"""`widemin status`, `where`, `data`, `publish`: what is there."""
 
 from __future__ import annotations
 
@@ -76,6 +76,27 @@ def _papers(folder: Path) -> None:
         row += [f"{c.gpu_hours:.1f}"]
         click.echo(f"{name:40}" + "".join(f"{value:>15}" for value in row))
     click.echo(coverage.share(covers))
+
+
+@main.command()
+@click.argument("figure")
+@guard
+def where(figure: str) -> None:
+    r"""Show the code behind a FIGURE of the book, by its label.
+
+    File and line of the functions that draw it, and for each column they name, of
+    what computes it.
+
+    \b
+    Example:
+      widemin where fig-robust
+    """
+    from widemin.book import where as code
+
+    for function in code.functions(figure):
+        click.echo(f"{function.__name__:28} {code.line(function)}")
+    for name, column in code.columns(figure).items():
+        click.echo(f"  {name:26} {code.line(column.function)}")
 
 
 @main.command()

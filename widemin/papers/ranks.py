@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,15 +50,13 @@ def correlations(found: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         for kind, shift, face in (("plain", -0.13, BLUE), ("partial", 0.13, "white")):
             rho = part[kind].to_numpy()
             away = [rho - part[f"{kind}_low"], part[f"{kind}_high"] - rho]
-            ax.errorbar(
-                rho,
-                places + shift,
-                xerr=np.abs(np.stack(away)),
-                fmt="o",
-                color=BLUE,
-                markerfacecolor=face,
-                label=kind,
-            )
+            look: Any = {
+                "fmt": "o",
+                "color": BLUE,
+                "markerfacecolor": face,
+                "label": kind,
+            }
+            ax.errorbar(rho, places + shift, xerr=np.abs(np.stack(away)), **look)
         ax.axvline(0, color="grey", linewidth=1)
         ax.set_yticks(places, list(part["measure"]))
         ax.set(xlim=(-1.05, 1.05), xlabel="Spearman", title=f"with {outcome}")

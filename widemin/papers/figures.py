@@ -7,7 +7,8 @@ in percent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -15,26 +16,21 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
+from IPython.core.formatters import BaseFormatter
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from traitlets import ObjectName, Unicode
 
 from widemin.papers.claims import ball_name as ball_name
-from widemin.papers.figures import numbers
 from widemin.statistics import over_seeds
 
 # Okabe and Ito's palette.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 COLOURS = {
     "standard": BLACK,
     "sam": BLUE,
@@ -71,7 +67,7 @@ STRONG = {
 }
 # Those whose gradient fades as the network grows sure of itself.
 FADING = {"fgsm_clipped_accuracy", "fgsm_accuracy", "fgsm_float64_accuracy"}
-FADING |= {"pgd_accuracy"}
+FADING.add("pgd_accuracy")
 
 
 def style() -> None:
@@ -80,7 +76,7 @@ def style() -> None:
     In a notebook figures then carry their numbers too, to be downloaded.
     """
     if shell := get_ipython():
-        numbers.attach(shell)
+        shell.display_formatter.formatters["text/csv"] = _AsCSV()
     sns.set_theme(context="notebook", style="ticks")
     mpl.rcParams.update(
         {
@@ -123,13 +119,13 @@ def as_percent(values: Any) -> Any:
     return 100 * np.asarray(values, float)
 
 
-def plain_log(axis: Any, ticks: Sequence[float] | None = None) -> None:
-    """Label a logarithmic axis at powers of ten, or at the given ticks, plainly."""
-    if ticks is not None:
-        axis.set_major_locator(FixedLocator(list(ticks)))  # outside: not drawn
-        axis.set_major_formatter(ScalarFormatter())
+def plain_log(axis: Any, ticks: Sequence[float] | int) -> None:
+    """Label a logarithmic axis plainly at the given ticks, or at so many."""
+    if isinstance(ticks, int):
+        axis.set_major_locator(MaxNLocator(ticks))
     else:
-        axis.set_major_locator(LogLocator())
+        axis.set_major_locator(FixedLocator(list(ticks)))  # outside: not drawn
+    axis.set_major_formatter(ScalarFormatter())
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -147,14 +143,22 @@ def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) 
     )
 
 
+def stacked(
+    lines: dict[tuple[str, str], Any], columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return lines of a table under the pairs of names that they go by."""
+    index = pd.MultiIndex.from_tuples(lines, names=[None, None]) if lines else None
+    return pd.DataFrame(list(lines.values()), index, columns=columns)
+
+
 def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
     """Return presets with their runs and the hours of one core that these take."""
     rows = [
         (name, f"{runs:,}", f"{time:,.1f}" if time < 100 else f"{time:,.0f}")
         for name, (runs, time) in hours.items()
     ]
-    found = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
-    return found.set_index("preset").rename_axis(None)
+    table = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
+    return table.set_index("preset").rename_axis(None)
 
 
 def there(rows: pd.DataFrame, groups: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -186,3 +190,84 @@ def by_group(
     if not ax.yaxis_inverted():
         ax.invert_yaxis()
     return ax
+
+
+def drawn(canvas: Figure) -> pd.DataFrame:
+    """Return what a figure draws: lines, points, intervals and maps.
+
+    Returns:
+        Columns panel (its title, or what its axes say), series (as in the legend),
+        x, y (numbers, or names where the axis has names) and value (of a map's cell).
+
+    >>> canvas = Figure()
+    >>> _ = canvas.subplots().plot([1, 2], [3, 4], label="ours")
+    >>> drawn(canvas)[["series", "x", "y"]].values.tolist()
+    [['ours', 1.0, 3.0], ['ours', 2.0, 4.0]]
+    """
+    rows = []
+    for ax in (ax for ax in canvas.axes if ax.get_label() != "<colorbar>"):
+        panel = ax.get_title() or f"{ax.get_ylabel()} over {ax.get_xlabel()}"
+        # The parts of an error bar go by the name of the whole.
+        whole = {part: bar for bar in ax.containers for part in bar.get_children()}
+        across, along = _names(ax.xaxis), _names(ax.yaxis)
+        for artist in (*ax.lines, *ax.collections):
+            series = str(whole.get(artist, artist).get_label())
+            series = "" if series.startswith("_") else series
+            for x, y, *value in _points(artist):
+                place = [_name(across, x), _name(along, y)]
+                rows.append([" ".join(panel.split()), series, *place, *value])
+    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
+
+
+def _points(artist: Any) -> Iterator[tuple[float, ...]]:
+    """Yield the places of an artist, those of a map with the value of the cell."""
+    cells: Any
+    places: Any
+    if isinstance(artist, QuadMesh):
+        cells = np.ma.filled(np.ma.asarray(artist.get_array(), float), np.nan)
+        for (row, column), value in np.ndenumerate(np.atleast_2d(cells)):
+            yield column + 0.5, row + 0.5, value
+        return
+    if isinstance(artist, PathCollection):
+        places = np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
+    elif isinstance(artist, LineCollection):  # intervals: both ends
+        places = np.concatenate([*artist.get_segments(), np.empty((0, 2))])
+    elif (
+        hasattr(artist, "get_xydata")
+        and artist.get_transform() == artist.axes.transData
+    ):
+        places = np.array(artist.get_data(orig=False), float).T
+    else:  # a rule across the panel, an area
+        return
+    yield from ((x, y, np.nan) for x, y in places)
+
+
+def _names(axis: Axis) -> dict[float, str]:
+    """Return what an axis calls places, where it has words instead of numbers."""
+    said = [label.get_text() for label in axis.get_ticklabels()]
+    words = any(re.search("[^\\W\\d_]{2}", text) for text in said if "$" not in text)
+    places = map(float, axis.get_ticklocs())
+    return dict(zip(places, said, strict=False)) if words else {}
+
+
+def _name(names: dict[float, str], place: float) -> str | float:
+    """Return the name nearest to a place; what is drawn beside it belongs to it."""
+    if not names or not np.isfinite(place):
+        return place
+    nearest = min(names, key=lambda known: abs(known - place))
+    return names[nearest] if abs(nearest - place) <= 0.45 else place
+
+
+class _AsCSV(BaseFormatter):
+    """Figures that a notebook shows carry their numbers.
+
+    Not registered by type: pyplot strikes Figure from every such list.
+    """
+
+    format_type = Unicode("text/csv")
+    print_method = ObjectName("_repr_csv_")
+
+    def __call__(self, shown: Any) -> str | None:
+        if not isinstance(shown, Figure):
+            return None
+        return drawn(shown).to_csv(index=False, float_format="%.6g")
