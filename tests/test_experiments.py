@@ -289,7 +289,7 @@ def measured(rows, folder):
     """Their final rows, with their networks."""
     found = []
     for asked, beside in (
-        (LEARNT, {"brief": LEARNT.brief}),
+        (LEARNT, {"brief": LEARNT.transfer_source}),
         (DEFENDED, DEFENDED.surrogates),
     ):
         model, *others = (
@@ -387,10 +387,10 @@ def test_gradients_that_are_zero_and_constant_answers_are_seen(measured):
 
 
 def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(rows, folder):
-    assert LEARNT.brief.epochs == 3
+    assert LEARNT.transfer_source.epochs == 3
     for seed in (0, 1, 1_000):
         own = dataclasses.replace(LEARNT, seed=seed)
-        assert own.brief.seed != seed
+        assert own.transfer_source.seed != seed
     scale = [
         row
         for row in rows[LEARNT]
@@ -401,7 +401,7 @@ def test_scaling_logits_moves_no_prediction_and_not_the_margin_attack(rows, fold
         assert len({row[column] for row in scale}) == 1, column
     margin = [row["pgd_margin_accuracy"] for row in scale]  # from other starts each
     assert max(margin) - min(margin) < 0.03
-    model, _, _ = trained(LEARNT.brief, "cpu", folder)
+    model, _, _ = trained(LEARNT.transfer_source, "cpu", folder)
     margins = Measured(scale[0], LEARNT, model, {}).margins
     for row in scale:
         exact = row["factor"] * margins

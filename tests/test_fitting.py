@@ -64,7 +64,7 @@ def test_networks_that_attack_another_have_another_seed(seed):
     recipe = dataclasses.replace(
         SMALL, seed=seed, brief_epochs=1, surrogate_epochs=1, attack="linf 0.1"
     )
-    others = [recipe.brief, *recipe.surrogates.values()]
+    others = [recipe.transfer_source, *recipe.surrogates.values()]
     assert all(other.seed != seed for other in others)
     first, *rest = (build(other)[1].weight for other in (recipe, *others))
     assert not any(torch.equal(first, other) for other in rest)

@@ -96,14 +96,16 @@ def _renewed(
 ) -> list[dict[str, Any]]:
     model, _, _ = trained(recipe, device, weights)
     only = instruments.outdated(rows)
-    brief, surrogates = None, {}
+    transfer_source, surrogates = None, {}
     if "transfer" in only:
-        brief, _, _ = trained(recipe.brief, device, weights)
+        transfer_source, _, _ = trained(recipe.transfer_source, device, weights)
     if "white box" in only:
         surrogates = _surrogates(recipe, device, weights)
     again = {
         row["test"]: row
-        for row in measure(model, recipe, device, brief, surrogates, only=only)
+        for row in measure(
+            model, recipe, device, transfer_source, surrogates, only=only
+        )
     }
     return [
         instruments.state(
@@ -165,12 +167,12 @@ def _run(
     final: list[dict[str, Any]] = [{"test": test} for test in recipe.tests]
     seconds = 0.0
     if not facts["diverged"]:
-        brief, surrogates = None, _surrogates(recipe, device, weights)
+        transfer_source, surrogates = None, _surrogates(recipe, device, weights)
         if recipe.brief_epochs:
-            brief, _, about = trained(recipe.brief, device, weights)
+            transfer_source, _, about = trained(recipe.transfer_source, device, weights)
             seconds = about["train_seconds"]
-        final = measure(model, recipe, device, brief, surrogates, parts)
-        rows += _asked_for(model, recipe, device, brief, parts)
+        final = measure(model, recipe, device, transfer_source, surrogates, parts)
+        rows += _asked_for(model, recipe, device, transfer_source, parts)
     facts["measure_seconds"] = seconds + parts.seconds
     rows += [
         {"measured": "final", "epoch": recipe.epochs, **facts, **row} for row in final
@@ -183,13 +185,13 @@ def _asked_for(
     model: nn.Module,
     recipe: Recipe,
     device: str,
-    brief: nn.Module | None,
+    transfer_source: nn.Module | None,
     parts: Parts,
 ) -> list[dict[str, Any]]:
     """Return the rows of the instruments that a recipe asks for beside the numbers."""
     bins = recipe.attack and recipe.fosc_bins
     wanted = {
-        "scale": (scaled, brief),
+        "scale": (scaled, transfer_source),
         "bin": (by_fosc, model if bins else None),
         "strength": (by_strength, model if bins else None),
         "step": (climb, model if recipe.attack else None),

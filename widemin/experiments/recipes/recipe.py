@@ -128,7 +128,7 @@ class Recipe:
         return "sam" if self.rho else "standard"
 
     @property
-    def brief(self) -> Recipe:
+    def transfer_source(self) -> Recipe:
         """The briefly trained network beside: another seed's, a few epochs long."""
         return dataclasses.replace(
             self,
