@@ -167,12 +167,12 @@ def at_first_layer(
                 after(layer(inputs) + change), y, reduction="none"
             )
             rises = {
-                "weights": by_weights - base,
-                "images": loss(x + u) - base,
-                "gradient": loss(x + step) - base,
+                "implicit_weights_rise": by_weights - base,
+                "implicit_images_rise": loss(x + u) - base,
+                "implicit_gradient_rise": loss(x + step) - base,
             }
     found = {
         "implicit_share": float(share.median()),
         "implicit_l2": float(sizes.median()),
     }
-    return found | {f"implicit_{k}_rise": float(v.mean()) for k, v in rises.items()}
+    return found | {name: float(rise.mean()) for name, rise in rises.items()}
