@@ -20,10 +20,27 @@ Row = dict[str, float | int]
 Watch = Callable[[nn.Module, int], Row]  # (model, epoch) -> row
 
 _LOSSES = {
-    "fgsm": attacks.cross_entropy,
-    "fgsm_clipped": attacks.clipped_cross_entropy,
-    "fgsm_margin": attacks.margin,
+    "fgsm_accuracy": attacks.cross_entropy,
+    "fgsm_clipped_accuracy": attacks.clipped_cross_entropy,
+    "fgsm_margin_accuracy": attacks.margin,
 }
+_HELD_OUT = {  # columns on held-out images, by those on test images
+    "natural_accuracy": "validation_natural_accuracy",
+    "fgsm_accuracy": "validation_fgsm_accuracy",
+}
+_DECILES = (
+    "fosc_d0",
+    "fosc_d1",
+    "fosc_d2",
+    "fosc_d3",
+    "fosc_d4",
+    "fosc_d5",
+    "fosc_d6",
+    "fosc_d7",
+    "fosc_d8",
+    "fosc_d9",
+    "fosc_d10",
+)
 
 
 def watcher(recipe: Recipe, device: str) -> Watch:
@@ -49,21 +66,21 @@ def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
     size = min(1_000, data.SIZES[recipe.dataset][1])
     x, y = images(recipe, "test", size, device)
     fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
-    ways: dict[str, evaluation.Attack] = {"natural": attacks.clean}
+    ways: dict[str, evaluation.Attack] = {"natural_accuracy": attacks.clean}
     ways |= {name: partial(fgsm, loss=loss) for name, loss in _LOSSES.items()}
     unseen = held_out(recipe, device) if recipe.validation_size else None
 
     def watched(model: nn.Module, _: int) -> Row:
         right = evaluation.survivors(model, x, y, ways)
         margin = evaluation.margins(model, x, y)
-        row = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+        row = {column: share(mask) for column, mask in right.items()}
         row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
         row |= {"median_margin": float(margin.median()), "images": len(x)}
         if unseen:
-            chosen = {name: ways[name] for name in ("natural", "fgsm")}
+            chosen = {column: ways[column] for column in _HELD_OUT}
             right = evaluation.survivors(model, *unseen, chosen)
-            for name, mask in right.items():
-                row[f"validation_{name}_accuracy"] = share(mask)
+            for column, mask in right.items():
+                row[_HELD_OUT[column]] = share(mask)
         return row
 
     return watched
@@ -85,12 +102,12 @@ def watcher_together(
 
     def watched(group: Together) -> list[Row | None]:
         right, margin, sound = _right(group, *seen, ball, _LOSSES)
-        columns = {f"{name}_accuracy": mask for name, mask in right.items()}
+        columns = dict(right)
         columns["masked_share"] = margin > evaluation.MASKED_MARGIN
         if unseen:
-            cross_entropy = {"fgsm": attacks.cross_entropy}
+            cross_entropy = {"fgsm_accuracy": attacks.cross_entropy}
             right, _, also = _right(group, *unseen, ball, cross_entropy)
-            columns |= {f"validation_{n}_accuracy": mask for n, mask in right.items()}
+            columns |= {_HELD_OUT[name]: mask for name, mask in right.items()}
             sound &= also
         shares = {name: mask.double().mean(1) for name, mask in columns.items()}
         shares["median_margin"] = margin.median(1).values
@@ -130,12 +147,12 @@ def _right(
     ]
     with torch.no_grad():
         margin, finite = -attacks.margin(answers, y), answers.isfinite().all(1)
-        right = {"natural": margin > 0}
+        right = {"natural_accuracy": margin > 0}
         for name, slope in zip(losses, slopes, strict=True):
             moved = logits((x + ball.epsilon * ball.steepest(slope)).clamp(0, 1))
-            right[name] = right["natural"] & (attacks.margin(moved, y) < 0)
+            right[name] = right["natural_accuracy"] & (attacks.margin(moved, y) < 0)
             fine = slope.flatten(1).isfinite().all(1) & moved.isfinite().all(1)
-            finite &= fine | ~right["natural"]  # what is wrong is not attacked
+            finite &= fine | ~right["natural_accuracy"]  # what is wrong is not attacked
 
     def each(values: Tensor) -> Tensor:
         return values.view(networks, -1)
@@ -161,8 +178,7 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
             gradient, _, logits = attacks.input_gradient(model, moved, y)
         found = attacks.fosc(ball_at(recipe, t), gradient, moved - x)
         row = {"fosc_mean": float(found.mean()), "fosc_variance": float(found.var())}
-        for tenth, value in enumerate(found.quantile(tenths)):
-            row[f"fosc_d{tenth}"] = float(value)
+        row |= zip(_DECILES, found.quantile(tenths).tolist(), strict=True)
         row["attack_accuracy"] = share(logits.argmax(1) == y)
         if unseen:
             right = evaluation.survivors(model, *unseen, {"": attack})[""]

@@ -20,14 +20,16 @@ from widemin.models import fuse
 
 
 def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, evaluation.Attack]:
-    """Return FGSM computed in five ways."""
+    """Return FGSM computed in five ways, by the column of what each leaves."""
     fgsm = partial(attacks.fgsm, ball=ball)
     return {
-        "fgsm": fgsm,
-        "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
-        "fgsm_float64": lambda _, x, y: evaluation.fgsm_float64(model, x, y, ball),
-        "fgsm_margin": partial(fgsm, loss=attacks.margin),
-        "fgsm_rescaled": partial(fgsm, loss=attacks.rescaled_cross_entropy),
+        "fgsm_accuracy": fgsm,
+        "fgsm_clipped_accuracy": partial(fgsm, loss=attacks.clipped_cross_entropy),
+        "fgsm_float64_accuracy": lambda _, x, y: evaluation.fgsm_float64(
+            model, x, y, ball
+        ),
+        "fgsm_margin_accuracy": partial(fgsm, loss=attacks.margin),
+        "fgsm_rescaled_accuracy": partial(fgsm, loss=attacks.rescaled_cross_entropy),
     }
 
 
@@ -37,8 +39,32 @@ def surviving(
     """Return which images each attack leaves right, shape (images,), in one set."""
     pgd = partial(pgd_attack, ball, recipe)
     ways = one_step_attacks(model, ball)
-    ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
+    ways["pgd_accuracy"] = pgd("test")
+    ways["pgd_margin_accuracy"] = pgd("test", loss=attacks.margin)
     return evaluation.survivors(model, x, y, ways, each=parts)
+
+
+# By whose images they are: the network's own, or those of a surrogate.
+_WANG = {
+    "wang": {
+        "fgsm": "wang_fgsm_accuracy",
+        "pgd10": "wang_pgd10_accuracy",
+        "pgd20": "wang_pgd20_accuracy",
+        "cw": "wang_cw_accuracy",
+    },
+    "natural": {
+        "fgsm": "natural_fgsm_accuracy",
+        "pgd10": "natural_pgd10_accuracy",
+        "pgd20": "natural_pgd20_accuracy",
+        "cw": "natural_cw_accuracy",
+    },
+    "robust": {
+        "fgsm": "robust_fgsm_accuracy",
+        "pgd10": "robust_pgd10_accuracy",
+        "pgd20": "robust_pgd20_accuracy",
+        "cw": "robust_cw_accuracy",
+    },
+}
 
 
 def wang_values(
@@ -76,14 +102,14 @@ def wang_values(
 
     def from_itself() -> dict[str, float]:
         right = evaluation.survivors(model, x, y, ways())
-        return {f"wang_{name}_accuracy": share(mask) for name, mask in right.items()}
+        return {_WANG["wang"][name]: share(mask) for name, mask in right.items()}
 
     def from_another(kind: str) -> dict[str, float]:
-        source, found = surrogates[kind], {}
+        source, accuracies = surrogates[kind], {}
         for name, attack in ways().items():
             mask = evaluation.transfer(source, model, x, y, attack)
-            found[f"{kind}_{name}_accuracy"] = share(mask)
-        return found
+            accuracies[_WANG[kind][name]] = share(mask)
+        return accuracies
 
     found = parts("white box", from_itself)
     for kind in surrogates:
@@ -178,10 +204,13 @@ def _distances(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, 
     moved = attacks.fgsm(fuse(model), x, y, ball, loss=attacks.clipped_cross_entropy)
     moved = (moved - x).abs().flatten(1).amax(1)
     quarters = distance.quantile(distance.new_tensor([0.25, 0.5, 0.75]))
-    found = {"moved_share": share(moved > 0), "moved_mean": float(moved.mean())}
-    for q, value in zip((25, 50, 75), quarters, strict=True):
-        found[f"distance_q{q}"] = float(value)
-    return found
+    return {
+        "moved_share": share(moved > 0),
+        "moved_mean": float(moved.mean()),
+        "distance_q25": float(quarters[0]),
+        "distance_q50": float(quarters[1]),
+        "distance_q75": float(quarters[2]),
+    }
 
 
 def _autoattack(

@@ -126,6 +126,13 @@ def implicit_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, 
     return implicit_perturbation.at_first_layer(model, x, y, IMPLICIT_RHO)
 
 
+_WIDTHS = {  # at each of GAPS
+    "weights": ("width_weights_0.1", "width_weights_1"),
+    "nodes": ("width_nodes_0.1", "width_nodes_1"),
+    "inputs": ("width_inputs_0.1", "width_inputs_1"),
+}
+
+
 def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
     """Return widths and adaptive sharpness on the first training images.
 
@@ -136,9 +143,9 @@ def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any
         return {}
     x, y = images(recipe, "train", recipe.width_size, device)
     found: dict[str, Any] = {"width_images": len(x)}
-    for of in ("weights", "nodes", "inputs"):
+    for of, columns in _WIDTHS.items():
         first = None
-        for gap in GAPS:
+        for gap, column in zip(GAPS, columns, strict=True):
             measured = landscape.width(
                 model,
                 x,
@@ -152,6 +159,6 @@ def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any
                 tolerance=1e-3,
             )
             first = measured.direction
-            found[f"width_{of}_{gap:g}"] = measured.width
+            found[column] = measured.width
     rise = landscape.adaptive_sharpness(model, x, y, rho=ADAPTIVE_RADIUS)
     return found | {"adaptive_sharpness": rise}

@@ -78,12 +78,12 @@ def measure(
         if chosen & {"attacks", "restarts", "autoattack"}:
             right = surviving(model, x, y, ball, recipe, mine)
         if "attacks" in chosen:
-            row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+            row |= {column: share(mask) for column, mask in right.items()}
             row["worst_accuracy"] = share(torch.stack(list(right.values())).all(0))
         strong = {n: n if n != "float64" else "restarts" for n in recipe.strong_attacks}
         asked = tuple(name for name, of in strong.items() if of in chosen)
         again = replace(recipe, strong_attacks=asked)
-        row |= strong_values(model, x, y, ball, again, right.get("pgd"), mine)
+        row |= strong_values(model, x, y, ball, again, right.get("pgd_accuracy"), mine)
         if "other statistics" in chosen:
             work = partial(_other_statistics, model, x, y, ball, recipe)
             row |= mine("other statistics", work)

@@ -14,7 +14,21 @@ from widemin.experiments.recipes import Recipe, stream
 from widemin.experiments.samples import images
 from widemin.models import fuse
 
-QUARTERS = (25, 50, 75)
+# Columns of the quartiles over images, by what they are of.
+QUARTILES = {
+    "loss": ("loss_q25", "loss_q50", "loss_q75"),
+    "fosc": ("fosc_q25", "fosc_q50", "fosc_q75"),
+    "normalised_fosc": (
+        "normalised_fosc_q25",
+        "normalised_fosc_q50",
+        "normalised_fosc_q75",
+    ),
+    "normalised_fosc_box": (
+        "normalised_fosc_box_q25",
+        "normalised_fosc_box_q50",
+        "normalised_fosc_box_q75",
+    ),
+}
 # Sizes of a step, in radii, with 10 steps; numbers of steps, of a quarter of a radius.
 SIZES, NUMBERS = (1.0, 1 / 2, 1 / 4, 1 / 6, 1 / 8), (10, 20, 30, 40)
 
@@ -97,13 +111,11 @@ def _ascend(
 
 def _quartiles(found: dict[str, Tensor]) -> dict[str, float]:
     """Return quartiles of loss and FOSC over images."""
-    names = ["loss", "fosc", "normalised_fosc", "normalised_fosc_box"]
     row: dict[str, float] = {}
-    for name in names:
+    for name, columns in QUARTILES.items():
         if name in found:
-            at = found[name].new_tensor([q / 100 for q in QUARTERS])
-            values = found[name].quantile(at).tolist()
-            row |= {f"{name}_q{q}": v for q, v in zip(QUARTERS, values, strict=True)}
+            at = found[name].new_tensor([0.25, 0.5, 0.75])
+            row |= zip(columns, found[name].quantile(at).tolist(), strict=True)
     return row
 
 

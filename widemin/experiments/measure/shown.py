@@ -30,14 +30,15 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
     rows = []
     for test in recipe.tests:
         ball = parse_ball(test)
-        strong = {"pgd_margin": pgd_attack(ball, recipe, "test", loss=attacks.margin)}
-        ways = {"natural": attacks.clean} | one_step_attacks(model, ball) | strong
+        ways = {"natural_accuracy": attacks.clean} | one_step_attacks(model, ball)
+        strong = pgd_attack(ball, recipe, "test", loss=attacks.margin)
+        ways["pgd_margin_accuracy"] = strong
         for factor in FACTORS:
             with landscape.logit_scale(model, factor):
                 right = evaluation.survivors(model, x, y, ways)
                 margin = evaluation.margins(model, x, y)
             row = {"test": test, "factor": factor, "images": len(x)}
-            row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
+            row |= {column: share(mask) for column, mask in right.items()}
             row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
             rows.append(row | {"median_margin": float(margin.median())})
     return rows
@@ -57,7 +58,8 @@ def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
                 answers = model(moved).argmax(1)
         size = (moved - x).abs().flatten(1).amax(1)
         for index, image in enumerate(moved):
-            row = {"image": index, "way": way, "png": _png(image)}
+            row = {"image": index, "way": way.removesuffix("_accuracy")}
+            row["png"] = _png(image)
             row |= {"label": int(y[index]), "answer": int(answers[index])}
             rows.append(row | {"moved": float(size[index])})
     return rows
