@@ -15,6 +15,7 @@ from traitlets.config import Config
 from widemin import paths
 from widemin.book import labs
 from widemin.cli import main
+from widemin.experiments import labs as students
 
 # Plausible mistakes: (what the model solution says, what is handed in, cells lost).
 WRONG = {
@@ -192,15 +193,15 @@ def test_there_is_a_lab_for_each_chapter():
 @pytest.mark.parametrize("version", ["99.0.0"])
 def test_a_lab_says_what_is_missing(version, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=f"needs widemin {version} or later"):
-        labs.check(version)
+        students.check(version)
     monkeypatch.setenv("WIDEMIN_DATA", str(tmp_path))
-    monkeypatch.setattr(labs.data, "_complete", refuse)
+    monkeypatch.setattr(students.data, "_complete", refuse)
     with pytest.raises(RuntimeError, match="run `widemin data mnist` once"):
-        labs.check("0.1.0", "mnist")
+        students.check("0.1.0", "mnist")
 
 
 def refuse(*_):
-    raise labs.data.DataError("mnist: no network")
+    raise students.data.DataError("mnist: no network")
 
 
 @pytest.mark.slow
