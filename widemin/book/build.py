@@ -20,7 +20,7 @@ from pathlib import Path
 
 from widemin import paths
 from widemin.book import coverage, notebooks, verdicts
-from widemin.book.sources import stage
+from widemin.book.sources import figures, stage
 from widemin.book.verdicts import executed
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -134,12 +134,11 @@ def _figures(edition: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the SVG of each figure in an edition's chapters."""
     for chapter in notebooks.chapters():
         page = executed(edition, chapter)
-        for cell in json.loads(page.read_text())["cells"] if page.exists() else ():
-            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-            for output in cell.get("outputs", []):
-                drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
-                if name and drawn:
-                    yield name, drawn
+        notebook = json.loads(page.read_text()) if page.exists() else {"cells": []}
+        for about, shown in figures(notebook):
+            name = about["figure"].get("name")
+            if name and (drawn := "".join(shown.get("image/svg+xml", ""))):
+                yield name, drawn
 
 
 def _build(home: Path) -> None:

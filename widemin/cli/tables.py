@@ -65,16 +65,11 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
 def _papers(folder: Path) -> None:
     from widemin.book import coverage
 
-    heads = ["cells", "at paper scale", "collapsed", "planned", "not planned", "runs"]
-    heads += ["core h left", "GPU h left"]
-    click.echo(f"{'table':40}" + "".join(f"{head:>15}" for head in heads))
     covers = coverage.of_all(folder)
-    for name, c in covers.items():
-        row: list[object] = [c.cells, c.there, c.collapsed, c.planned, c.missing]
-        row += [f"{c.runs} of {c.runs_planned}"]
-        row += ["?" if c.core_hours is None else f"{c.core_hours:,.0f}"]
-        row += [f"{c.gpu_hours:.1f}"]
-        click.echo(f"{name:40}" + "".join(f"{value:>15}" for value in row))
+    rows = coverage.rows(covers)
+    for name, *cells in (list(rows[0]), *(list(row.values()) for row in rows)):
+        short = (cell.replace(" hours ", " h ") for cell in cells)
+        click.echo(f"{name:40}" + "".join(f"{cell:>15}" for cell in short))
     click.echo(coverage.share(covers))
 
 
