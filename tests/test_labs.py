@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,9 +240,11 @@ def test_what_never_ends_or_is_cut_off_is_graded_as_far_as_it_goes(grades):
 
 
 def test_a_course_without_nbgrader_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "nbgrader.apps", None)
-    with pytest.raises(RuntimeError, match="make labs"):
-        labs.course(Path(tmp_path))
+    monkeypatch.setitem(sys.modules, "nbgrader.apps", None)
+    found = CliRunner().invoke(main, ["labs", str(tmp_path / "labs")])
+    assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
+    assert "nbgrader must be installed" in found.stderr
+    assert "`make labs`" in found.stderr and not (tmp_path / "labs").exists()
 
 
 class Grader:

@@ -29,14 +29,9 @@ def names() -> list[str]:
 
 def _nbgrader() -> tuple[Any, Any]:
     """Return nbgrader's interface and its configuration, two classes."""
-    try:
-        from nbgrader.apps import NbGraderAPI
-        from traitlets.config import Config
-    except ImportError as error:
-        raise RuntimeError(
-            "nbgrader is not installed: `make labs` does it, or "
-            "`pip install --group teach`"
-        ) from error
+    from nbgrader.apps import NbGraderAPI
+    from traitlets.config import Config
+
     return NbGraderAPI, Config
 
 
@@ -49,7 +44,7 @@ def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
         seconds: That a cell may take when it is graded.
 
     Raises:
-        RuntimeError: nbgrader is not installed.
+        ModuleNotFoundError: nbgrader is not installed.
     """
     interface, configuration = _nbgrader()
     if shutil.which("alembic") is None:  # which nbgrader calls by name
@@ -89,7 +84,8 @@ def release(folder: Path) -> list[Path]:
 
     Raises:
         ValueError: The folder holds files and is not from an earlier call.
-        RuntimeError: nbgrader is not installed, or refused a lab.
+        ModuleNotFoundError: nbgrader is not installed.
+        RuntimeError: It refused a lab.
     """
     paths.checkout()
     written, kept = _written(folder), []

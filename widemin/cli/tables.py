@@ -147,11 +147,12 @@ def publish(
     """
     from widemin import paths
     from widemin.book import notebooks
-    from widemin.experiments import results
+    from widemin.experiments import checkpoints, results
 
-    for name in notebooks.find(chapter):
+    names, folder = notebooks.find(chapter), folder or paths.results()
+    for name in names:
         recipes = [run for preset in presets for run in notebooks.plan(name, preset)]
-        table = results.table_of(recipes, folder or paths.results())
+        table = results.table_of(recipes, folder)
         target = paths.PUBLISHED / scale / f"{name}.csv"
         if not table.attrs["done"]:
             click.echo(f"{target}: no finished run, left as it is")
@@ -161,10 +162,7 @@ def publish(
         done, planned = table.attrs["done"], table.attrs["planned"]
         click.echo(f"{target}: {done} of {planned} runs")
         if also:
-            from widemin.experiments import checkpoints
-
             # Those that have a briefly trained network to be compared with.
             decisive = [recipe for recipe in recipes if recipe.brief_epochs]
-            weights = (folder or paths.results()) / "weights"
-            for file in checkpoints.publish(decisive, weights):
+            for file in checkpoints.publish(decisive, folder / "weights"):
                 click.echo(f"{paths.NETWORKS / file}")
