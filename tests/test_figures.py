@@ -744,3 +744,11 @@ def test_columns_of_figures_are_found_where_they_are_named(monkeypatch):
     assert set(where.columns("fig-natural")) == {"top_eigenvalue"}
     with pytest.raises(ValueError, match="fig-robst"):
         where.columns("fig-robst")
+
+
+def test_an_interval_of_one_seed_has_no_ends_to_read():
+    """Its ends are NaN: what was drawn is the point alone."""
+    _, ax = plt.subplots()
+    ax.errorbar([1.0], [2.0], yerr=[np.nan], fmt="o")
+    rows = figures.drawn(ax.figure)
+    assert rows[["x", "y"]].dropna().values.tolist() == [[1.0, 2.0]]
