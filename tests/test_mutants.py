@@ -128,7 +128,7 @@ TRAINING = [
     ),
     Mutant(
         "held-out images are the first test images",
-        "samples.py",
+        "experiments/epoch_metrics.py",
         "x[-size:], y[-size:]",
         "x[:size], y[:size]",
         of("networks", "test_epochs_are_chosen_on_images_that_training_never_sees"),
@@ -265,8 +265,8 @@ MEASURING = [
     Mutant(
         "the Hessian is that of test images",
         "instruments/curvature.py",
-        'x, y = images(recipe, "train", size, device)\n    found',
-        'x, y = images(recipe, "test", size, device)\n    found',
+        'x, y = images(recipe.dataset, "train", size, device)\n    found',
+        'x, y = images(recipe.dataset, "test", size, device)\n    found',
         column("top_eigenvalue"),
     ),
     Mutant(

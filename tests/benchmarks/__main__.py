@@ -263,7 +263,7 @@ def _epoch(name: str) -> Duel:
     images, batch = 256, 128
     folder = Path(os.environ["WIDEMIN_DATA"])
     x, y = (part := data.load("cifar10", "train", size=images)).x, part.y
-    statistics = data.STATISTICS["cifar10"]
+    statistics = data.DATASETS["cifar10"].statistics
     model, plain = (
         _network(network, (3, 32, 32), 1, None)[0]
         for network in (name, "preactresnet18")

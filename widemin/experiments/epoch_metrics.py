@@ -6,16 +6,29 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
 from widemin.attacks import parse_ball
+from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
 from widemin.experiments.recipes import Recipe, stream
-from widemin.experiments.samples import held_out, images
 
 Watch = Callable[[nn.Module, int], dict[str, float | int]]  # (model, epoch) -> row
+
+
+def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
+    """Return images to choose an epoch on, and their labels: training never sees them.
+
+    They are the validation part, or the last test images where training takes that
+    part as well.
+    """
+    found, size = data.DATASETS[recipe.dataset], recipe.validation_size
+    if recipe.train_size <= found.train - found.held_out:
+        return images(recipe.dataset, "validation", size, device)
+    x, y = images(recipe.dataset, "test", found.test, device)
+    return x[-size:], y[-size:]
 
 
 def watcher(recipe: Recipe, device: str) -> Watch:
@@ -38,8 +51,8 @@ def watcher(recipe: Recipe, device: str) -> Watch:
 
 def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
     """Return what takes accuracies with and without FGSM, and margins."""
-    size = min(1_000, data.SIZES[recipe.dataset][1])
-    x, y = images(recipe, "test", size, device)
+    size = min(1_000, data.DATASETS[recipe.dataset].test)
+    x, y = images(recipe.dataset, "test", size, device)
     fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
     ways: dict[str, evaluation.Attack] = {
         "natural": attacks.clean,
@@ -70,8 +83,8 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
 
     FOSC by its definition, from the image, whatever stops the attack.
     """
-    size = min(500, data.SIZES[recipe.dataset][1])
-    x, y = images(recipe, "test", size, device)
+    size = min(500, data.DATASETS[recipe.dataset].test)
+    x, y = images(recipe.dataset, "test", size, device)
     unseen = held_out(recipe, device) if recipe.validation_size else None
     tenths = torch.linspace(0, 1, 11, device=x.device)
 
