@@ -122,8 +122,8 @@ TRAINING = [
     Mutant(
         "the validation curve is of test images",
         "watching.py",
-        "evaluation.survivors(model, *unseen, chosen)",
-        "evaluation.survivors(model, x, y, chosen)",
+        "evaluation.robust_mask(model, *unseen, chosen)",
+        "evaluation.robust_mask(model, x, y, chosen)",
         of("experiments", "test_the_watch_sees_what_straight_calls_give"),
     ),
     Mutant(

@@ -125,8 +125,13 @@ def _digits(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
 
 @lru_cache(maxsize=2)
 def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
-    # Imported here: torchvision takes longer to import than digits need to train.
-    from torchvision import datasets
+    try:
+        # Imported here: torchvision takes longer to import than digits need to train.
+        from torchvision import datasets
+    except ModuleNotFoundError:
+        raise DataError(
+            f"dataset {name!r} is read by torchvision, which is not installed"
+        ) from None
 
     dataset_class = getattr(datasets, DATASETS[name].torchvision)
     if any(_wrong(dataset_class, DATASETS[name], root)):

@@ -149,7 +149,7 @@ def _robust_accuracy(model: nn.Module, images: data.Images) -> Duel:
     return Duel(
         "robust accuracy, natural M1, 500 images, PGD-20",
         TORCHATTACKS,
-        lambda: evaluation.survivors(model, x, y, {"pgd": pgd}),
+        lambda: evaluation.robust_mask(model, x, y, {"pgd": pgd}),
         theirs,
         3.0,
     )

@@ -63,14 +63,14 @@ def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
     unseen = held_out(recipe, device) if recipe.validation_size else None
 
     def watched(model: nn.Module, _: int) -> dict[str, float | int]:
-        right = evaluation.survivors(model, x, y, ways)
+        right = evaluation.robust_mask(model, x, y, ways)
         margin = evaluation.margins(model, x, y)
         row = {f"{name}_accuracy": share(mask) for name, mask in right.items()}
         row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
         row |= {"median_margin": float(margin.median()), "images": len(x)}
         if unseen:
             chosen = {name: ways[name] for name in ("natural", "fgsm")}
-            right = evaluation.survivors(model, *unseen, chosen)
+            right = evaluation.robust_mask(model, *unseen, chosen)
             for name, mask in right.items():
                 row[f"validation_{name}_accuracy"] = share(mask)
         return row
@@ -100,7 +100,7 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
             row[f"fosc_d{tenth}"] = float(value)
         row["attack_accuracy"] = share(logits.argmax(1) == y)
         if unseen:
-            right = evaluation.survivors(model, *unseen, {"": attack})[""]
+            right = evaluation.robust_mask(model, *unseen, {"": attack})[""]
             row["validation_attack_accuracy"] = share(right)
         return row
 

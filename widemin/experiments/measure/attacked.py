@@ -38,7 +38,7 @@ def surviving(
     pgd = partial(pgd_attack, ball, recipe)
     ways = one_step_attacks(model, ball)
     ways |= {"pgd": pgd("test"), "pgd_margin": pgd("test", loss=attacks.margin)}
-    return evaluation.survivors(model, x, y, ways, each=parts)
+    return evaluation.robust_mask(model, x, y, ways, each=parts)
 
 
 def wang_values(
@@ -75,7 +75,7 @@ def wang_values(
         }
 
     def from_itself() -> dict[str, float]:
-        right = evaluation.survivors(model, x, y, ways())
+        right = evaluation.robust_mask(model, x, y, ways())
         return {f"wang_{name}_accuracy": share(mask) for name, mask in right.items()}
 
     def from_another(kind: str) -> dict[str, float]:
@@ -161,11 +161,11 @@ def _restarted(
     )
     found = {}
     if "restarts" in recipe.strong_attacks:
-        mask = evaluation.survivors(model, x, y, {"": again})[""]
+        mask = evaluation.robust_mask(model, x, y, {"": again})[""]
         found["restarts_accuracy"] = share(mask)
     if "float64" in recipe.strong_attacks:
         with evaluation.in_float64(model):
-            mask = evaluation.survivors(model, x.double(), y, {"": again})[""]
+            mask = evaluation.robust_mask(model, x.double(), y, {"": again})[""]
         found["restarts_float64_accuracy"] = share(mask)
     return found
 

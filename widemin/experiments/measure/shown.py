@@ -34,7 +34,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
         ways = {"natural": attacks.clean} | one_step_attacks(model, ball) | strong
         for factor in FACTORS:
             with landscape.logit_scale(model, factor):
-                right = evaluation.survivors(model, x, y, ways)
+                right = evaluation.robust_mask(model, x, y, ways)
                 margin = evaluation.margins(model, x, y)
             row = {"test": test, "factor": factor, "images": len(x)}
             row |= {f"{name}_accuracy": share(mask) for name, mask in right.items()}
