@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +46,6 @@ def fgsm(
     return (x + ball.epsilon * ball.steepest(gradient)).clamp(0, 1)
 
 
-class _Each(TypedDict, total=False):
-    """What may be asked of each image of an ascent."""
-
-    until_fooled: bool
-    record: list[dict[str, Tensor]] | None
-
-
 @torch.no_grad()
 def pgd(
     model: nn.Module,
@@ -66,7 +58,8 @@ def pgd(
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
     restarts: int = 1,
-    **each: Unpack[_Each],
+    until_fooled: bool = False,
+    record: list[dict[str, Tensor]] | None = None,
 ) -> Tensor:
     """Move x inside the ball to raise the loss, by projected gradient ascent.
 
@@ -82,9 +75,9 @@ def pgd(
         loss: The loss to climb.
         restarts: Random starts; of each image one that fools is kept, and else the
             one with the highest loss.
-        each: `until_fooled=True` stops each image once it is misclassified, or is in
-            the class wanted where the loss is `targeted`; `record`, a list, receives
-            what each gradient saw, as of `pgd_path`.
+        until_fooled: Stop each image once it is misclassified, or is in the class
+            wanted where the loss is `targeted`.
+        record: Receives what each gradient saw, as of `pgd_path`.
 
     Returns:
         Adversarial images in [0, 1], shape of x. An image that has stopped leaves
@@ -102,8 +95,6 @@ def pgd(
     >>> bool(torch.allclose(far, fgsm(model, x, y, Linf(0.1))))
     True
     """
-    for name in each.keys() - _Each.__annotations__.keys():
-        raise TypeError(f"pgd() got an unexpected keyword argument {name!r}")
     check_images(x, y)
     step_size = _checked_step(ball, steps, step_size)
     if restarts < 1:
@@ -111,13 +102,14 @@ def pgd(
     if restarts > 1 and generator is None:
         raise ValueError(f"restarts need a generator; got {restarts} and none")
     ascent = _Ascent(
-        model=model,
-        ball=ball,
-        loss=loss,
-        steps=steps,
-        step_size=step_size,
-        generator=generator,
-        **each,
+        model,
+        ball,
+        loss,
+        steps,
+        step_size,
+        generator,
+        until_fooled=until_fooled,
+        record=record,
     )
     with inference(model):
         found = ascent.climb(x, y)
@@ -247,8 +239,14 @@ class _Ascent:
                 better = losses > highest[moving]
                 best[moving[better]] = at[better]
                 highest[moving[better]] = losses[better]
-            centre = start[moving] if self.fosc_from_start else origin
-            go = self._goes_on(step, moving, gradient, at, centre, done)
+            go = ~done if self.until_fooled else torch.ones_like(done)
+            # Always one step, as published code does: a random start at which the
+            # loss is flat must not pass for a solved inner problem.
+            if self.fosc_below is not None and step > 0:
+                centre = start[moving] if self.fosc_from_start else origin
+                go &= fosc(self.ball, gradient, at - centre) > self.fosc_below
+            if self.steps_each is not None:
+                go &= step < self.steps_each.to(moving.device)[moving]
             if not bool(go.all()):
                 moving, at, origin = moving[go], at[go], origin[go]
                 gradient = gradient[go]
@@ -260,27 +258,6 @@ class _Ascent:
             better = self.reached(x_adv, y)[0] > highest
             x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         return x_adv
-
-    def _goes_on(
-        self,
-        step: int,
-        moving: Tensor,
-        gradient: Tensor,
-        at: Tensor,
-        centre: Tensor,
-        done: Tensor,
-    ) -> Tensor:
-        """Return which of the moving images take this step."""
-        go = torch.ones_like(moving, dtype=torch.bool)
-        # Always one step, as published code does: a random start at which the loss is
-        # flat must not pass for a solved inner problem.
-        if self.fosc_below is not None and step > 0:
-            go &= fosc(self.ball, gradient, at - centre) > self.fosc_below
-        if self.steps_each is not None:
-            go &= step < self.steps_each.to(moving.device)[moving]
-        if self.until_fooled:
-            go &= ~done
-        return go
 
     def reached(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return each image's loss and whether it fools, each of shape (batch,)."""

@@ -33,7 +33,7 @@ def check(version: str, dataset: str = "digits") -> str:
 
     Args:
         version: The oldest widemin that the lab was written for.
-        dataset: A name of `data.LOADERS`.
+        dataset: A name of `data.DATASETS`.
 
     Raises:
         RuntimeError: An older package, or data that cannot be had; the message says
