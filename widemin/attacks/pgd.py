@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,13 @@ def fgsm(
     return (x + ball.epsilon * ball.steepest(gradient)).clamp(0, 1)
 
 
+class _Each(TypedDict, total=False):
+    """What may be asked of each image of an ascent."""
+
+    until_fooled: bool
+    record: list[dict[str, Tensor]] | None
+
+
 @torch.no_grad()
 def pgd(
     model: nn.Module,
@@ -58,8 +66,7 @@ def pgd(
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
     restarts: int = 1,
-    until_fooled: bool = False,
-    record: list[dict[str, Tensor]] | None = None,
+    **each: Unpack[_Each],
 ) -> Tensor:
     """Move x inside the ball to raise the loss, by projected gradient ascent.
 
@@ -75,9 +82,9 @@ def pgd(
         loss: The loss to climb.
         restarts: Random starts; of each image one that fools is kept, and else the
             one with the highest loss.
-        until_fooled: Stop each image once it is misclassified, or is in the class
-            wanted where the loss is `targeted`.
-        record: Receives what each gradient saw, as of `pgd_path`.
+        each: `until_fooled=True` stops each image once it is misclassified, or is in
+            the class wanted where the loss is `targeted`; `record`, a list, receives
+            what each gradient saw, as of `pgd_path`.
 
     Returns:
         Adversarial images in [0, 1], shape of x. An image that has stopped leaves
@@ -95,22 +102,15 @@ def pgd(
     >>> bool(torch.allclose(far, fgsm(model, x, y, Linf(0.1))))
     True
     """
+    for name in each.keys() - _Each.__annotations__.keys():
+        raise TypeError(f"pgd() got an unexpected keyword argument {name!r}")
     check_images(x, y)
     step_size = _checked_step(ball, steps, step_size)
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1; got {restarts}")
     if restarts > 1 and generator is None:
         raise ValueError(f"restarts need a generator; got {restarts} and none")
-    ascent = _Ascent(
-        model,
-        ball,
-        loss,
-        steps,
-        step_size,
-        generator,
-        until_fooled=until_fooled,
-        record=record,
-    )
+    ascent = _Ascent(model, ball, loss, steps, step_size, generator, **each)
     with inference(model):
         found = ascent.climb(x, y)
         for _ in range(restarts - 1):
