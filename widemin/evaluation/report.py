@@ -60,8 +60,7 @@ class Report:
         from widemin.statistics import wilson
 
         nothing = (float("nan"), "")
-        rows: dict[str, tuple[float | str, ...]] = {}
-        rows |= {
+        rows: dict[str, tuple[float | str, ...]] = {
             f"{name} accuracy": (*p, *nothing) for name, p in self.accuracy.items()
         }
         rows["median distance"] = (*self.distance, *nothing)
@@ -96,27 +95,21 @@ class Report:
     def __repr__(self) -> str:
         """Return the table as text."""
         lines = self._lines()
-        first = max(len(line[0]) for line in lines)
+        first, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rows = [
-            f"{name:<{first}}" + "".join(f"{value:>9}" for value in values)
+            " ".join([name.ljust(first), *map(str.rjust, values, widths)]).rstrip()
             for name, *values in lines
         ]
         return "\n".join([self._caption(), *rows])
 
     def _repr_html_(self) -> str:
-        head, *rows = self._lines()
-        cells = [
-            "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) for row in rows
+        rows = [
+            f"<tr><th>{escape(name)}</th>"
+            + "".join(f"<td>{escape(value)}</td>" for value in values)
+            + "</tr>"
+            for name, *values in self._lines()
         ]
-        named = [
-            f"<tr><th>{escape(row[0])}</th>{rest}</tr>"
-            for row, rest in zip(rows, cells, strict=True)
-        ]
-        heads = "".join(f"<th>{name}</th>" for name in head)
-        return (
-            f"<pre>{escape(self._caption())}</pre>"
-            f"<table><tr>{heads}</tr>{''.join(named)}</table>"
-        )
+        return f"<pre>{escape(self._caption())}</pre><table>{''.join(rows)}</table>"
 
 
 def report(
