@@ -25,7 +25,7 @@ def test_operations_of_a_kind_of_run():
 
 def test_a_gradient_in_the_image_is_two_thirds_of_one_in_the_weights():
     recipe = dataclasses.replace(rates.RECIPES["PreActResNet-18"], width=8)
-    shape, _ = data.SHAPES["cifar10"]
+    shape = data.DATASETS["cifar10"].shape
     model = build(recipe).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(3, *shape, requires_grad=True)).sum().backward()
