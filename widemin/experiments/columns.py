@@ -70,5 +70,6 @@ def page() -> str:
             if kind in column.kinds:
                 cells = [f"`{column.name}`", column.unit, column.sentence]
                 cells = [cell.replace("|", "\\|") for cell in cells]
-                parts += [f"| {' | '.join(cells)} | `{column.function}` |"]
+                cells.append(f"`{column.function.removeprefix('widemin.')}`")
+                parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts[1:])
