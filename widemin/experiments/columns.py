@@ -11,13 +11,13 @@ KINDS = {
     "provenance": "In every row: where and when it was computed",
     "final": "`final`: a trained network in one test set",
     "epoch": "`epoch`: the network after an epoch of training",
-    "step": "`step`: test images after a step of the training attack",
-    "strength": "`strength`: test images after an attack of another strength",
-    "bin": "`bin`: test images of like FOSC",
     "scale": "`scale`: the network with its logits multiplied",
-    "spectrum": "`spectrum`: an eigenvalue, or a point of the Hessian's density",
+    "step": "`step`: test images after a step of the training attack",
     "line": "`line`: a point of a line through weights or images",
+    "bin": "`bin`: test images of like FOSC",
+    "strength": "`strength`: test images after an attack of another strength",
     "picture": "`picture`: a test image and what an attack made of it",
+    "spectrum": "`spectrum`: an eigenvalue, or a point of the Hessian's density",
     "failed": "`failed`: a run that raised",
 }
 
@@ -29,7 +29,7 @@ class Column:
     Attributes:
         name: As it stands in tables.
         kinds: Kinds of rows that have it, as `measured` names them; "recipe" and
-            "provenance" are of every row.
+            "provenance" are of every row. In the order of KINDS.
         function: Dotted name of what computes it, in rows of the first of its kinds.
         unit: Empty for names, numbers without a unit, and True or False.
         sentence: What it is.
@@ -64,7 +64,12 @@ def page() -> str:
     """
     parts = []
     for kind, title in KINDS.items():
-        parts += ["", f"## {title}", "", "| column | unit | what it is | computed by |"]
+        parts += [
+            f"## {title}",
+            "",
+            ":::{div} wide",
+            "| column | unit | what it is | computed by |",
+        ]
         parts += ["| --- | --- | --- | --- |"]
         for column in COLUMNS.values():
             if kind in column.kinds:
@@ -72,4 +77,5 @@ def page() -> str:
                 cells = [cell.replace("|", "\\|") for cell in cells]
                 cells.append(f"`{column.function.removeprefix('widemin.')}`")
                 parts.append(f"| {' | '.join(cells)} |")
-    return "\n".join(parts[1:])
+        parts += [":::", ""]
+    return "\n".join(parts)
