@@ -75,7 +75,8 @@ def page() -> str:
             if kind in column.kinds:
                 cells = [f"`{column.name}`", column.unit, column.sentence]
                 cells = [cell.replace("|", "\\|") for cell in cells]
-                cells.append(f"`{column.function.removeprefix('widemin.')}`")
+                module, _, name = column.function.partition(".")[2].rpartition(".")
+                cells.append(f"`{name}` in `{module}`")
                 parts.append(f"| {' | '.join(cells)} |")
         parts += [":::", ""]
     return "\n".join(parts)
