@@ -43,6 +43,7 @@ def test_the_import_brings_neither_torch_nor_pandas():
 
 def test_the_example_in_the_book_draws_every_run(tmp_path, monkeypatch):
     matplotlib.use("Agg")
+    plt.close("all")  # what other tests left open
     text = (paths.BOOK / "reproduce.md").read_text(encoding="utf-8")
     section = text.partition("## Read results back")[2]
     monkeypatch.chdir(tmp_path)

@@ -64,12 +64,8 @@ def page() -> str:
     """
     parts = []
     for kind, title in KINDS.items():
-        parts += [
-            f"## {title}",
-            "",
-            ":::{div} wide",
-            "| column | unit | what it is | computed by |",
-        ]
+        parts += [f"## {title}\n\n:::{{div}} wide"]
+        parts += ["| column | unit | what it is | computed by |"]
         parts += ["| --- | --- | --- | --- |"]
         for column in COLUMNS.values():
             if kind in column.kinds:
