@@ -8,8 +8,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from widemin import models
-from widemin.training import SGD, fit, side_by_side
-from widemin.training.side_by_side import Together, together
+from widemin.experiments import side_by_side
+from widemin.experiments.side_by_side import Together, together
+from widemin.training import SGD, fit
 
 SETTINGS = {"plain": (0.0, 0.0), "momentum": (0.9, 0.0), "decay": (0.5, 1e-3)}
 ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-10}

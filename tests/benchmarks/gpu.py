@@ -23,8 +23,8 @@ from widemin import data, models, paths
 from widemin.experiments import results, running
 from widemin.experiments.provenance import provenance
 from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.side_by_side import Together
 from widemin.experiments.train import build
-from widemin.training.side_by_side import Together
 
 RATES = (0.003, 0.006, 0.01, 0.03, 0.06, 0.1, 0.3, 0.6, 1.0)
 # Microseconds a step at most, by batch size; that of 32 lies between the others.

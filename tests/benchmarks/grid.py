@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from widemin import data, models, paths, training
 from widemin.experiments import pool as workers
-from widemin.experiments import results
-from widemin.training import side_by_side
+from widemin.experiments import results, side_by_side
 
 SAMPLES = {1: 1_500, 8: 6_000, 32: 12_000, 128: 16_000}  # a training, by batch size
 GOALS = {1: 4.0, 8: 3.5, 32: 2.5, 128: 2.0}

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from widemin import attacks, training
 from widemin.attacks import parse_ball
+from widemin.experiments import side_by_side
 from widemin.experiments.recipes import Recipe
 from widemin.models import fuse
-from widemin.training import side_by_side
 
 Record = list[dict[str, Tensor]]
 

@@ -14,7 +14,7 @@ from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
 from widemin.experiments.recipes import Recipe, stream
-from widemin.training.side_by_side import Together
+from widemin.experiments.side_by_side import Together
 
 Row = dict[str, float | int]
 Watch = Callable[[nn.Module, int], Row]  # (model, epoch) -> row

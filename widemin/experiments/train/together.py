@@ -15,7 +15,7 @@ from torch import nn
 
 from widemin import training
 from widemin.data import images
-from widemin.experiments import pool
+from widemin.experiments import pool, side_by_side
 from widemin.experiments.epoch_metrics import watcher_together
 from widemin.experiments.recipes import MEASURED_BY, Recipe, stream
 from widemin.experiments.train.basics import (
@@ -27,7 +27,6 @@ from widemin.experiments.train.basics import (
     spent_seconds,
     write_checkpoint,
 )
-from widemin.training import side_by_side
 
 # Fields in which networks trained side by side may differ.
 VARIED = ("learning_rate", "momentum", "weight_decay", "seed")

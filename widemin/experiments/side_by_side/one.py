@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.models import is_plain
-from widemin.training import SGD, Optimizer
-from widemin.training.side_by_side.kernels import (
+from widemin.experiments.side_by_side.kernels import (
     ONE,
     TWO,
     ZERO,
@@ -22,6 +20,8 @@ from widemin.training.side_by_side.kernels import (
     pool_backward,
     relu_backward,
 )
+from widemin.models import is_plain
+from widemin.training import SGD, Optimizer
 
 _LAYERS = [nn.Conv2d, nn.MaxPool2d, nn.ReLU] * 2
 _LAYERS += [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]

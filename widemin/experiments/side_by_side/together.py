@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.training.side_by_side.kernels import (
+from widemin.experiments.side_by_side.kernels import (
     ONE,
     TWO,
     ZERO,

@@ -6,7 +6,7 @@ hand, so that nothing is recorded; what is computed is what autograd computes, u
 rounding. Other networks take the ordinary loop of `training`.
 """
 
-from widemin.training.side_by_side.one import covers, step
-from widemin.training.side_by_side.together import Together
+from widemin.experiments.side_by_side.one import covers, step
+from widemin.experiments.side_by_side.together import Together
 
 __all__ = ["Together", "covers", "step"]
