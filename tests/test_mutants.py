@@ -154,7 +154,7 @@ TRAINING = [
 TRAINING += [
     Mutant(
         "SAM does not climb",
-        "training",
+        "training.py",
         "torch._foreach_add_(parameters, list(step))",
         "list(step)",
         of(
@@ -164,7 +164,7 @@ TRAINING += [
     ),
     Mutant(
         "SAM climbs by the gradient, whatever its length",
-        "training",
+        "training.py",
         "rho / (norm + 1e-12)",
         "rho",
         of(
@@ -174,14 +174,14 @@ TRAINING += [
     ),
     Mutant(
         "SAM's second pass forgets label smoothing and weights",
-        "training",
+        "training.py",
         "        ):\n            backward(model, x, y, label_smoothing, weighted)",
         "        ):\n            backward(model, x, y)",
         of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
     ),
     Mutant(
         "rates fall by epoch, not by step",
-        "training",
+        "training.py",
         "SCHEDULES[schedule](taken / updates)",
         "SCHEDULES[schedule](position.epoch / epochs)",
         of("training", "test_the_rate_falls_by_step_and_is_put_back"),
