@@ -6,31 +6,15 @@ set. Widths of two networks compare only at equal c - phi(x*); the level here is
 therefore given as a gap.
 """
 
-from widemin.landscape.logit_scale import logit_scale
 from widemin.landscape.loss_surface import (
     Landscape,
+    adaptive_sharpness,
     along,
     input_landscape,
     logistic,
+    logit_scale,
     node_norms,
     quadratic,
     weight_landscape,
 )
-from widemin.landscape.sharpness import adaptive_sharpness
-from widemin.landscape.width import PATIENCE, Width, nearest_level, width
-
-__all__ = [
-    "PATIENCE",
-    "Landscape",
-    "Width",
-    "adaptive_sharpness",
-    "along",
-    "input_landscape",
-    "logistic",
-    "logit_scale",
-    "nearest_level",
-    "node_norms",
-    "quadratic",
-    "weight_landscape",
-    "width",
-]
+from widemin.landscape.width import Width, nearest_level, width

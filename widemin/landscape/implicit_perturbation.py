@@ -18,11 +18,12 @@ from widemin.attacks import check_images, inference
 from widemin.batches import check_network, trainable
 from widemin.names import check_sizes
 
-Linear = Callable[[Tensor], Tensor]
-
 
 def least_squares(
-    linear: Linear, wanted: Tensor, like: Tensor, iterations: int = 100
+    linear: Callable[[Tensor], Tensor],
+    wanted: Tensor,
+    like: Tensor,
+    iterations: int = 100,
 ) -> tuple[Tensor, Tensor]:
     """Return for each image the smallest u with linear(u) nearest to what is wanted.
 
@@ -42,40 +43,37 @@ def least_squares(
     >>> u, share
     (tensor([[0.5000, 0.5000, 0.5000]]), tensor([1.]))
     """
-
-    def square(v: Tensor) -> Tensor:
-        return v.flatten(1).square().sum(1)
-
-    def times(factor: Tensor, v: Tensor) -> Tensor:
-        return factor.view(-1, *[1] * (v.ndim - 1)) * v
-
-    def ratio(part: Tensor, whole: Tensor) -> Tensor:
-        return torch.where(whole > 0, part / whole.where(whole > 0, 1), 0)
-
     with torch.enable_grad():  # any point does: the map is linear
         point = torch.zeros_like(like).requires_grad_()
         there = linear(point)
 
     def transposed(v: Tensor) -> Tensor:
-        return torch.autograd.grad(there, point, v, retain_graph=True)[0]
+        v = v.view_as(there)
+        return torch.autograd.grad(there, point, v, retain_graph=True)[0].flatten(1)
 
-    u = torch.zeros_like(like)
-    left = wanted.clone()
-    slope = transposed(left)
-    direction, steepness = slope, square(slope)
+    def square(v: Tensor) -> Tensor:
+        return v.square().sum(1, keepdim=True)
+
+    def ratio(part: Tensor, whole: Tensor) -> Tensor:
+        return torch.where(whole > 0, part / whole.where(whole > 0, 1), 0)
+
+    left = wanted.flatten(1)
+    u, direction = torch.zeros_like(like).flatten(1), transposed(left)
+    steepness = square(direction)
     enough = steepness * torch.finfo(u.dtype).eps ** 2
     for _ in range(iterations):
-        image = linear(direction)
+        image = linear(direction.view_as(like)).flatten(1)
         going = steepness > enough
         length = ratio(steepness, square(image)) * going
-        u = u + times(length, direction)
-        left = left - times(length, image)
-        slope = transposed(left)
-        before, steepness = steepness, square(slope)
-        direction = slope + times(ratio(steepness, before) * going, direction)
+        u = u + length * direction
+        left = left - length * image
+        slope, before = transposed(left), steepness
+        steepness = square(slope)
+        direction = slope + ratio(steepness, before) * going * direction
         if not bool(going.any()):
             break
-    return u, 1 - ratio(square(left), square(wanted))
+    share = 1 - ratio(square(left), square(wanted.flatten(1)))
+    return u.view_as(like), share.squeeze(1)
 
 
 def at_first_layer(
@@ -84,21 +82,15 @@ def at_first_layer(
     """Compare SAM's perturbation of the first layer with one of the images.
 
     Of the step of length rho (L2) along the gradient over all weights, the first
-    layer's part is kept and answered by the smallest perturbation of each image that
-    explains most of it.
-
-    Args:
-        model: A sequence of layers; measured in inference mode.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        rho: SAM's radius.
+    layer's part is kept and answered by the smallest perturbation of each image, in
+    [0, 1], that explains most of it. In inference mode.
 
     Returns:
         `implicit_share` and `implicit_l2`: medians over images of the share of the
         layer's change that the perturbation explains, and of its L2 norm in pixels.
-        `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise`: how
-        far the mean loss rises by moving the layer's weights, the images, or each image
-        as far along its own gradient.
+        `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise`: rises
+        of the mean loss by moving the layer's weights, the images, or each image as far
+        along its own gradient.
 
     Raises:
         NonFiniteError: Weights or logits that are NaN, infinite or too large.
@@ -115,10 +107,10 @@ def at_first_layer(
     check_sizes(rho=rho)
     layers: list[Any] = list(model.children())
     kinds = nn.Conv2d | nn.Linear
-    first = next((i for i, m in enumerate(layers) if isinstance(m, kinds)), None)
+    first = next((i for i, m in enumerate(layers) if isinstance(m, kinds)), -1)
     if (
         not isinstance(model, nn.Sequential)
-        or first is None
+        or first < 0
         or not layers[first].weight.requires_grad
     ):
         raise ValueError(
@@ -126,7 +118,6 @@ def at_first_layer(
             f"require a gradient; got {type(model).__name__}"
         )
     before, layer, after = model[:first], layers[first], model[first + 1 :]
-    weight = layer.weight.detach()
 
     def linear(weight: Tensor, v: Tensor) -> Tensor:
         if isinstance(layer, nn.Linear):
@@ -134,33 +125,31 @@ def at_first_layer(
         options = (layer.stride, layer.padding, layer.dilation, layer.groups)
         return F.conv2d(v, weight, None, *options)
 
-    def loss(images: Tensor) -> Tensor:
-        return F.cross_entropy(model(images), y, reduction="none")
+    def from_pixels(u: Tensor) -> Tensor:  # linear: normalisation shifts and scales
+        weight = layer.weight.detach()
+        return linear(weight, before(u) - before(torch.zeros_like(u)))
+
+    def losses(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y, reduction="none")
 
     with inference(model):
         parameters = trainable(model)
-        base = loss(x)
+        base = losses(model(x))
         gradients = torch.autograd.grad(base.mean(), parameters, materialize_grads=True)
         norm = torch.stack([g.norm() for g in gradients]).norm()
         at = next(i for i, p in enumerate(parameters) if p is layer.weight)
-        moved = rho * gradients[at] / norm
-
-        def from_pixels(u: Tensor) -> Tensor:  # linear: normalisation shifts and scales
-            return linear(weight, before(u) - before(torch.zeros_like(u)))
-
         with torch.no_grad():
             inputs = before(x)
-            change = linear(moved, inputs)
+            change = linear(rho * gradients[at] / norm, inputs)
         u, share = least_squares(from_pixels, change, x)
         sizes = u.flatten(1).norm(dim=1)
         image = x.detach().requires_grad_()
-        (steepest,) = torch.autograd.grad(loss(image).sum(), image)
+        (steepest,) = torch.autograd.grad(losses(model(image)).sum(), image)
         lengths = steepest.flatten(1).norm(dim=1).clamp_min(1e-30)
         step = steepest * (sizes / lengths).view(-1, 1, 1, 1)
         with torch.no_grad():
-            logits = after(layer(inputs) + change)
-            losses = F.cross_entropy(logits, y, reduction="none"), loss(x + u)
-            rises = [float((v - base).mean()) for v in (*losses, loss(x + step))]
+            moved = after(layer(inputs) + change), model(x + u), model(x + step)
+            rises = [float((losses(logits) - base).mean()) for logits in moved]
     return {
         "implicit_share": float(share.median()),
         "implicit_l2": float(sizes.median()),

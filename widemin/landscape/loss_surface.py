@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import NonFiniteError
+from widemin.attacks import NonFiniteError, inference
 from widemin.batches import (
     Data,
     Loss,
@@ -19,6 +22,8 @@ from widemin.batches import (
     summed,
     trainable,
 )
+from widemin.models import InBfloat16, is_plain
+from widemin.names import check_counts
 
 # displacement v -> loss at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
@@ -56,13 +61,9 @@ def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Ten
 def node_norms(model: nn.Module) -> Tensor:
     """Return, for each weight, the norm of the node (filter) it feeds.
 
-    Shape (weights,). Vectors (biases, batch norm) are taken weight by weight.
-    Distances in units of these norms do not change when one layer is scaled up and
-    the next one down (Dinh et al. 2017).
-
-    Raises:
-        NonFiniteError: A weight is NaN or infinite.
-        ValueError: No parameter requires a gradient.
+    Shape (weights,). Vectors (biases, batch norm) are taken weight by weight. Distances
+    in these units stay where one layer is scaled up and the next one down (Dinh et al.
+    2017).
 
     >>> node_norms(nn.Linear(2, 1, bias=False)).shape
     torch.Size([2])
@@ -70,10 +71,8 @@ def node_norms(model: nn.Module) -> Tensor:
     parts = []
     for parameter in trainable(model):
         w = parameter.detach()
-        norm = w.abs()
-        if w.ndim > 1:
-            norm = w.flatten(1).norm(dim=1).view(-1, *[1] * (w.ndim - 1))
-        parts.append(norm.expand_as(w).reshape(-1))
+        rows = w.flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
+        parts.append(rows.norm(dim=1, keepdim=True).expand_as(rows).reshape(-1))
     norms = torch.cat(parts)
     if not bool(norms.isfinite().all()):
         raise NonFiniteError("model must have finite weights; got NaN or infinity")
@@ -90,23 +89,9 @@ def weight_landscape(
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of the weights.
 
-    Args:
-        model: Maps inputs to logits; to be used in inference mode.
-        x: Inputs of any shape (n, ...), or a DataLoader of inputs and labels, which is
-            read once.
-        y: Labels of a tensor, shape (n,); None with a DataLoader.
-        scale: Units of the displacement, shape (weights,), e.g. `node_norms`.
-        chunk: Inputs evaluated at a time, by default what suits the device.
-        loss: (outputs, y) to each input's loss, shape (batch,), or their mean, such as
-            nn.MSELoss(); the cross-entropy by default.
-
-    Returns:
-        The landscape and zeros of its argument's shape, in float64.
-
-    Raises:
-        NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
-            that their differences are lost to rounding.
-        ValueError: No inputs, wrong labels, or no parameter that requires a gradient.
+    The network is to be used in inference mode. Scale, shape (weights,), are the units
+    of the displacement, such as `node_norms`. Landscape and zeros of its argument's
+    shape are in float64. Other arguments and errors as of `hessian.hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -183,3 +168,82 @@ def along(landscape: Landscape, direction: Tensor, distances: Tensor) -> Tensor:
     unit = direction / direction.norm()
     values = [landscape(float(t) * unit)[0] for t in distances.reshape(-1)]
     return torch.tensor(values).to(distances).view_as(distances)
+
+
+def adaptive_sharpness(
+    model: nn.Module,
+    x: Data,
+    y: Tensor | None = None,
+    *,
+    rho: float,
+    steps: int = 20,
+    chunk: int | None = None,
+    loss: Loss = None,
+) -> float:
+    """Return how far the loss rises in a ball whose axes are the weights' own sizes.
+
+    max L(w + |w| v) - L(w) over |v|_2 <= rho, by projected gradient ascent in steps of
+    rho / 5 (Kwon et al. 2021), in inference mode. Scaling one layer up and the next one
+    down leaves it alone. Other arguments and errors as of `weight_landscape`.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
+    >>> adaptive_sharpness(network, x, y, rho=0.1) >= 0
+    True
+    """
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho must be above 0 and finite; got {rho}")
+    check_counts(steps=steps)
+    sizes = torch.cat([p.detach().abs().reshape(-1) for p in trainable(model)])
+    landscape, v = weight_landscape(model, x, y, sizes, chunk, loss)
+    with inference(model):
+        base, gradient = landscape(v)
+        highest = base
+        for _ in range(steps):
+            norm = gradient.norm()
+            if norm == 0:
+                break
+            v = v + rho / 5 * gradient / norm
+            v = v * (rho / v.norm()).clamp_max(1.0)
+            value, gradient = landscape(v)
+            if not math.isfinite(value):
+                raise NonFiniteError(f"loss must be finite within rho; got {value}")
+            highest = max(highest, value)
+    return highest - base
+
+
+@contextmanager
+def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
+    """Multiply a network's logits by a factor: same predictions, other margins.
+
+    Quantities that move with it do not measure robustness. Of a sequence that ends in
+    a linear layer, that layer's weights are multiplied; of others, the output.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x = torch.rand(1, 1, 2, 2)
+    >>> before = network(x)
+    >>> with logit_scale(network, 8.0):
+    ...     bool(torch.allclose(network(x), 8 * before))
+    True
+    """
+    if not 0 < factor < math.inf:
+        raise ValueError(f"factor must be above 0 and finite; got {factor}")
+    last: Any = model
+    while type(last) in (nn.Sequential, InBfloat16) and is_plain(last) and len(last):
+        last = last[-1]
+    own = list(last.parameters()) if type(last) is nn.Linear and is_plain(last) else []
+    every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
+    if any(every.count(id(p)) > 1 for p in own):
+        own = []
+    hook = None
+    if not own:
+        hook = model.register_forward_hook(lambda _, inputs, logits: factor * logits)
+    try:
+        with restored(lambda: own):
+            with torch.no_grad():
+                for parameter in own:
+                    parameter.mul_(factor)
+            yield
+    finally:
+        if hook:
+            hook.remove()

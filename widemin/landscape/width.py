@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,30 +52,22 @@ def width(
     gap: float,
     generator: torch.Generator,
     of: str = "weights",
-    starts: int = 4,
-    random_directions: int = 20,
     iterations: int = 100,
-    first: Tensor | None = None,
-    tolerance: float = 1e-7,
     chunk: int | None = None,
     loss: Loss = None,
+    **search: Any,
 ) -> Width:
-    """Return the width of the minimum that a network sits in.
+    """Return the width of the minimum that a network sits in, in inference mode.
 
     Of "weights", of "nodes" (weights in units of their node's norm, which scaling one
-    layer against the next leaves alone) or of "inputs". The gap is the height of the
-    level above the network's own loss, the same for all that are compared.
-    Other arguments as of `weight_landscape`, but that a width of inputs takes no
-    DataLoader, and of `nearest_level`. The network is measured in inference mode.
-
-    Raises:
-        NonFiniteError: Weights or outputs that are NaN or infinite, or a loss so large
-            that the gap is lost to rounding.
-        ValueError: Wrong inputs or labels, an unknown `of`, or a gap not above 0.
+    layer against the next leaves alone) or of "inputs", which must be a tensor. The gap
+    is the height of the level above the network's own loss, the same for all that are
+    compared; it, iterations and the search's other options are as of `nearest_level`,
+    other arguments and errors as of `weight_landscape`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
     >>> x, y = torch.rand(8, 1, 2, 2).double(), torch.arange(8) % 2
-    >>> found = width(network, x, y, gap=0.1, generator=torch.Generator())
+    >>> found = width(network, x, y, gap=0.1, generator=torch.Generator(), starts=2)
     >>> 0 < found.distance <= found.random_distance
     True
     """
@@ -85,22 +76,21 @@ def width(
     if of == "inputs":
         if not isinstance(x, Tensor) or y is None:
             raise ValueError("x must be a tensor with labels for a width of inputs")
-        landscape, start = input_landscape(model, x, y, chunk, loss)
+        surface = input_landscape(model, x, y, chunk, loss)
     else:
         scale = node_norms(model) if of == "nodes" else None
-        landscape, start = weight_landscape(model, x, y, scale, chunk, loss)
+        surface = weight_landscape(model, x, y, scale, chunk, loss)
+    search |= {"generator": generator, "iterations": iterations}
     with inference(model):
-        return nearest_level(
-            landscape,
-            start,
-            gap,
-            generator=generator,
-            starts=starts,
-            random_directions=random_directions,
-            iterations=iterations,
-            first=first,
-            tolerance=tolerance,
-        )
+        return nearest_level(*surface, gap, **search)
+
+
+class _Crossing(NamedTuple):
+    """Where a ray from the minimum meets the level, and the gradient there."""
+
+    radius: float
+    direction: Tensor
+    gradient: Tensor
 
 
 def nearest_level(
@@ -162,18 +152,35 @@ def nearest_level(
         v = torch.randn(len(start), generator=generator).to(start)
         return v / v.norm()
 
-    near = tolerance**0.5 / 10
-    cross = partial(_crossing, landscape, level=level, near=near)
+    def cross(direction: Tensor, guess: float) -> _Crossing:
+        return _crossing(landscape, direction, level, guess, tolerance**0.5 / 10)
+
     best, shortest = _Crossing(math.inf, draw(), start), attrgetter("radius")
     for _ in range(random_directions):
-        best = min(best, cross(draw(), guess=best.radius), key=shortest)
+        best = min(best, cross(draw(), best.radius), key=shortest)
     random_distance = best.radius
     directions = [draw() for _ in range(starts)]
     if first is not None:
         unit = first.to(start) / first.norm().to(start)
         directions += [unit, -unit]
     for direction in directions:
-        way = _descend(cross, direction, best.radius, iterations, tolerance)
+        at = cross(direction, best.radius)
+        if math.isinf(at.radius):
+            at = cross(-direction, best.radius)
+        way, still = at, 0
+        for _ in range(iterations):
+            square = float(at.gradient @ at.gradient)
+            if math.isinf(at.radius) or square == 0:
+                break
+            v = at.radius * at.direction
+            foot = float(at.gradient @ v) / square * at.gradient
+            v = (v + foot) / 2
+            length = float(v.norm())
+            at = cross(v / length, length)
+            still = 0 if at.radius < way.radius * (1 - tolerance) else still + 1
+            way = min(way, at, key=shortest)
+            if still >= PATIENCE:
+                break
         best = min(best, way, key=shortest)
     return Width(
         distance=best.radius,
@@ -185,59 +192,17 @@ def nearest_level(
     )
 
 
-@dataclass(frozen=True)
-class _Crossing:
-    """Where a ray from the minimum meets the level, and the gradient there."""
-
-    radius: float
-    direction: Tensor
-    gradient: Tensor
-
-
-def _descend(
-    cross: Callable[..., _Crossing],
-    direction: Tensor,
-    guess: float,
-    iterations: int,
-    tolerance: float,
-) -> _Crossing:
-    """Return the shortest way to the level that iterating from a direction finds."""
-    at = cross(direction, guess=guess)
-    if math.isinf(at.radius):
-        at = cross(-direction, guess=guess)
-    best, still = at, 0
-    for _ in range(iterations):
-        square = float(at.gradient @ at.gradient)
-        if math.isinf(at.radius) or square == 0:
-            break
-        v = at.radius * at.direction
-        foot = float(at.gradient @ v) / square * at.gradient
-        v = (v + foot) / 2
-        length = float(v.norm())
-        at = cross(v / length, guess=length)
-        still = 0 if at.radius < best.radius * (1 - tolerance) else still + 1
-        best = min(best, at, key=attrgetter("radius"))
-        if still >= PATIENCE:
-            break
-    return best
-
-
 def _crossing(
-    landscape: Landscape,
-    direction: Tensor,
-    level: float,
-    guess: float,
-    near: float,
+    landscape: Landscape, direction: Tensor, level: float, guess: float, near: float
 ) -> _Crossing:
-    """Return where the loss reaches the level along a ray, from a guess outwards.
+    """Return the point where the loss reaches the level along a ray.
 
-    Newton's method in the radius, kept between a point below the level and one above;
-    while none above is known, steps at most double the radius. Within a share `near`
-    of the level it takes one step more, unseen.
+    Newton's method in the radius from a guess, kept between a point below the level and
+    one above; while none above is known, steps at most double the radius. Within a
+    share `near` of the level it takes one step more, unseen.
     """
     low, high = 0.0, math.inf
     radius = guess if 0 < guess < math.inf else 1e-3
-    gradient = direction
     for _ in range(100):
         value, gradient = landscape(radius * direction)
         slope = float(gradient @ direction)
@@ -245,10 +210,7 @@ def _crossing(
         if abs(value - level) <= near * abs(level) and slope > 0:
             radius += step  # what is left after it is of the order of its square
             break
-        if value < level:
-            low = radius
-        else:
-            high = radius
+        low, high = (radius, high) if value < level else (low, radius)
         radius = min(radius + step, 2 * radius)
         if math.isinf(high) and radius > 1e6:
             return _Crossing(math.inf, direction, gradient)
