@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from widemin import models
 from widemin.experiments import side_by_side
-from widemin.experiments.side_by_side import Together, together
+from widemin.experiments.side_by_side import Together
 from widemin.training import SGD, fit
 
 SETTINGS = {"plain": (0.0, 0.0), "momentum": (0.9, 0.0), "decay": (0.5, 1e-3)}
@@ -145,7 +145,7 @@ class Counting(TorchDispatchMode):
 def test_a_step_is_few_operations(generator, monkeypatch, batch_size, setting):
     """On a GPU each is a kernel, of about three microseconds for small batches."""
 
-    monkeypatch.setitem(together.AT_ONCE, "cpu", 6_000)
+    monkeypatch.setitem(side_by_side.AT_ONCE, "cpu", 6_000)
 
     def operations(steps):
         x = torch.rand(steps * batch_size, 1, 28, 28, generator=generator)

@@ -1,25 +1,156 @@
-"""Many networks as one computation."""
+"""Small convolutional networks trained fast: one leanly, many as one computation.
+
+One family is covered, M1 of Kamath et al. with its pools: convolution, pool, ReLU,
+convolution, pool, ReLU, two fully connected layers. Its gradient is written down by
+hand, so that nothing is recorded; it is autograd's, up to rounding. Other networks take
+the ordinary loop of `training`.
+"""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.experiments.side_by_side.kernels import (
-    ONE,
-    TWO,
-    ZERO,
-    pool,
-    pool_backward,
-    relu_backward,
-)
+from widemin.models import is_plain
+from widemin.training import SGD, Optimizer
 
 AT_ONCE = {"cpu": 60, "cuda": 6_000}  # images unfolded by one copy, of all networks
 _CAPTURING = threading.Lock()  # one graph at a time, whatever other threads do
+
+_LAYERS = [nn.Conv2d, nn.MaxPool2d, nn.ReLU] * 2
+_LAYERS += [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+_OPTIONS: dict[type[nn.Module], dict[str, object]] = {
+    nn.Conv2d: {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1},
+    nn.MaxPool2d: dict(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False),
+}
+
+# PyTorch's own kernels, called without autograd.
+_TWO, _ONE, _ZERO = [2, 2], [1, 1], [0, 0]
+_convolution_backward = torch.ops.aten.convolution_backward.default
+_pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.default
+
+
+def _pool(z: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.ops.aten.max_pool2d_with_indices.default(z, _TWO, _TWO)
+
+
+def _unpool(d: Tensor, z: Tensor, index: Tensor) -> Tensor:
+    return _pool_backward(d, z, _TWO, _TWO, _ZERO, _ONE, False, index)
+
+
+def covers(model: nn.Module, optimizer: Optimizer) -> bool:
+    """Return True where `step` computes what `training.train_step` would.
+
+    >>> from widemin.models import build
+    >>> def descends(name):
+    ...     model = build(name, torch.Generator().manual_seed(0))
+    ...     return covers(model, SGD(model.parameters(), 0.1))
+    >>> descends("m1"), descends("m1-unpooled")
+    (True, False)
+    """
+    if type(model) is not nn.Sequential or not isinstance(optimizer, SGD):
+        return False
+    weights = list(model.parameters())
+    return (
+        [type(layer) for layer in model] == _LAYERS
+        and len(weights) == 8  # no bias is missing
+        and all(is_plain(layer) for layer in (model, *model))
+        and all(p.requires_grad and not p._backward_hooks for p in weights)
+        and [id(p) for p in weights] == [id(p) for p in optimizer.parameters]
+        and all(
+            getattr(layer, name) == value
+            for layer in model
+            for name, value in _OPTIONS.get(type(layer), {}).items()
+        )
+    )
+
+
+@torch.no_grad()
+def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor:
+    """Take one step of SGD; return the loss before it, shape ().
+
+    Arguments as of `training.train_step`. The weights reached differ from those of
+    autograd by rounding alone; no gradient is left in the parameters.
+
+    >>> from widemin.models import build
+    >>> model = build("m1", torch.Generator().manual_seed(0))
+    >>> x, y = torch.rand(8, 1, 28, 28), torch.arange(8)
+    >>> optimizer = SGD(model.parameters(), 0.1)
+    >>> losses = [step(model, optimizer, x, y).item() for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+    if not isinstance(optimizer, SGD):
+        raise ValueError(f"optimizer must be a training.SGD; got {optimizer}")
+    weights = optimizer.parameters
+    with _few_images() if len(x) <= 3 else nullcontext():
+        loss, inner, outer = _gradients(weights, x, y)
+    if optimizer.momentum or optimizer.weight_decay:
+        full = [(d.t() @ a, d.sum(0)) for d, a in outer]
+        optimizer.descend([*inner, *itertools.chain(*full)])
+        return loss
+    # Without a velocity the largest gradients need not be written down at all.
+    rate = optimizer.param_groups[0]["lr"]
+    torch._foreach_add_(weights[:4], inner, alpha=-rate)
+    for (d, a), w, b in zip(outer, weights[4::2], weights[5::2], strict=True):
+        w.addmm_(d.t(), a, alpha=-rate)
+        b.add_(d.sum(0), alpha=-rate)
+    return loss
+
+
+@contextmanager
+def _few_images() -> Iterator[None]:
+    """Leave oneDNN aside: its own overhead exceeds the work of a few images."""
+    before = torch._C._get_mkldnn_enabled()
+    # What torch.backends.mkldnn.flags sets, but for a warning on TF32.
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def _gradients(
+    weights: Sequence[Tensor], x: Tensor, y: Tensor
+) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """Return the mean loss and its gradients in the parameters of one network.
+
+    Those of a full layer are d^T a and the column sums of d, for the pair (d, a): the
+    gradient in its outputs and its inputs.
+    """
+    k1, b1, k2, b2, w3, b3, w4, b4 = weights
+    z1 = F.conv2d(x, k1, b1)
+    p1, i1 = _pool(z1)
+    a1 = p1.relu_()
+    z2 = F.conv2d(a1, k2, b2)
+    p2, i2 = _pool(z2)
+    a2 = p2.relu_()
+    a3 = torch.addmm(b3, a2.flatten(1), w3.t()).relu_()
+    log = torch.addmm(b4, a3, w4.t()).log_softmax(-1)
+    picked = log.gather(-1, y[..., None])
+    d4 = log.exp().scatter_add_(-1, y[..., None], -torch.ones_like(picked)) / len(y)
+    d3 = _relu_backward(d4 @ w4, a3, 0)
+    d2 = _relu_backward((d3 @ w3).view(a2.shape), a2, 0)
+
+    def through(
+        d: Tensor, z: Tensor, index: Tensor, a: Tensor, k: Tensor, deeper: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        common = _ONE, _ZERO, _ONE, False, _ZERO, 1  # stride, padding, dilation, ...
+        asked = [deeper, True, True]
+        d = _unpool(d, z, index)
+        return _convolution_backward(d, a, k, [len(k)], *common, asked)
+
+    d1, gk2, gb2 = through(d2, z2, i2, a1, k2, True)
+    _, gk1, gb1 = through(_relu_backward(d1, a1, 0), z1, i1, x, k1, False)
+    loss = -picked.mean((-2, -1))
+    return loss, [gk1, gb1, gk2, gb2], [(d3, a2.flatten(1)), (d4, a3)]
 
 
 class Together:
@@ -34,9 +165,9 @@ class Together:
 
     Args:
         models: Networks that `covers` accepts, of equal shapes, on one device.
-        learning_rates: One for each.
-        momenta: One for each.
-        weight_decays: One for each.
+        learning_rates: One for each, as momenta and weight decays.
+        momenta: m of `training.SGD`.
+        weight_decays: As of `training.SGD`.
     """
 
     def __init__(
@@ -48,25 +179,26 @@ class Together:
     ) -> None:
         """Gather the weights; start with zero velocity."""
         layers = [list(model.parameters()) for model in models]
-        pairs = [list(zip(p[::2], p[1::2], strict=True)) for p in layers]
-        self.weights = torch.stack(
+        rows = [
             [
-                torch.cat([_matrix(*pair).flatten() for pair in own]).detach()
-                for own in pairs
+                torch.cat([w.flatten(1), b[:, None]], 1)
+                for w, b in zip(own[::2], own[1::2], strict=True)
             ]
-        )
-        self.velocity = torch.zeros_like(self.weights)
-        self.kernels = [w.shape[1:] for w, _ in pairs[0][:2]]
-        sizes = [_matrix(*pair).shape for pair in pairs[0]]
-        pieces = self.weights.split([size.numel() for size in sizes], 1)
-        self.matrices = [
-            piece.view(len(models), *size)
-            for piece, size in zip(pieces, sizes, strict=True)
+            for own in layers
         ]
-        for i, own in enumerate(pairs):
-            for (weight, bias), matrix in zip(own, self.matrices, strict=True):
-                weight.data = matrix[i, :, :-1].view(weight.shape)
-                bias.data = matrix[i, :, -1]
+        flat = [torch.cat([matrix.flatten() for matrix in own]) for own in rows]
+        self.weights = torch.stack(flat).detach()
+        self.velocity = torch.zeros_like(self.weights)
+        self.kernels = [kernel.shape[1:] for kernel in layers[0][:4:2]]
+        pieces = self.weights.split([matrix.numel() for matrix in rows[0]], 1)
+        self.matrices = [
+            piece.view(len(models), *matrix.shape)
+            for piece, matrix in zip(pieces, rows[0], strict=True)
+        ]
+        for i, own in enumerate(layers):
+            for w, b, matrix in zip(own[::2], own[1::2], self.matrices, strict=True):
+                w.data = matrix[i, :, :-1].view(w.shape)
+                b.data = matrix[i, :, -1]
 
         def column(values: Sequence[float]) -> Tensor:
             return self.weights.new_tensor(values)[:, None]
@@ -112,9 +244,10 @@ class Together:
                 steps = part.shape[1] // (stretch * batch_size) * stretch
                 for index in [part] if steps else part.split(batch_size, 1):
                     now = factors[taken : taken + max(steps, 1)]
-                    total += self._stretch(x, len(now), index.shape[1]).take(
-                        x[index], y[index], now
-                    )
+                    size = len(now), index.shape[1] // len(now)
+                    if size not in self.stretches:
+                        self.stretches[size] = _Stretch(self, x.shape[1:], *size)
+                    total += self.stretches[size].take(x[index], y[index], now)
                     taken += len(now)
         if self.stream:
             torch.cuda.current_stream().wait_stream(self.stream)
@@ -123,11 +256,8 @@ class Together:
     def logits(self, x: Tensor) -> Tensor:
         """Return each network's logits of images of its own, differentiable in them.
 
-        Args:
-            x: Images, shape (networks, images, channels, height, width).
-
-        Returns:
-            Logits, shape (networks, images, classes).
+        Of shape (networks, images, channels, height, width) to (networks, images,
+        classes).
         """
         k1, k2, w3, w4 = self.matrices
         m, images = x.shape[:2]
@@ -140,27 +270,11 @@ class Together:
         x = torch.baddbmm(w3[:, None, :, -1], x, w3[..., :-1].mT).relu()
         return torch.baddbmm(w4[:, None, :, -1], x, w4[..., :-1].mT)
 
-    def _stretch(self, x: Tensor, steps: int, images: int) -> _Stretch:
-        """Return the stretch of so many steps over so many images, made once."""
-        size = steps, images // steps
-        if size not in self.stretches:
-            self.stretches[size] = _Stretch(self, x.shape[1:], *size)
-        return self.stretches[size]
-
-
-def _matrix(weight: Tensor, bias: Tensor) -> Tensor:
-    """Return a layer's weights with its bias as the last column."""
-    return torch.cat([weight.flatten(1), bias[:, None]], 1)
-
 
 class _Stretch:
     """Steps of a group: where their images, labels and products lie, and their graph.
 
-    Args:
-        group: The networks.
-        shape: Of an image.
-        steps: How many.
-        batch: Images of each network in one.
+    Each step takes a batch of images, of a shape, of each network.
     """
 
     def __init__(self, group: Together, shape: torch.Size, steps: int, batch: int):
@@ -182,34 +296,28 @@ class _Stretch:
         self.target = torch.zeros_like(self.log)
         self.scale = new(steps, m, 1, 1)
         self.rates = new(steps, m, 1)
-        self.labels = torch.zeros(
-            steps, m, batch, 1, dtype=torch.int64, device=k1.device
-        )
+        self.labels = new(steps, m, batch, 1, dtype=torch.int64)
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def take(self, x: Tensor, y: Tensor, factors: Tensor) -> Tensor:
         """Take all steps; return the sum of the losses before each, (networks,).
 
-        Args:
-            x: Images of all steps, shape (networks, steps x batch, ...).
-            y: Their labels.
-            factors: On the learning rates, one a step.
+        The images of all steps have shape (networks, steps x batch, ...).
         """
         steps, m, b, _ = self.labels.shape
         channels, *kernel = self.group.kernels[0]
         x = x.unflatten(1, (steps, b)).unfold(4, kernel[0], 1).unfold(5, kernel[1], 1)
-        self.patches[:, :, :-1].view(
-            steps, m, b, channels, *kernel, *self.sides[0]
-        ).copy_(x.permute(1, 0, 2, 3, 6, 7, 4, 5))
+        shape = steps, m, b, channels, *kernel, *self.sides[0]
+        windows = x.permute(1, 0, 2, 3, 6, 7, 4, 5)
+        self.patches[:, :, :-1].view(shape).copy_(windows)
         self.labels.copy_(y.view(m, steps, b, 1).transpose(0, 1))
         self.rates.copy_(self.group.rates * factors[:, None, None])
         # Without a velocity the gradient in the logits is the step itself.
         self.scale.fill_(1 / b)
         if self.group.plain:
             self.scale.mul_(-self.rates[..., None])
-        self.target.zero_().scatter_(
-            -1, self.labels, -self.scale.expand_as(self.labels)
-        )
+        down = -self.scale.expand_as(self.labels)
+        self.target.zero_().scatter_(-1, self.labels, down)
         if x.is_cuda:
             self._replay()
         else:
@@ -251,27 +359,25 @@ class _Stretch:
             return matrix[:, None].expand(-1, b, -1, -1).flatten(0, 1)
 
         z1 = torch.bmm(each(k1), patches).unflatten(2, self.sides[0])
-        p1, i1 = pool(z1, TWO, TWO)
+        p1, i1 = _pool(z1)
         a1 = p1.relu_()
         windows = a1.unfold(2, kernel[0], 1).unfold(3, kernel[1], 1)
         windows = windows.permute(0, 1, 4, 5, 2, 3)
         inner[:, :-1].view(windows.shape).copy_(windows)
         wide = each(k2)
         z2 = torch.bmm(wide, inner).unflatten(2, self.sides[1])
-        p2, i2 = pool(z2, TWO, TWO)
+        p2, i2 = _pool(z2)
         torch.clamp_min(p2.view(m, b, -1), 0, out=features[..., :-1])
         torch.clamp_min(torch.bmm(features, w3.mT), 0, out=hidden[..., :-1])
-        torch.ops.aten._log_softmax.out(
-            torch.bmm(hidden, w4.mT), -1, False, out=self.log[i]
-        )
+        logits = torch.bmm(hidden, w4.mT)
+        torch.ops.aten._log_softmax.out(logits, -1, False, out=self.log[i])
         d4 = torch.addcmul(self.target[i], self.log[i].exp(), self.scale[i])
-        d3 = relu_backward(torch.bmm(d4, w4[..., :-1]), hidden[..., :-1], 0)
-        d2 = relu_backward(torch.bmm(d3, w3[..., :-1]), features[..., :-1], 0)
-        d2 = pool_backward(d2.view(p2.shape), z2, TWO, TWO, ZERO, ONE, False, i2)
-        d2 = d2.flatten(2)
+        d3 = _relu_backward(torch.bmm(d4, w4[..., :-1]), hidden[..., :-1], 0)
+        d2 = _relu_backward(torch.bmm(d3, w3[..., :-1]), features[..., :-1], 0)
+        d2 = _unpool(d2.view(p2.shape), z2, i2).flatten(2)
         d1 = torch.bmm(wide[..., :-1].mT, d2)
-        d1 = relu_backward(F.fold(d1, a1.shape[2:], kernel), a1, 0)
-        d1 = pool_backward(d1, z1, TWO, TWO, ZERO, ONE, False, i1).flatten(2)
+        d1 = _relu_backward(F.fold(d1, a1.shape[2:], kernel), a1, 0)
+        d1 = _unpool(d1, z1, i1).flatten(2)
         found = [torch.bmm(d1, patches.mT), torch.bmm(d2, inner.mT)]
         if b > 1:
             found = [g.view(m, b, channels, -1).sum(1) for g in found]
