@@ -201,7 +201,7 @@ def test_a_file_fits_its_room():
         assert len(path.read_text().splitlines()) <= 400, path
 
 
-CORE_LINES = 5_658  # to fall: the plan of the house says 4,500
+CORE_LINES = 4_754  # to fall: the plan of the house says 4,500
 
 
 def test_the_core_is_thin():

@@ -180,7 +180,7 @@ def adaptive_sharpness(
     chunk: int | None = None,
     loss: Loss = None,
 ) -> float:
-    """Return how far the loss rises in a ball whose axes are the weights' own sizes.
+    """Return the rise of the loss in a ball whose axes are the weights' own sizes.
 
     max L(w + |w| v) - L(w) over |v|_2 <= rho, by projected gradient ascent in steps of
     rho / 5 (Kwon et al. 2021), in inference mode. Scaling one layer up and the next one
