@@ -32,23 +32,14 @@ def fosc_box(
 ) -> tuple[Tensor, Tensor]:
     """Return FOSC of the problem that clipped PGD solves, and its value at x.
 
-    The set is the ball and the pixel range [0, 1] together, so that a pixel which
-    clipping pins is no way up: the exact maximiser of a linear loss has 0, while
-    `fosc` does not reach 0 there.
+    The set is the ball and the pixel range [0, 1] together: a pixel that clipping pins
+    is no way up, and the exact maximiser of a linear loss has 0 there, unlike `fosc`.
+    The value at x, along the same gradient, is the largest first-order gain, by which
+    the other can be normalised. Each is of shape (batch,).
 
-    Args:
-        ball: The perturbations allowed.
-        gradient: Gradient of each image's own loss at x_adv, shape of x.
-        x: Clean images in [0, 1], shape (batch, channels, height, width).
-        x_adv: Images reached, inside ball and range, shape of x.
-
-    Returns:
-        The gap at x_adv and, by which it can be normalised, the largest first-order
-        gain from x along the same gradient; each of shape (batch,).
-
-    >>> white = torch.ones(1, 1, 1, 1)
-    >>> gap, _ = fosc_box(Linf(0.1), torch.ones(1, 1, 1, 1), white, white)
-    >>> gap.item(), fosc(Linf(0.1), torch.ones(1, 1, 1, 1), white - white).item() > 0
+    >>> white, gradient = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    >>> gap, _ = fosc_box(Linf(0.1), gradient, white, white)
+    >>> gap.item(), fosc(Linf(0.1), gradient, white - white).item() > 0
     (0.0, True)
     """
     low, high = (x - ball.epsilon).clamp_min(0), (x + ball.epsilon).clamp_max(1)
@@ -58,13 +49,3 @@ def fosc_box(
         return best.flatten(1).sum(1)
 
     return gain(x_adv), gain(x)
-
-
-def gaps_of(
-    ball: Ball, gradient: Tensor, x: Tensor, x_adv: Tensor
-) -> dict[str, Tensor]:
-    """Return FOSC, the most it can be, and FOSC over ball and box, per image."""
-    gaps = {"fosc": fosc(ball, gradient, x_adv - x), "reach": ball.support(gradient)}
-    if isinstance(ball, Linf):
-        gaps["fosc_box"], gaps["reach_box"] = fosc_box(ball, gradient, x, x_adv)
-    return gaps

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from widemin.names import check
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -34,21 +36,6 @@ def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return -probability.clamp(1e-7, 1 - 1e-7).log()
 
 
-def _needs_classes(loss: str, least: int, logits: Tensor) -> None:
-    """Raise ValueError where a loss is a constant for want of classes."""
-    if logits.shape[1] < least:
-        raise ValueError(
-            f"the {loss} loss needs at least {least} classes; got {logits.shape[1]}"
-        )
-
-
-def _true_and_best_other(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    _needs_classes("margin", 2, logits)
-    true = logits.gather(1, y[:, None])[:, 0]
-    others = logits.scatter(1, y[:, None], -float("inf"))
-    return true, others.amax(1)
-
-
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """Return best other logit minus true logit (Carlini and Wagner 2017, f6).
 
@@ -57,20 +44,22 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     >>> margin(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([-2.])
     """
-    true, other = _true_and_best_other(logits, y)
-    return other - true
+    classes = logits.shape[1]
+    check(classes > 1, "the margin loss needs at least 2 classes", classes)
+    true = logits.gather(1, y[:, None])[:, 0]
+    return logits.scatter(1, y[:, None], -float("inf")).amax(1) - true
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Return the difference of logits ratio (Croce and Hein 2020, eq. 6).
 
-    Raises:
-        ValueError: Below 3 classes, of which it is a constant.
+    Below 3 classes, of which it is a constant, it raises ValueError.
 
     >>> dlr(torch.tensor([[5.0, 4.0, 1.0]]), torch.tensor([0]))
     tensor([-0.2500])
     """
-    _needs_classes("DLR", 3, logits)
+    classes = logits.shape[1]
+    check(classes > 2, "the DLR loss needs at least 3 classes", classes)
     ordered = logits.sort(dim=1, descending=True).values
     spread = ordered[:, 0] - ordered[:, 2]
     return margin(logits, y) / spread.clamp_min(1e-12)
@@ -89,7 +78,7 @@ def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Targeted:
-    """The negative of a loss, and a type by which attacks know whose labels it has."""
+    """The negative of a loss; by this type attacks know what its labels are."""
 
     loss: Loss
 
@@ -100,8 +89,7 @@ class _Targeted:
 def targeted(loss: Loss) -> Loss:
     """Return the loss of an attack towards a class: its labels are the classes wanted.
 
-    `fgsm` and `pgd` with it take an image as fooled once it is put into the class
-    wanted.
+    Attacks take an image as fooled once it is in the class wanted.
 
     >>> towards = targeted(cross_entropy)
     >>> wanted = torch.tensor([1])

@@ -46,11 +46,8 @@ def margins(
             not take these inputs.
         NonFiniteError: NaN or infinite logits.
 
-    >>> class Two(nn.Module):
-    ...     def forward(self, x):
-    ...         return x.flatten(1)
     >>> x = torch.tensor([0.75, 0.25]).view(1, 1, 1, 2)
-    >>> margins(Two(), x, torch.tensor([0]))
+    >>> margins(nn.Flatten(), x, torch.tensor([0]))
     tensor([0.5000])
     """
     with inference(model):

@@ -13,6 +13,7 @@ from widemin.batches import at_once
 from widemin.evaluation.accuracy import correct
 from widemin.evaluation.worst_case import within
 from widemin.models import fuse
+from widemin.names import check
 
 
 def autoattack(
@@ -42,9 +43,6 @@ def autoattack(
             or pixels (square in L2 below 5) are left out, with a warning.
         chunk: Images attacked at a time, by default what suits the device.
 
-    Returns:
-        A mask, bool, shape (images,), and what AutoAttack warned of.
-
     Raises:
         ImportError: The package is not installed (the extra `attacks`).
         ValueError: Wrong images or labels, or no attack that can be made.
@@ -63,40 +61,29 @@ def autoattack(
     natural = correct(model, x, y)
     with inference(model), torch.no_grad():
         classes = int(model(x[:1]).shape[1])
-    unfit = {}
-    for name, least in (("apgd-t", 4), ("apgd-dlr", 3)):
-        if classes < least:
-            unfit[name] = f"its loss needs {least} classes; got {classes}"
+    unfit = {
+        name: f"its loss needs {least} classes; got {classes}"
+        for name, least in (("apgd-t", 4), ("apgd-dlr", 3))
+        if classes < least
+    }
     if isinstance(ball, L2) and x.shape[2] < 5:
         unfit["square"] = f"in L2 it needs images of 5 pixels; got {x.shape[2]}"
     fit = [name for name in attacks if name not in unfit]
     heard = [f"{n} is left out: {unfit[n]}" for n in attacks if n in unfit]
-    if not fit:
-        raise ValueError(f"attacks must leave one that works; got {heard}")
+    check(fit, "attacks must leave one that works", heard)
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             heard.append(record.getMessage())
 
     logger, listener = logging.getLogger("auto-attack"), Listener(logging.WARNING)
-    norm = "Linf" if isinstance(ball, Linf) else "L2"
     fast = fuse(model)
-
-    def in_float32(images: Tensor) -> Tensor:
-        return fast(images.to(x.dtype)).float()
-
     logger.addHandler(listener)
     try:
-        with (
-            torch.inference_mode(False),
-            inference(fast),
-            torch.random.fork_rng(),
-        ):
-            # Copies: tensors made in inference mode have no gradients.
-            images, labels = x.float().clone(), y.clone()
+        with torch.inference_mode(False), inference(fast), torch.random.fork_rng():
             peer = AutoAttack(
-                in_float32,
-                norm=norm,
+                lambda images: fast(images.to(x.dtype)).float(),
+                norm="Linf" if isinstance(ball, Linf) else "L2",
                 eps=ball.epsilon,
                 version="custom",
                 attacks=fit,
@@ -105,8 +92,9 @@ def autoattack(
             )
             few = min(9, classes - 1)
             peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = few
+            # Copies: tensors made in inference mode have no gradients.
             moved = peer.run_standard_evaluation(
-                images, labels, batch_size=at_once(model, chunk)
+                x.float().clone(), y.clone(), batch_size=at_once(model, chunk)
             )[0]
     finally:
         logger.removeHandler(listener)

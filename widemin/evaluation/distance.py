@@ -17,6 +17,7 @@ from widemin.attacks import (
 from widemin.batches import at_once
 from widemin.evaluation.accuracy import correct
 from widemin.models import fuse
+from widemin.names import check, check_counts
 
 
 def minimal_distance(
@@ -57,21 +58,15 @@ def minimal_distance(
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
-    >>> distance = minimal_distance(model, x, y)
-    >>> bool((distance >= 0).all())
+    >>> bool((minimal_distance(model, x, y) >= 0).all())
     True
     """
-    shapes: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-    if norm not in shapes:
-        raise ValueError(f"norm must be 'linf' or 'l2'; got {norm!r}")
-    if not 0 < most < float("inf"):
-        raise ValueError(f"most must be above 0 and finite; got {most}")
-    for name, value in (("steps", steps), ("halvings", halvings)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+    check(norm in ("linf", "l2"), "norm must be 'linf' or 'l2'", repr(norm))
+    check(0 < most < float("inf"), "most must be above 0 and finite", most)
+    check_counts(steps=steps, halvings=halvings)
     check_images(x, y)
     natural = correct(model, x, y)
-    unit = shapes[norm](1.0)
+    unit = Linf(1.0) if norm == "linf" else L2(1.0)
     distance = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     chunk = at_once(model, chunk)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
@@ -121,7 +116,6 @@ def _fooled_at(
         at = at + 2.5 / steps * radius * unit.steepest(gradient[~fell])
         # Divide only by radii that are there: a radius of 0 leaves the image.
         safe = radius.clamp_min(torch.finfo(x.dtype).tiny)
-        x_adv[moving] = (origin + radius * unit.project((at - origin) / safe)).clamp(
-            0, 1
-        )
+        inside = radius * unit.project((at - origin) / safe)
+        x_adv[moving] = (origin + inside).clamp(0, 1)
     return fooled

@@ -59,11 +59,11 @@ class Report:
         """
         from widemin.statistics import wilson
 
-        nothing = (float("nan"), "")
+        numbers = {f"{name} accuracy": p for name, p in self.accuracy.items()}
+        numbers["median distance"] = self.distance
         rows: dict[str, tuple[float | str, ...]] = {
-            f"{name} accuracy": (*p, *nothing) for name, p in self.accuracy.items()
+            name: (*number, float("nan"), "") for name, number in numbers.items()
         }
-        rows["median distance"] = (*self.distance, *nothing)
         for sign in self.signs:
             interval = wilson(sign.found, self.images)
             answer = "yes" if sign.masked else "no"
@@ -78,15 +78,11 @@ class Report:
 
     def _lines(self) -> list[list[str]]:
         """Return the table as text: its head, and a line per number."""
-
-        def text(value: float | str) -> str:
-            if isinstance(value, str):
-                return value
-            return "" if value != value else f"{value:.3f}"
-
-        return [["", *COLUMNS]] + [
-            [name, *map(text, row)] for name, row in self.rows().items()
-        ]
+        lines = [["", *COLUMNS]]
+        for name, (*numbers, answer) in self.rows().items():
+            texts = [f"{n:.3f}" if n == n else "" for n in numbers]
+            lines.append([name, *texts, str(answer)])
+        return lines
 
     def _caption(self) -> str:
         heard = [f"AutoAttack: {line}" for line in self.warnings]
@@ -103,13 +99,11 @@ class Report:
         return "\n".join([self._caption(), *rows])
 
     def _repr_html_(self) -> str:
-        rows = [
-            f"<tr><th>{escape(name)}</th>"
-            + "".join(f"<td>{escape(value)}</td>" for value in values)
-            + "</tr>"
-            for name, *values in self._lines()
-        ]
-        return f"<pre>{escape(self._caption())}</pre><table>{''.join(rows)}</table>"
+        rows = ""
+        for name, *values in self._lines():
+            cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+            rows += f"<tr><th>{escape(name)}</th>{cells}</tr>"
+        return f"<pre>{escape(self._caption())}</pre><table>{rows}</table>"
 
 
 def report(
@@ -150,13 +144,9 @@ def report(
     generator = generator or torch.Generator().manual_seed(0)
     pgd = partial(attacks.pgd, ball=ball, generator=generator, until_fooled=True)
     small = ball.epsilon / 16 or None
-    ways: dict[str, Attack] = {
-        "FGSM": partial(attacks.fgsm, ball=ball),
-        "PGD-10": pgd,
-        "margin PGD-40, 5 restarts": partial(
-            pgd, steps=40, step_size=small, loss=attacks.margin, restarts=5
-        ),
-    }
+    strong = partial(pgd, steps=40, step_size=small, loss=attacks.margin, restarts=5)
+    ways: dict[str, Attack] = {"FGSM": partial(attacks.fgsm, ball=ball)}
+    ways |= {"PGD-10": pgd, "margin PGD-40, 5 restarts": strong}
     inside = {name: within(attack, ball, name) for name, attack in ways.items()}
     right = {"natural": correct(model, x, y, chunk)}
     right |= robust_mask(model, x, y, inside, chunk)

@@ -13,6 +13,7 @@ from widemin.attacks import Ball, check_images, inference
 from widemin.batches import at_once
 from widemin.evaluation.accuracy import correct, share
 from widemin.models import fuse
+from widemin.names import check
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -52,8 +53,8 @@ def robust_mask(
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
     >>> attacks = {"none": clean, "fgsm": partial(fgsm, ball=Linf(1))}
-    >>> found = robust_mask(model, x, y, attacks)
-    >>> bool((found["none"] == correct(model, x, y)).all())
+    >>> right = robust_mask(model, x, y, attacks)
+    >>> bool((right["none"] == correct(model, x, y)).all())
     True
     """
     check_images(x, y)
@@ -82,16 +83,8 @@ def transfer(
 ) -> Tensor:
     """Return a mask of images the target has right after an attack on the source.
 
-    Args:
-        source: The network that the attack may look into.
-        target: The network that is evaluated.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        attack: (source, x, y) -> adversarial images.
-
-    Returns:
-        A mask, bool, shape (images,). Images that the target gets wrong unattacked
-        are wrong.
+    Arguments and mask as of `robust_mask`. Images that the target gets wrong
+    unattacked are wrong.
 
     >>> from widemin.attacks import clean
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -110,21 +103,13 @@ def transfer(
 
 @dataclass(frozen=True)
 class Robustness:
-    """Accuracy under several attacks and under all of them together.
+    """Accuracy under several attacks and under all of them together, as fractions."""
 
-    Attributes:
-        natural: Accuracy without an attack, a fraction.
-        attacks: Accuracy under each attack alone.
-        accuracy: Share of images right under every attack: the mean of the minima.
-        interval: Its 95 % Wilson interval over images.
-        survived: Which images are right under every attack, bool, shape (images,).
-    """
-
-    natural: float
-    attacks: dict[str, float]
-    accuracy: float
-    interval: tuple[float, float]
-    survived: Tensor
+    natural: float  # without an attack
+    attacks: dict[str, float]  # under each alone
+    accuracy: float  # images right under every attack: the mean of the minima
+    interval: tuple[float, float]  # its 95 % Wilson interval over images
+    survived: Tensor  # the images right under every attack, bool, shape (images,)
 
 
 def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
@@ -139,22 +124,15 @@ def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
     """
 
     def inside(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        moved = attack(model, x, y)
-        if not isinstance(moved, Tensor):
-            raise ValueError(
-                f"{name} must return images, a tensor; got {type(moved).__name__}"
-            )
-        if moved.shape != x.shape:
-            raise ValueError(
-                f"{name} must return images, shape {tuple(x.shape)}; "
-                f"got {tuple(moved.shape)}"
-            )
+        moved, images = attack(model, x, y), f"{name} must return images"
+        kind = type(moved).__name__
+        check(isinstance(moved, Tensor), f"{images}, a tensor", kind)
+        shape = tuple(moved.shape)
+        check(shape == x.shape, f"{images}, shape {tuple(x.shape)}", shape)
         furthest = float(ball.size(moved - x).max())
         slack = ball.epsilon * 1e-4 + 8 * torch.finfo(x.dtype).eps
-        if not furthest <= ball.epsilon + slack:  # written so that NaN is caught too
-            raise ValueError(
-                f"{name} must stay in {ball}; got an image {furthest:.4g} away"
-            )
+        near = furthest <= ball.epsilon + slack  # False for NaN
+        check(near, f"{name} must stay in {ball}", f"an image {furthest:.4g} away")
         return moved
 
     return inside
@@ -170,18 +148,8 @@ def worst_case(
 ) -> Robustness:
     """Return accuracy under each attack and in the worst case per image.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        attacks: Name to (model, x, y) -> adversarial images; at least one.
-        ball: The perturbations allowed.
-        chunk: Images attacked at a time, by default what suits the device.
-
-    Raises:
-        ValueError: No attacks, one that leaves the ball or [0, 1], images outside
-            [0, 1] or wrong labels.
-        NonFiniteError: NaN or infinite logits or gradients.
+    Arguments and errors as of `robust_mask`; no attack, or one that leaves the ball,
+    is a ValueError too.
 
     >>> from functools import partial
     >>> from widemin.attacks import Linf, fgsm
@@ -191,20 +159,18 @@ def worst_case(
     >>> worst_case(model, x, y, ways, Linf(1)).accuracy
     0.0
     """
-    if not attacks:
-        raise ValueError("attacks must name at least one attack; got none")
+    check(attacks, "attacks must name at least one attack", "none")
     # Imported here: it brings scipy.stats, for which no worker waits otherwise.
     from widemin.statistics import wilson
 
     inside = {name: within(attack, ball, name) for name, attack in attacks.items()}
-    found = robust_mask(model, x, y, inside, chunk)
-    survived = torch.stack(list(found.values())).all(0)
-    accuracy = share(survived)
+    right = robust_mask(model, x, y, inside, chunk)
+    survived = torch.stack(list(right.values())).all(0)
     return Robustness(
         natural=share(correct(model, x, y)),
-        attacks={name: share(mask) for name, mask in found.items()},
-        accuracy=accuracy,
-        interval=wilson(accuracy, len(x)),
+        attacks={name: share(mask) for name, mask in right.items()},
+        accuracy=share(survived),
+        interval=wilson(share(survived), len(x)),
         survived=survived,
     )
 
@@ -220,18 +186,9 @@ def sweep(
     """Return the accuracy under one attack in growing sets, which must fall to chance.
 
     An image that is fooled in a set counts as fooled in every larger one: the sets
-    contain each other.
-
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        balls: The sets, in growing order, of one norm.
-        attack: (model, x, y, ball) -> adversarial images.
-        chunk: Images attacked at a time, by default what suits the device.
-
-    Raises:
-        ValueError: Sets that do not grow, or are not of one norm; as of `worst_case`.
+    contain each other. Arguments and errors as of `worst_case`, but for `balls`, the
+    sets, in growing order and of one norm, and `attack`: (model, x, y, ball) ->
+    adversarial images.
 
     >>> from widemin.attacks import Linf, fgsm
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
@@ -240,21 +197,16 @@ def sweep(
     0.0
     """
     radii = [ball.epsilon for ball in balls]
-    if len({type(ball) for ball in balls}) != 1 or radii != sorted(radii):
-        raise ValueError(f"balls must be of one norm and grow; got {list(balls)}")
+    ordered = len({type(ball) for ball in balls}) == 1 and radii == sorted(radii)
+    check(ordered, "balls must be of one norm and grow", list(balls))
     check_images(x, y)
     right, rates = correct(model, x, y, chunk), []
     for ball in balls:
         # What has fallen stays: only the others are attacked again.
         index = right.nonzero()[:, 0]
         if len(index):
-
-            def in_ball(
-                model: nn.Module, x: Tensor, y: Tensor, ball: Ball = ball
-            ) -> Tensor:
-                return attack(model, x, y, ball)
-
-            ways = {"": within(in_ball, ball)}
+            here = partial(lambda ball, *images: attack(*images, ball), ball)
+            ways = {"": within(here, ball)}
             right[index] = robust_mask(model, x[index], y[index], ways, chunk)[""]
         rates.append(share(right))
     return rates
