@@ -20,16 +20,13 @@ def fuse(model: nn.Module) -> nn.Module:
     """Return a network's function in inference mode, quicker at the input gradient.
 
     Batch norm is folded into the convolution before it, and a convolution over a
-    single channel takes its input gradient as a matrix product. An attack asks for
-    that gradient many times, and of the weights for none: here they are constants, as
-    they are now. Outputs and gradients differ by rounding alone.
+    single channel takes its input gradient as a matrix product; their weights are
+    constants, as they are now. Outputs and gradients differ by rounding alone.
 
-    Only layers of exactly torch's own types, and this module's blocks, are replaced:
+    Only layers of exactly torch's own types, and this package's blocks, are replaced:
     none that is subclassed, parametrised, hooked or without running statistics. The
-    others are shared with the model, which stays as it is.
-
-    Args:
-        model: Any network; one in which there is nothing to replace is returned.
+    others are shared with the model, which stays as it is; one in which there is
+    nothing to replace is returned.
 
     >>> from widemin.models import build
     >>> network = build("cnn4", torch.Generator().manual_seed(0)).eval()
@@ -46,7 +43,8 @@ def _fused(model: nn.Module) -> nn.Module:
     if not is_plain(model):
         return model
     if type(model) is nn.Conv2d:
-        return _OneChannel(model) if _is_over_one_channel(model) else model
+        one = _OneChannel.covers(model)
+        return _fixed(model, _OneChannel, model.weight, model.bias) if one else model
     layers = dict(model._modules)
     if type(model) in (nn.Sequential, InBfloat16):
         pairs = list(itertools.pairwise(layers))
@@ -92,41 +90,32 @@ def _folds(layer: nn.Module | None, norm: nn.Module | None) -> bool:
     )
 
 
-def _fold(convolution: Any, norm: Any) -> nn.Module:
+def _fold(layer: Any, norm: Any) -> nn.Module:
     """Return a convolution that does its own work and then the norm's."""
-    weight, bias = fuse_conv_bn_weights(
-        convolution.weight,
-        convolution.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
-    both = copy.copy(convolution)
-    both._parameters = {"weight": weight, "bias": bias}
-    return both.requires_grad_(False)
+    statistics = (norm.running_mean, norm.running_var, norm.eps)
+    weights = (layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
+    return _fixed(layer, nn.Conv2d, *fuse_conv_bn_weights(*weights))
 
 
-def _is_over_one_channel(layer: nn.Conv2d) -> bool:
-    """Return True where `_OneChannel` computes what a convolution does."""
-    options = (layer.in_channels, layer.groups, layer.stride, layer.dilation)
-    zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return zeros and options == (1, 1, (1, 1), (1, 1))
+def _fixed(layer: Any, kind: type, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Return a convolution with other weights, of which no gradient is asked."""
+    fixed = copy.copy(layer)
+    fixed.__class__ = kind
+    fixed._parameters = {
+        name: tensor if tensor is None else nn.Parameter(tensor.detach(), False)
+        for name, tensor in (("weight", weight), ("bias", bias))
+    }
+    return fixed
 
 
-class _OneChannel(nn.Module):
+class _OneChannel(nn.Conv2d):
     """A convolution over a single channel, its weights held fixed."""
 
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        bias = convolution.bias
-        self.register_buffer("weight", convolution.weight.detach())
-        self.register_buffer("bias", None if bias is None else bias.detach())
-        self.padding = convolution.padding
+    @staticmethod
+    def covers(layer: nn.Conv2d) -> bool:
+        options = (layer.in_channels, layer.groups, layer.stride, layer.dilation)
+        zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return zeros and options == (1, 1, (1, 1), (1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         # Elsewhere the libraries' own gradient is as quick.

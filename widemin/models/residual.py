@@ -76,16 +76,11 @@ def _head(width: int, classes: int) -> list[nn.Module]:
 
 
 def preactresnet(
-    shape: Shape,
-    classes: int,
-    width: int = 64,
-    blocks: int = 2,
-    stem_stride: int = 1,
+    shape: Shape, classes: int, width: int = 64, blocks: int = 2, stem_stride: int = 1
 ) -> nn.Sequential:
-    """Return a PreActResNet: width, 2, 4 and 8 times width, blocks a stage.
+    """Return a PreActResNet; the defaults are PreActResNet-18 as Wei et al. use it.
 
-    The defaults are PreActResNet-18 as Wei et al. use it: a 3x3 stem without BN, a
-    final BN and ReLU, 11,172,170 weights for 10 classes.
+    A 3x3 stem without BN, stages of width, 2, 4 and 8 times width, a final BN and ReLU.
     """
     widths = (width, 2 * width, 4 * width, 8 * width)
     stem = nn.Conv2d(shape[0], width, 3, stem_stride, 1, bias=False)

@@ -29,9 +29,8 @@ class Normalise(nn.Module):
 class InBfloat16(nn.Sequential):
     """Layers that training passes through in bfloat16, inference in float32.
 
-    Weights, their gradients and the logits are float32 always. Attacks and
-    measurements, made in inference mode, are those of the float32 network: bfloat16
-    flips the sign of small gradients.
+    Weights, their gradients and the logits are float32 always, and so is all that is
+    done in inference mode: bfloat16 flips the sign of small gradients.
     """
 
     def forward(self, x: Tensor) -> Tensor:
