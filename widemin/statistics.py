@@ -12,6 +12,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
+from widemin.names import check
+
 
 def wilson(fraction: float, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a fraction of n images.
@@ -20,14 +22,11 @@ def wilson(fraction: float, n: int) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.404, 0.596)
     """
-    if n < 1 or not 0 <= fraction <= 1:
-        raise ValueError(
-            f"fraction must lie in [0, 1] and n be at least 1; got {fraction} and {n}"
-        )
-    interval = scipy.stats.binomtest(round(fraction * n), n).proportion_ci(
-        method="wilson"
-    )
-    return float(interval.low), float(interval.high)
+    expected = "fraction must lie in [0, 1] and n be at least 1"
+    check(n >= 1 and 0 <= fraction <= 1, expected, f"{fraction} and {n}")
+    test = scipy.stats.binomtest(round(fraction * n), n)
+    low, high = test.proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def median(values: Sequence[float]) -> tuple[float, float, float]:
@@ -38,8 +37,8 @@ def median(values: Sequence[float]) -> tuple[float, float, float]:
     >>> median([3.0, 1.0, 2.0, 5.0, 4.0, 7.0, 6.0])
     (4.0, 1.0, 7.0)
     """
-    found = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
-    return float(np.median(values)), float(found.low), float(found.high)
+    low, high = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    return float(np.median(values)), float(low), float(high)
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
@@ -122,9 +121,7 @@ def seeds_to_decide(
     """
     if len(values) < 2:
         return None
-    away = abs(float(np.mean(values)) - threshold)
-    spread = float(np.std(values, ddof=1))
-    for n in range(2, most + 1):
-        if spread / n**0.5 * float(scipy.stats.t.ppf(0.975, n - 1)) < away:
-            return n
-    return None
+    n = np.arange(2, most + 1)
+    halves = float(np.std(values, ddof=1)) / n**0.5 * scipy.stats.t.ppf(0.975, n - 1)
+    enough = n[halves < abs(float(np.mean(values)) - threshold)]
+    return int(enough[0]) if len(enough) else None
