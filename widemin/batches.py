@@ -96,8 +96,7 @@ def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, T
 def at_once(model: nn.Module, chunk: int | None = None, cpu: int = 250) -> int:
     """Return how many inputs to ask a network at a time: what suits its device.
 
-    Few stay in a CPU's caches; few leave a GPU idle between its kernels: 10,000 of a
-    network with at most a million weights, fewer of a larger one.
+    Few stay in a CPU's caches; few leave a GPU idle between its kernels.
 
     >>> at_once(nn.Linear(2, 2)), at_once(nn.Linear(2, 2), 40)
     (250, 40)

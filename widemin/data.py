@@ -188,14 +188,9 @@ def _wrong(
 def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     """Return randomly shifted and mirrored images: reflect padding, crop, flip.
 
-    Args:
-        x: Images, shape (batch, channels, height, width).
-        generator: Draws shifts and flips, on the CPU.
-        padding: The largest shift, in pixels; 4 for CIFAR (Wei et al., Kamath et al.).
-
-    Returns:
-        Images, shape of x. Each image has its own shift, in [-padding, padding] along
-        both axes, and is mirrored with probability 1/2. Padding 0 only mirrors.
+    Each image, of x's shape (batch, channels, height, width), has its own shift, in
+    [-padding, padding] pixels along both axes (4 for CIFAR: Wei et al., Kamath et
+    al.), and is mirrored with probability 1/2; `generator`, on the CPU, draws both.
     """
     n, channels, height, width = x.shape
     flipped = (torch.rand(n, generator=generator) < 0.5).to(x.device)

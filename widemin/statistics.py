@@ -70,8 +70,8 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:
     """Return Spearman's correlation of what the ranks of others leave unexplained.
 
-    Ranks of x and y are each regressed on the ranks in `given`; NaN where nothing is
-    left of a side, or there are too few.
+    Ranks of x and y are each regressed on the ranks in `given`; NaN where too few are
+    there or nothing is left of a side.
 
     >>> x, noise = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]
     >>> round(partial_spearman(x, x, [noise]), 3)
@@ -92,8 +92,8 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> 
 def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a rank correlation of n pairs.
 
-    Fisher's transformation with the variance of Bonett and Wright (2000); `given` is
-    how many others are held fixed in a partial one.
+    Fisher's transformation with the variance of Bonett and Wright (2000); of a partial
+    one, `given` others are held fixed.
 
     >>> low, high = spearman_interval(0.8, 20)
     >>> round(low, 2), round(high, 2)
@@ -113,8 +113,8 @@ def seeds_to_decide(
 ) -> int | None:
     """Return how many seeds put the 95 % t interval on one side of a threshold.
 
-    With the mean and the spread of the values as they are. None where one value tells
-    no spread, or where `most` seeds would not do.
+    With the mean and the spread of the values as they are; None where one value tells
+    no spread, or `most` seeds would not do.
 
     >>> seeds_to_decide([0.5, 0.6, 0.7], 0.8)
     4

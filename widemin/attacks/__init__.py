@@ -6,8 +6,7 @@ depends on the batch size. Attacks run the network in inference mode and leave i
 mode, gradients and buffers as they were.
 """
 
-from widemin.attacks.balls import L2, Ball, Linf, parse_ball
-from widemin.attacks.fosc import fosc, fosc_box
+from widemin.attacks.balls import L2, Ball, Linf, fosc, fosc_box, parse_ball
 from widemin.attacks.images import (
     NonFiniteError,
     check_images,

@@ -128,18 +128,15 @@ def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits = model(x)
     except RuntimeError as error:
         held = [*model.parameters(), *model.buffers()]
+        weight = next((t for t in held if t.is_floating_point()), x)
+        own, given = (f"{t.dtype} on {t.device}" for t in (weight, x))
+        said = f"x must be {own}, as the model; got {given}"
         if torch.is_grad_enabled() and any(t.is_inference() for t in held):
-            raise ValueError(
-                "model must be made outside torch.inference_mode, in which tensors "
-                "have no gradients; got one made inside"
-            ) from error
-        weight = next((t for t in held if t.is_floating_point()), None)
-        if weight is None or (weight.dtype, weight.device) == (x.dtype, x.device):
+            said = "model must be made outside torch.inference_mode, in which tensors "
+            said += "have no gradients; got one made inside"
+        elif own == given:
             raise
-        raise ValueError(
-            f"x must be {weight.dtype} on {weight.device}, as the model; "
-            f"got {x.dtype} on {x.device}"
-        ) from error
+        raise ValueError(said) from error
     check_logits(logits, y)
     return logits
 
@@ -149,9 +146,8 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of each image's own loss, the losses and the logits.
 
-    Raises:
-        ValueError: As of `logits_of`; a loss with no value per image or no gradient.
-        NonFiniteError: NaN or infinite logits or gradients.
+    Errors as of `logits_of`, and for a loss with no value per image or no gradient, or
+    a gradient that is not finite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])

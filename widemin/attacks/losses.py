@@ -25,8 +25,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7], as Keras.
 
-    Its gradient is exactly zero once the margin exceeds 16.1 (see the chapter on
-    width): a network that is sure enough cannot be attacked through it.
+    Its gradient is exactly zero once the margin exceeds 16.1 (chapter 1).
 
     >>> z = torch.tensor([[20.0, 0.0]], requires_grad=True)
     >>> torch.autograd.grad(clipped_cross_entropy(z, torch.tensor([0])).sum(), z)[0]
@@ -53,7 +52,7 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Return the difference of logits ratio (Croce and Hein 2020, eq. 6).
 
-    Below 3 classes, of which it is a constant, it raises ValueError.
+    Below 3 classes it is a constant, and raises ValueError.
 
     >>> dlr(torch.tensor([[5.0, 4.0, 1.0]]), torch.tensor([0]))
     tensor([-0.2500])

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from widemin.attacks.balls import Ball, Linf
-from widemin.attacks.fosc import fosc, fosc_box
+from widemin.attacks.balls import Ball, Linf, fosc, fosc_box
 from widemin.attacks.images import check_images, inference, input_gradient, logits_of
 from widemin.attacks.losses import Loss, cross_entropy, fooled
 from widemin.names import check, check_counts
@@ -113,7 +112,6 @@ def pgd_path(
     step_size: float | None = None,
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
-    keep: str = "last",
     steps_each: Tensor | None = None,
     fosc_below: float | None = None,
     fosc_from_start: bool = False,
@@ -123,7 +121,6 @@ def pgd_path(
 
     Arguments, returns and errors are those of `pgd`, and these:
 
-    - keep: "last" iterate of an ascent, or the "best", with the highest loss.
     - steps_each: Steps of each image, at most `steps`; shape (batch,), whole numbers.
     - fosc_below: Stop each image once its FOSC is this small (Wang et al. 2019,
       algorithm 1), after at least one step.
@@ -131,9 +128,8 @@ def pgd_path(
       Wang et al. does, instead of from the image.
     - record: Receives, for each gradient taken, a dict of the `images` still moving
       (indices), where they are (`at`), their `loss`, whether they are `fooled`, their
-      `fosc` and their `reach`: the largest first-order gain from the centre, epsilon
-      |gradient|_1 for Linf, by which FOSC is normalised; for Linf also `fosc_box` and
-      `reach_box`.
+      `fosc` and their `reach`: the largest first-order gain from the centre, by which
+      FOSC is normalised; for Linf also `fosc_box` and `reach_box`.
 
     >>> from widemin.attacks import Linf
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -146,20 +142,8 @@ def pgd_path(
     if steps_each is not None:
         shape = tuple(steps_each.shape)
         check(shape == y.shape, f"steps_each must have shape ({len(x)},)", shape)
-    check(keep in ("last", "best"), "keep must be 'last' or 'best'", repr(keep))
-    ascent = _Ascent(
-        model,
-        ball,
-        loss,
-        steps,
-        step_size,
-        generator,
-        keep_best=keep == "best",
-        steps_each=steps_each,
-        fosc_below=fosc_below,
-        fosc_from_start=fosc_from_start,
-        record=record,
-    )
+    stops = (False, steps_each, fosc_below, fosc_from_start, record)
+    ascent = _Ascent(model, ball, loss, steps, step_size, generator, *stops)
     with inference(model):
         return ascent.climb(x, y)
 
@@ -175,7 +159,6 @@ class _Ascent:
     step_size: float | None
     generator: torch.Generator | None
     until_fooled: bool = False
-    keep_best: bool = False
     steps_each: Tensor | None = None
     fosc_below: float | None = None
     fosc_from_start: bool = False
@@ -185,14 +168,12 @@ class _Ascent:
         """Return where one ascent from x, or from a random start, takes each image."""
         check_counts(steps=self.steps)
         length = self.ball.epsilon / 4 if self.step_size is None else self.step_size
-        if self.step_size is not None:
-            sound = 0 < length < float("inf")
-            check(sound, "step_size must be above 0 and finite", length)
+        sound = self.step_size is None or 0 < length < float("inf")
+        check(sound, "step_size must be above 0 and finite", length)
         start = x
         if self.generator is not None:
             start = (x + self.ball.sample(x, self.generator)).clamp(0, 1)
         x_adv, moving = start.clone(), torch.arange(len(x), device=x.device)
-        best, highest = x_adv.clone(), torch.full_like(x[:, 0, 0, 0], -torch.inf)
         for step in range(self.steps):
             at, origin, label = x_adv[moving], x[moving], y[moving]
             gradient, losses, logits = input_gradient(self.model, at, label, self.loss)
@@ -200,10 +181,6 @@ class _Ascent:
             if self.record is not None:
                 taken = {"images": moving, "at": at, "loss": losses, "fooled": done}
                 self.record.append(taken | self.gaps(gradient, origin, at))
-            if self.keep_best:
-                better = losses > highest[moving]
-                best[moving[better]] = at[better]
-                highest[moving[better]] = losses[better]
             go = ~done if self.until_fooled else torch.ones_like(done)
             # Always one step, as published code does: a random start at which the
             # loss is flat must not pass for a solved inner problem.
@@ -219,9 +196,6 @@ class _Ascent:
                 break
             at = at + length * self.ball.steepest(gradient)
             x_adv[moving] = (origin + self.ball.project(at - origin)).clamp(0, 1)
-        if self.keep_best:
-            better = self.reached(x_adv, y)[0] > highest
-            x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         return x_adv
 
     def gaps(self, gradient: Tensor, x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:

@@ -29,24 +29,12 @@ def autoattack(
     """Return a mask of what survives AutoAttack, and its warnings.
 
     Runs the authors' code (Croce and Hein 2020), the package pyautoattack; the images
-    it returns are predicted again here. Square alone, attacks=("square",), needs no
-    gradient.
+    it returns are predicted again here. Square alone needs no gradient.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        ball: The perturbations allowed.
-        seed: Of its random draws.
-        attacks: Of its attacks, in order; the default is the standard version. Those
-            that are not defined for so few classes (apgd-t below 4, apgd-dlr below 3)
-            or pixels (square in L2 below 5) are left out, with a warning.
-        chunk: Images attacked at a time, by default what suits the device.
-
-    Raises:
-        ImportError: The package is not installed (the extra `attacks`).
-        ValueError: Wrong images or labels, or no attack that can be made.
-        NonFiniteError: NaN or infinite logits.
+    Its attacks are made in order; by default they are the standard version. Those that
+    are not defined for so few classes (apgd-t below 4, apgd-dlr below 3) or pixels
+    (square in L2 below 5) are left out, with a warning. Other arguments and errors as
+    of `robust_mask`; without the package (the extra `attacks`) an ImportError.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)

@@ -37,24 +37,17 @@ def minimal_distance(
     By bisection in the radius, image by image: an upper bound on the distance to the
     decision boundary that no confidence can hide.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        norm: "linf" or "l2".
-        most: Largest radius tried, in pixels.
-        steps: Steps of each ascent, of 2.5 radii over their number.
-        halvings: Of the interval; the answer is `most` / 2^halvings too large at most.
-        generator: Draws the random starts; without one each ascent starts at x.
-        chunk: Images attacked at a time, by default what suits the device.
+    Arguments and errors as of `robust_mask`, and these:
+
+    - norm: "linf" or "l2".
+    - most: Largest radius tried, in pixels.
+    - steps: Steps of each ascent, of 2.5 radii over their number.
+    - halvings: Of the interval; the answer is `most` / 2^halvings too large at most.
+    - generator: Draws the random starts; without one each ascent starts at x.
 
     Returns:
         Radii, shape (images,): 0 for an image that is wrong without an attack,
         infinity for one that is not fooled at `most`.
-
-    Raises:
-        ValueError: An unknown norm, a radius or counts out of range, wrong images.
-        NonFiniteError: NaN or infinite logits or gradients.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])

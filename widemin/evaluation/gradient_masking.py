@@ -1,6 +1,5 @@
 """Signs that gradients are masked, and Carlini's checklist filled in by measurement.
 
-A network whose gradients fade or mislead looks robust to attacks that follow them.
 Each sign compares two numbers that must agree, or stand in a known order, for a sound
 evaluation (Athalye et al. 2018; Carlini et al. 2019).
 """
@@ -24,8 +23,7 @@ from widemin.evaluation.worst_case import Attack, robust_mask, transfer
 from widemin.landscape import logit_scale
 from widemin.models import fuse
 
-# A difference beyond this, in accuracy, is a sign; two standard errors of the sample
-# are added to it.
+# A difference in accuracy beyond this and two standard errors of the sample is a sign.
 TOLERANCE = 0.05
 
 # Of each sign its question in the checklist, and the two numbers that are compared, of
@@ -106,17 +104,10 @@ def signs(
 ) -> list[Sign]:
     """Return every sign of masked gradients, measured.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        ball: The set in which robustness is claimed.
-        generator: Draws random starts and random signs.
-        other: Another network for the same task, whose adversarial images are tried.
-        steps: Of PGD, of 2.5 radii over their number.
-
-    Raises:
-        ValueError: Wrong images or labels, or non-finite logits.
+    Arguments and errors as of `robust_mask`, and these: `ball` is the set in which
+    robustness is claimed; `generator` draws random starts and random signs; `other` is
+    another network for the same task, whose adversarial images are tried; PGD takes
+    `steps` of 2.5 radii over their number.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(50, 1, 2, 2), torch.zeros(50, dtype=torch.int64)
@@ -162,21 +153,16 @@ def signs(
 
 def _still(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return a mask of images whose cross-entropy gradient is exactly zero."""
+    parts = zip(x.split(250), y.split(250), strict=True)
     with inference(model):
-        gradients = (
-            attacks.input_gradient(model, *part)[0]
-            for part in zip(x.split(250), y.split(250), strict=True)
-        )
-        return torch.cat([(part == 0).flatten(1).all(1) for part in gradients])
+        gradients = [attacks.input_gradient(model, *part)[0] for part in parts]
+    return (torch.cat(gradients) == 0).flatten(1).all(1)
 
 
 def checklist(found: list[Sign], *, ball: Ball, images: int) -> list[tuple[str, str]]:
     """Return Carlini et al.'s checklist (2019, section 4), answered by the signs.
 
-    Args:
-        found: What `signs` returned.
-        ball: The set in which robustness is claimed.
-        images: How many test images were attacked.
+    `found` are the `signs` of so many test images in a ball.
 
     >>> sign = Sign("PGD leaves more than FGSM", 0.9, 0.1, True)
     >>> checklist([sign], ball=Linf(0.3), images=100)[2]

@@ -32,24 +32,15 @@ class Report:
     """Accuracies of a network under attacks, distances, and signs of masked gradients.
 
     It prints as a table, and is one in a notebook.
-
-    Attributes:
-        ball: The perturbations allowed.
-        images: How many were measured.
-        accuracy: Fraction right by name: "natural", each attack's, and "worst case",
-            right under all of them; with 95 % Wilson intervals.
-        distance: Median smallest radius that fools, in the ball's norm, with its
-            95 % interval by order statistics.
-        signs: That gradients are masked, as of `signs`.
-        warnings: AutoAttack's.
     """
 
     ball: Ball
-    images: int
-    accuracy: dict[str, Estimate]
-    distance: Estimate
+    images: int  # how many were measured
+    # Fraction right: "natural", under each attack, and "worst case", under all of them.
+    accuracy: dict[str, Estimate]  # with Wilson intervals
+    distance: Estimate  # median smallest radius that fools, in the ball's norm
     signs: list[Sign]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # AutoAttack's
 
     def rows(self) -> dict[str, tuple[float | str, ...]]:
         """Return value, low, high, against and masked of each number, by its name.
@@ -118,20 +109,11 @@ def report(
     """Measure how robust a network is, by attacks from weak to strong.
 
     Accuracy without an attack, under FGSM, PGD-10, margin-loss PGD-40 with 5 restarts
-    and, where it is installed, AutoAttack; the worst case of all; the median distance
-    to the nearest image that fools; and the signs that gradients are masked.
+    and AutoAttack, where it is installed; the worst case of all; the median distance
+    that fools; the signs that gradients are masked.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        ball: The perturbations allowed.
-        generator: Draws random starts; without one, seed 0 does.
-        chunk: Images attacked at a time, by default what suits the device.
-
-    Raises:
-        ValueError: Images outside [0, 1] or wrong labels.
-        NonFiniteError: NaN or infinite logits or gradients.
+    Arguments and errors as of `robust_mask`; without a generator, seed 0 draws the
+    random starts.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.zeros(20, dtype=torch.int64)

@@ -38,8 +38,8 @@ def robust_mask(
         attacks: Name to (model, x, y) -> adversarial images. They are handed the
             network fused (`models.fuse`): the same function, quicker.
         chunk: Images attacked at a time, by default what suits the device.
-        each: How a mask is had, from an attack's name and what computes it: one may
-            be kept, and not be computed again.
+        each: From an attack's name and what computes its mask, the mask: one that is
+            kept need not be computed again.
 
     Returns:
         Name to mask, bool, shape (images,).

@@ -68,14 +68,10 @@ def _fused(model: nn.Module) -> nn.Module:
 
 def is_plain(layer: nn.Module) -> bool:
     """Return True for a layer that runs its type's forward pass and nothing else."""
-    hooks = (
-        layer._forward_hooks,
-        layer._forward_pre_hooks,
-        layer._backward_hooks,
-        layer._backward_pre_hooks,
-        _has_any_global_hook(),
-    )
-    return not any(hooks) and "forward" not in vars(layer)
+    hooks = [layer._forward_hooks, layer._forward_pre_hooks]
+    hooks += [layer._backward_hooks, layer._backward_pre_hooks]
+    own = any(hooks) or "forward" in vars(layer)
+    return not own and not _has_any_global_hook()
 
 
 def _folds(layer: nn.Module | None, norm: nn.Module | None) -> bool:
