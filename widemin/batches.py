@@ -41,14 +41,13 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
     """Return pairs of inputs and targets, at most `size` in each.
 
     Args:
-        x: Inputs of any shape (n, ...), or an iterable of pairs of inputs and targets,
-            such as a DataLoader; it is read once, so that augmentation is drawn once.
+        x: Inputs, shape (n, ...), or an iterable of pairs of inputs and targets, such
+            as a DataLoader; it is read once, so that augmentation is drawn once.
         y: Targets of a tensor, shape (n, ...); None where x yields them.
         size: Inputs at a time.
 
     Raises:
-        ValueError: No inputs, inputs that are not finite, targets of another number, or
-            a size below 1.
+        ValueError: No inputs, or not finite; targets of another number; a size below 1.
 
     >>> pairs = batches(torch.rand(5, 2), torch.arange(5), 2)
     >>> [y.tolist() for _, y in pairs]
@@ -58,11 +57,7 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
 
 
 def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `batches` returns, one pair at a time.
-
-    >>> next(each_batch(torch.arange(5), torch.arange(5), 2))
-    (tensor([0, 1]), tensor([0, 1]))
-    """
+    """Yield what `batches` returns, one pair at a time."""
     check_counts(chunk=size)
     kinds = f"{type(x).__name__} and {type(y).__name__}"
     beside = "y must come with a tensor x, and not with a DataLoader"

@@ -13,11 +13,6 @@ from torch import Tensor
 from widemin.names import check
 
 
-def _column(values: Tensor) -> Tensor:
-    """Return values, shape (batch,), so that they multiply images."""
-    return values.view(-1, 1, 1, 1)
-
-
 def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
     """Return v over a number per image, and these numbers, shape (batch,).
 
@@ -28,7 +23,7 @@ def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
     fits = (norm > info.tiny**0.5 / info.eps) & (norm < info.max**0.5)
     largest = v.flatten(1).abs().amax(1)
     size = largest.where(~fits & (largest > 0), torch.ones_like(largest))
-    return v / _column(size), size
+    return v / size.view(-1, 1, 1, 1), size
 
 
 @dataclass(frozen=True)
@@ -97,12 +92,13 @@ class L2(_Set):
         gradient, _ = _scaled(gradient)
         norm = gradient.flatten(1).norm(dim=1)
         # A zero gradient has no direction: the image stays where it is.
-        return gradient / _column(norm.where(norm > 0, torch.ones_like(norm)))
+        norm = norm.where(norm > 0, torch.ones_like(norm))
+        return gradient / norm.view(-1, 1, 1, 1)
 
     def project(self, delta: Tensor) -> Tensor:
         """Return the nearest point of the set."""
         norm = self.size(delta).clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * _column((self.epsilon / norm).clamp_max(1.0))
+        return delta * (self.epsilon / norm).clamp_max(1.0).view(-1, 1, 1, 1)
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the Euclidean norm of each perturbation, shape (batch,)."""
@@ -117,7 +113,7 @@ class L2(_Set):
         """Return Gaussian directions, radius uniform in [0, epsilon], shape of x."""
         direction = torch.randn(x.shape, generator=generator).to(x)
         radius = torch.rand(len(x), generator=generator).to(x)
-        return self.epsilon * _column(radius) * self.steepest(direction)
+        return self.epsilon * radius.view(-1, 1, 1, 1) * self.steepest(direction)
 
 
 Ball = Linf | L2

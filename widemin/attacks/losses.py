@@ -76,17 +76,8 @@ def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Targeted:
-    """The negative of a loss; by this type attacks know what its labels are."""
-
-    loss: Loss
-
-    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return -self.loss(logits, y)
-
-
-def targeted(loss: Loss) -> Loss:
-    """Return the loss of an attack towards a class: its labels are the classes wanted.
+class targeted:
+    """The loss of an attack towards a class: its labels are the classes wanted.
 
     Attacks take an image as fooled once it is in the class wanted.
 
@@ -96,7 +87,12 @@ def targeted(loss: Loss) -> Loss:
     >>> bool(towards(sure, wanted) > towards(unsure, wanted))
     True
     """
-    return _Targeted(loss)
+
+    loss: Loss
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the negative of the loss, shape (batch,)."""
+        return -self.loss(logits, y)
 
 
 def fooled(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
@@ -109,4 +105,4 @@ def fooled(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     (tensor([False]), tensor([True]))
     """
     answers = logits.argmax(1)
-    return answers == y if isinstance(loss, _Targeted) else answers != y
+    return answers == y if isinstance(loss, targeted) else answers != y

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from widemin.attacks import L2, Ball, Linf, check_images, inference
 from widemin.batches import at_once
-from widemin.evaluation.accuracy import correct
-from widemin.evaluation.worst_case import within
+from widemin.evaluation.accuracy import correct, within
 from widemin.models import fuse
 from widemin.names import check
 

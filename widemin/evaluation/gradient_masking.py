@@ -18,8 +18,14 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import Ball, Linf, inference
-from widemin.evaluation.accuracy import MASKED_MARGIN, margins, share
-from widemin.evaluation.worst_case import Attack, robust_mask, transfer
+from widemin.evaluation.accuracy import (
+    MASKED_MARGIN,
+    Attack,
+    margins,
+    robust_mask,
+    share,
+    transfer,
+)
 from widemin.landscape import logit_scale
 from widemin.models import fuse
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import Ball, Linf
-from widemin.evaluation.accuracy import correct, share
+from widemin.evaluation.accuracy import Attack, correct, robust_mask, share, within
 from widemin.evaluation.autoattack import autoattack
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import Sign, signs
-from widemin.evaluation.worst_case import Attack, robust_mask, within
 
 if TYPE_CHECKING:
     import pandas as pd

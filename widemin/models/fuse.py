@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from widemin.models.residual import Block, PreActBlock
-from widemin.models.wrappers import InBfloat16
+from widemin.models.residual import Block, InBfloat16, PreActBlock
 
 
 def fuse(model: nn.Module) -> nn.Module:
@@ -74,16 +73,12 @@ def is_plain(layer: nn.Module) -> bool:
     return not own and not _has_any_global_hook()
 
 
-def _folds(layer: nn.Module | None, norm: nn.Module | None) -> bool:
+def _folds(layer: Any, norm: Any) -> bool:
     """Return True where a norm can be folded into the convolution before it."""
-    return (
-        type(layer) is nn.Conv2d
-        and type(norm) is nn.BatchNorm2d
-        and is_plain(layer)
-        and is_plain(norm)
-        and norm.running_mean is not None
-        and norm.running_mean.dtype == layer.weight.dtype
-    )
+    known = (type(layer), type(norm)) == (nn.Conv2d, nn.BatchNorm2d)
+    if not (known and is_plain(layer) and is_plain(norm)):
+        return False
+    return getattr(norm.running_mean, "dtype", None) == layer.weight.dtype
 
 
 def _fold(layer: Any, norm: Any) -> nn.Module:

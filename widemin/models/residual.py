@@ -1,9 +1,10 @@
-"""ResNets: PreActResNet, ResNet with the CIFAR stem, WideResNet."""
+"""ResNets: PreActResNet, ResNet with the CIFAR stem, WideResNet; in bfloat16."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,6 +54,21 @@ class Block(nn.Module):
         """Return features, shape (batch, outputs, height / stride, width / stride)."""
         inner = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x), inplace=True)
+
+
+class InBfloat16(nn.Sequential):
+    """Layers that training passes through in bfloat16, inference in float32.
+
+    Weights, their gradients and the logits are float32 always, and so is all that is
+    done in inference mode: bfloat16 flips the sign of small gradients.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of images, shape (batch, classes)."""
+        # Entered anew by every pass: what is cast once is kept until it is left, and
+        # SAM's second pass would meet the weights of the first.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+            return super().forward(x).to(x.dtype)
 
 
 def _stages(
