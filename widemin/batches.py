@@ -158,18 +158,12 @@ def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:
             expected = "model must return finite outputs"
             check(finite, expected, "NaN or inf", NonFiniteError)
             if loss is None:
-                _check_cross_entropy(outputs, y)
-
-
-def _check_cross_entropy(logits: Tensor, y: Tensor) -> None:
-    check(
-        y.ndim == 1 and y.dtype == torch.int64,
-        f"y must be int64 labels, shape ({len(y)},)",
-        f"{y.dtype}, shape {tuple(y.shape)}",
-    )
-    check_logits(logits, y)
-    largest = float(logits.abs().max())
-    # Beyond it float32 does not tell logits apart that differ by 1.
-    most = max(2.0**23, 1 / torch.finfo(logits.dtype).eps)
-    expected = f"model must return logits of at most {most:g}"
-    check(largest <= most, expected, f"{largest:g}", NonFiniteError)
+                shape = f"y must be int64 labels, shape ({len(y)},)"
+                labels = y.ndim == 1 and y.dtype == torch.int64
+                check(labels, shape, f"{y.dtype}, shape {tuple(y.shape)}")
+                check_logits(outputs, y)
+                largest = float(outputs.abs().max())
+                # Beyond it float32 does not tell logits apart that differ by 1.
+                most = max(2.0**23, 1 / torch.finfo(outputs.dtype).eps)
+                expected = f"model must return logits of at most {most:g}"
+                check(largest <= most, expected, f"{largest:g}", NonFiniteError)

@@ -52,9 +52,8 @@ def load(
         name: One of DATASETS; digits come with scikit-learn and need no download.
         part: train, validation or test. The validation part is the end of the
             official training images, the train part what stands before it.
-        size: How many images, from the first; all of the part by default. A train
-            size beyond the part runs on into the validation images: the papers of
-            chapters 1 to 3 train on all of them.
+        size: How many images, from the first; all of the part by default. A train size
+            beyond the part runs on into the validation images, as chapters 1 to 3 do.
         device: Where the tensors go, whole.
         root: Folder with torchvision's layout; WIDEMIN_DATA or the user's cache by
             default. What is not there is downloaded into it, by one process at a time.
@@ -73,8 +72,7 @@ def load(
     alone = known.train - known.held_out  # what only trains
     default = {"train": alone, "validation": known.held_out, "test": known.test}[part]
     most = known.train if part == "train" else default
-    first = alone if part == "validation" else 0
-    count = size or default
+    first, count = alone if part == "validation" else 0, size or default
     sizes = f"size must be between 1 and {most} for the {part} part of {name}"
     check(0 < count <= most, sizes, size)
     read = _torchvision if known.torchvision else _digits
@@ -92,8 +90,8 @@ def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor
     >>> [tuple(tensor.shape) for tensor in images("digits", "test", 5, "cpu")]
     [(5, 1, 8, 8), (5,)]
     """
-    part_of = load(name, part, size=size, device=device)
-    return part_of.x.contiguous(memory_format=torch.channels_last), part_of.y
+    first = load(name, part, size=size, device=device)
+    return first.x.contiguous(memory_format=torch.channels_last), first.y
 
 
 @lru_cache(maxsize=2)
@@ -132,11 +130,8 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
 def _complete(dataset_class: Any, name: str, root: Path) -> None:
     """Download what is missing of a data set, or wait for a process that does.
 
-    Nothing is removed: half a download is completed, and altered files, which a
-    download would write over, are left to their owner.
-
-    Raises:
-        DataError: Files are altered, or missing and cannot be had.
+    Half a download is completed; altered files, which a download would write over, are
+    left to their owner, with a DataError, as where files are missing for good.
     """
     # Imported here: who has the files needs no lock.
     from filelock import FileLock
@@ -209,10 +204,9 @@ def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
 def turn(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return images turned, shifted and mirrored, as Wang et al.'s code asks Keras to.
 
-    Each image, of x's shape (batch, channels, height, width), is turned about its
-    centre by up to 10 degrees and moved by up to a fifth of its size along both axes,
-    between pixels bilinearly, beyond the edge by the nearest pixel, and mirrored with
-    probability 1/2; `generator`, on the CPU, draws all of it.
+    Arguments as of `augment`. Each image is turned about its centre by up to 10 degrees
+    and moved by up to a fifth of its size along both axes, between pixels bilinearly,
+    beyond the edge by the nearest pixel, and mirrored with probability 1/2.
 
     >>> x = torch.rand(5, 3, 8, 8)
     >>> turn(x, torch.Generator().manual_seed(0)).shape

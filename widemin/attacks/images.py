@@ -97,8 +97,7 @@ def check_logits(logits: Any, y: Tensor) -> None:
     ...
     ValueError: y must be labels from 0 to 1; got 5 to 5
     """
-    shape = tuple(getattr(logits, "shape", ()))
-    known = isinstance(logits, Tensor)
+    shape, known = tuple(getattr(logits, "shape", ())), isinstance(logits, Tensor)
     check(
         known and len(shape) == 2 and shape[0] == len(y) and shape[1] > 1,
         f"model must return logits, shape ({len(y)}, classes) with at least 2 classes",
@@ -115,9 +114,8 @@ def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return a network's logits of x, shape (batch, classes), finite and for labels y.
 
     Raises:
-        ValueError: Inputs of another precision or device than the network's, a
-            network that returns no logits, labels of no class.
-        NonFiniteError: NaN or infinite logits.
+        ValueError: Inputs of another precision or device than the network's, what is
+            no logits, labels of no class; logits not finite (`NonFiniteError`).
 
     >>> logits_of(nn.Linear(4, 2), torch.rand(1, 4).double(), torch.tensor([0]))
     Traceback (most recent call last):

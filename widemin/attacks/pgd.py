@@ -21,7 +21,6 @@ def fgsm(
 
     Arguments, returns and errors as of `pgd`.
 
-    >>> from widemin.attacks import Linf
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x = torch.full((1, 1, 2, 2), 0.5)
     >>> moved = fgsm(model, x, torch.tensor([0]), Linf(0.25))
@@ -70,10 +69,8 @@ def pgd(
 
     Raises:
         ValueError: Images outside [0, 1], wrong labels, no steps, restarts without a
-            generator, a loss or model without a gradient; non-finite logits or
-            gradients (`NonFiniteError`).
+            generator, no gradient; logits or gradients not finite (`NonFiniteError`).
 
-    >>> from widemin.attacks import Linf
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
     >>> far = pgd(model, x, y, Linf(0.1))
@@ -131,7 +128,6 @@ def pgd_path(
       `fosc` and their `reach`: the largest first-order gain from the centre, by which
       FOSC is normalised; for Linf also `fosc_box` and `reach_box`.
 
-    >>> from widemin.attacks import Linf
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y, record = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), []
     >>> _ = pgd_path(model, x, y, Linf(0.1), steps=5, fosc_below=1e9, record=record)

@@ -1,7 +1,6 @@
 """Accuracy under attacks, counted by predicting the attacked images again."""
 
 from widemin.evaluation.accuracy import (
-    MASKED_MARGIN,
     Attack,
     Robustness,
     correct,
@@ -16,6 +15,7 @@ from widemin.evaluation.accuracy import (
 from widemin.evaluation.autoattack import autoattack
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (
+    MASKED_MARGIN,
     Sign,
     checklist,
     fgsm_float64,

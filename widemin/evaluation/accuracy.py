@@ -22,8 +22,6 @@ from widemin.models import fuse
 from widemin.names import check
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
-# float32 cross-entropy loses the true-class gradient beyond 24 ln 2 = 16.64.
-MASKED_MARGIN = 16.635532
 
 
 def correct(
@@ -56,8 +54,7 @@ def margins(
         chunk: Inputs asked at a time, by default what suits the device.
 
     Raises:
-        ValueError: Wrong labels, no input, a chunk below 1, or a network that does
-            not take these inputs.
+        ValueError: Wrong labels, no input, or none that the network takes.
         NonFiniteError: NaN or infinite logits.
 
     >>> x = torch.tensor([0.75, 0.25]).view(1, 1, 1, 2)
@@ -91,8 +88,8 @@ def robust_mask(
 ) -> dict[str, Tensor]:
     """Return a mask of the images classified rightly after each attack, on its own.
 
-    Images that are wrong already are not attacked: every set contains the unmoved
-    image. Accuracy is the mean of a mask, the worst case the mean of all of them.
+    Images that are wrong already are not attacked: every set contains the unmoved one.
+    Accuracy is the mean of a mask, the worst case the mean of all of them.
 
     Args:
         model: Maps images to logits.
@@ -111,7 +108,6 @@ def robust_mask(
         ValueError: Images outside [0, 1], given or made by an attack, or wrong labels.
         NonFiniteError: NaN or infinite logits or gradients.
 
-    >>> from functools import partial
     >>> from widemin.attacks import Linf, clean, fgsm
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
@@ -214,7 +210,6 @@ def worst_case(
     Arguments and errors as of `robust_mask`; no attack, or one that leaves the ball,
     is a ValueError too.
 
-    >>> from functools import partial
     >>> from widemin.attacks import Linf, fgsm
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)

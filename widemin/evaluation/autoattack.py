@@ -48,11 +48,8 @@ def autoattack(
     natural = correct(model, x, y)
     with inference(model), torch.no_grad():
         classes = int(model(x[:1]).shape[1])
-    unfit = {
-        name: f"its loss needs {least} classes; got {classes}"
-        for name, least in (("apgd-t", 4), ("apgd-dlr", 3))
-        if classes < least
-    }
+    few = {n: k for n, k in (("apgd-t", 4), ("apgd-dlr", 3)) if classes < k}
+    unfit = {n: f"its loss needs {k} classes; got {classes}" for n, k in few.items()}
     if isinstance(ball, L2) and x.shape[2] < 5:
         unfit["square"] = f"in L2 it needs images of 5 pixels; got {x.shape[2]}"
     fit = [name for name in attacks if name not in unfit]
@@ -77,8 +74,8 @@ def autoattack(
                 device=x.device,
                 seed=seed,
             )
-            few = min(9, classes - 1)
-            peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = few
+            others = min(9, classes - 1)
+            peer.apgd_targeted.n_target_classes = peer.fab.n_target_classes = others
             # Copies: tensors made in inference mode have no gradients.
             moved = peer.run_standard_evaluation(
                 x.float().clone(), y.clone(), batch_size=at_once(model, chunk)

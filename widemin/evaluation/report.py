@@ -44,8 +44,7 @@ class Report:
     def rows(self) -> dict[str, tuple[float | str, ...]]:
         """Return value, low, high, against and masked of each number, by its name.
 
-        Fractions, and pixels for the median distance; `against` is the number that a
-        sign is compared with, and `masked` the answer.
+        Fractions, and pixels for the distance; a sign is compared with `against`.
         """
         from widemin.statistics import wilson
 

@@ -14,6 +14,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from widemin.models.residual import Block, InBfloat16, PreActBlock
 
+# Of a block, convolutions and the norms that follow them.
+_PAIRS = {
+    PreActBlock: [("conv1", "bn2")],
+    Block: [("conv1", "bn1"), ("conv2", "bn2")],
+}
+
 
 def fuse(model: nn.Module) -> nn.Module:
     """Return a network's function in inference mode, quicker at the input gradient.
@@ -47,12 +53,8 @@ def _fused(model: nn.Module) -> nn.Module:
     layers = dict(model._modules)
     if type(model) in (nn.Sequential, InBfloat16):
         pairs = list(itertools.pairwise(layers))
-    elif type(model) is PreActBlock:  # its first norm follows no convolution
-        pairs = [("conv1", "bn2")]
-    elif type(model) is Block:
-        pairs = [("conv1", "bn1"), ("conv2", "bn2")]
     else:
-        return model
+        pairs = _PAIRS.get(type(model), [])
     for name, after in pairs:
         if _folds(layers[name], layers[after]):
             layers[name] = _fold(layers[name], layers[after])
@@ -126,9 +128,7 @@ class _ByProduct(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any
-    ) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Any, *options: Any) -> Tensor:
         return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
