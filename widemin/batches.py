@@ -139,8 +139,7 @@ def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:
     Raises:
         NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
             that their differences are lost to rounding.
-        ValueError: Outputs that are no tensor, or, for the cross-entropy, outputs or
-            labels that it does not take.
+        ValueError: Outputs or labels that the loss does not take.
 
     >>> check_network(nn.Linear(2, 2), [(torch.rand(1, 2), torch.tensor([5]))])
     Traceback (most recent call last):

@@ -1,7 +1,4 @@
-"""Intervals, rank correlations, and how many runs would decide; without torch.
-
-scipy.stats, which takes seconds to import, is so when it is first used.
-"""
+"""Intervals, rank correlations, and how many runs would decide; without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
+import scipy  # scipy.stats, which takes seconds, is imported when it is first used
 from numpy.typing import ArrayLike
 
 from widemin.names import check
@@ -70,8 +67,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:
     """Return Spearman's correlation of what the ranks of others leave unexplained.
 
-    Ranks of x and y are each regressed on the ranks in `given`; NaN where too few are
-    there or nothing is left of a side.
+    Of `given`, by regression; NaN where too few are there or nothing is left of a side.
 
     >>> x, noise = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]
     >>> round(partial_spearman(x, x, [noise]), 3)

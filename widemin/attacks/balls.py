@@ -16,8 +16,8 @@ from widemin.names import check
 def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
     """Return v over a number per image, and these numbers, shape (batch,).
 
-    They are 1, or the largest entry where squares of entries would leave the range of
-    the precision: in float32 those of 1e-23 are 0, those of 1e20 infinite.
+    They are 1, or the largest entry where squares would leave the range of the
+    precision: in float32 those of 1e-23 are 0, those of 1e20 infinite.
     """
     info, norm = torch.finfo(v.dtype), v.flatten(1).norm(dim=1)
     fits = (norm > info.tiny**0.5 / info.eps) & (norm < info.max**0.5)
@@ -126,10 +126,8 @@ def fosc(ball: Ball, gradient: Tensor, delta: Tensor) -> Tensor:
     al. 2019, eq. 2): at least 0 inside the ball, and 0 where the loss has no first-
     order way up.
 
-    Args:
-        ball: The perturbations allowed.
-        gradient: Gradient of each image's own loss at x + delta, shape of x.
-        delta: The perturbation reached, from the clean image, shape of x.
+    The gradient is of each image's own loss at x + delta, and delta the perturbation
+    reached, from the clean image; both are of shape of x.
 
     >>> corner = torch.full((1, 1, 1, 2), 0.1)
     >>> fosc(Linf(0.1), torch.ones(1, 1, 1, 2), corner).item()

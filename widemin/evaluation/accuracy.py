@@ -48,9 +48,8 @@ def margins(
 
     Args:
         model: Maps inputs to logits.
-        x: Inputs of any kind, shape (inputs, ...), or batches of inputs and labels,
-            such as a DataLoader.
-        y: Labels, shape (inputs,); none beside batches.
+        x: Inputs of any kind, shape (inputs, ...), or batches of them and of labels.
+        y: Labels, shape (inputs,); none beside batches, such as a DataLoader.
         chunk: Inputs asked at a time, by default what suits the device.
 
     Raises:

@@ -90,8 +90,7 @@ def _fooled_at(
 ) -> Tensor:
     """Return a mask of the images that margin-loss PGD fools within their own radii.
 
-    A ball of radius r is r times the unit ball, so that images with different radii
-    share a batch; those that are fooled leave it.
+    A ball is its radius times the unit ball: images of all radii share a batch.
     """
     fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     moving = torch.arange(len(x), device=x.device)

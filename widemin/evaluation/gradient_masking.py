@@ -141,14 +141,12 @@ def signs(
     rate |= {"nothing": 0.0, "constant": float(y.bincount().max()) / len(y)}
     if other is not None:
         rate["transfer"] = share(transfer(other, model, x, y, pgd))
-    found = []
+    slack, found = TOLERANCE + 2 * (0.25 / len(x)) ** 0.5, []
     for sign in _SIGNS:
         if sign["against"] in rate:
             number, against = rate[sign["number"]], rate[sign["against"]]
-            slack = TOLERANCE + 2 * (0.25 / len(x)) ** 0.5
-            slack = 0.01 if sign["against"] == "nothing" else slack
-            masked = number > against + slack
-            found.append(Sign(sign["sign"], number, against, masked))
+            most = against + (0.01 if sign["against"] == "nothing" else slack)
+            found.append(Sign(sign["sign"], number, against, number > most))
     return found
 
 
@@ -171,13 +169,11 @@ def checklist(found: list[Sign], *, ball: Ball, images: int) -> list[tuple[str, 
     """
     norm = "L-infinity" if isinstance(ball, Linf) else "L2"
     threat = f"{norm}, epsilon {ball.epsilon:.4g}, in [0, 1]"
-    answers = [("the threat model is stated", threat)]
-    answers.append(("the sample is stated", f"{images} test images"))
-    by_name = {sign.name: sign for sign in found}
-    for row in _SIGNS:
-        answer = "not tested"
-        if sign := by_name.get(row["sign"]):
-            answer = f"{'no' if sign.masked else 'yes'}: {100 * sign.found:.1f} % "
-            answer += f"against {100 * sign.against:.1f} %"
-        answers.append((row["question"], answer))
-    return answers
+    answers = {"the threat model is stated": threat}
+    answers["the sample is stated"] = f"{images} test images"
+    answers |= {row["question"]: "not tested" for row in _SIGNS}
+    questions = {row["sign"]: row["question"] for row in _SIGNS}
+    for sign in found:
+        numbers = f"{100 * sign.found:.1f} % against {100 * sign.against:.1f} %"
+        answers[questions[sign.name]] = f"{'no' if sign.masked else 'yes'}: {numbers}"
+    return list(answers.items())

@@ -30,8 +30,7 @@ def fuse(model: nn.Module) -> nn.Module:
 
     Only layers of exactly torch's own types, and this package's blocks, are replaced:
     none that is subclassed, parametrised, hooked or without running statistics. The
-    others are shared with the model, which stays as it is; one in which there is
-    nothing to replace is returned.
+    model stays as it is; where nothing is replaced it is returned.
 
     >>> from widemin.models import build
     >>> network = build("cnn4", torch.Generator().manual_seed(0)).eval()

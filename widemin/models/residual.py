@@ -78,13 +78,10 @@ def _stages(
     blocks: int,
 ) -> list[nn.Module]:
     """Return the blocks of all stages; every stage after the first halves the image."""
-    layers = []
-    for stage, width in enumerate(widths):
-        for index in range(blocks):
-            stride = 2 if stage > 0 and index == 0 else 1
-            layers.append(block(inputs, width, stride))
-            inputs = width
-    return layers
+    outputs = [width for width in widths for _ in range(blocks)]
+    strides = [1] * blocks + [2, *[1] * (blocks - 1)] * (len(widths) - 1)
+    sizes = zip([inputs, *outputs[:-1]], outputs, strides, strict=True)
+    return [block(*size) for size in sizes]
 
 
 def _head(width: int, classes: int) -> list[nn.Module]:
