@@ -360,22 +360,6 @@ def test_one_generator_gives_one_attack(smooth, grey):
     assert not torch.equal(one, other)
 
 
-def test_the_best_iterate_is_never_below_the_last(wavy, grey):
-    x, y = grey
-    options = {"steps": 9, "step_size": 0.15}  # steps so long that PGD jumps about
-    with inference(wavy):
-        lowest = attacks.cross_entropy(wavy(x), y)
-        found = {
-            keep: attacks.cross_entropy(
-                wavy(pgd_path(wavy, x, y, Linf(0.2), **options, keep=keep)), y
-            )
-            for keep in ("last", "best")
-        }
-    assert (found["best"] >= found["last"] - 1e-6).all()
-    assert (found["best"] > found["last"] + 1e-6).any()
-    assert (found["best"] >= lowest - 1e-6).all()
-
-
 def test_more_restarts_never_lower_the_loss(wavy, grey):
     x, y = grey
 
@@ -481,10 +465,8 @@ def test_restarts_prefer_images_that_fool(wavy, grey, is_targeted, until_fooled)
 @pytest.mark.parametrize("size", [1, 3])
 def test_one_image_is_attacked_as_in_any_batch(smooth, grey, size):
     x, y = grey
-    whole = pgd_path(smooth, x, y, Linf(0.1), steps=4, step_size=0.03, keep="best")
-    part = pgd_path(
-        smooth, x[:size], y[:size], Linf(0.1), steps=4, step_size=0.03, keep="best"
-    )
+    whole = pgd_path(smooth, x, y, Linf(0.1), steps=4, step_size=0.03)
+    part = pgd_path(smooth, x[:size], y[:size], Linf(0.1), steps=4, step_size=0.03)
     torch.testing.assert_close(part, whole[:size])
 
 
@@ -715,8 +697,6 @@ def test_a_radius_out_of_range_is_named(epsilon):
 def test_wrong_steps_are_named(linear, options, message):
     with pytest.raises(ValueError, match=message):
         pgd(*linear, Linf(0.1), **options)
-    with pytest.raises(ValueError, match="keep must be 'last' or 'best'; got 'first'"):
-        pgd_path(*linear, Linf(0.1), keep="first")
 
 
 def test_attacks_agree_with_foolbox(smooth, grey):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -160,13 +161,13 @@ def test_who_comes_while_another_downloads_waits(download, monkeypatch):
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(load, "mnist", "test", size=5)
         assert begun.wait(60)
-        asked, lock = Event(), paths.lock
+        asked, lock = Event(), filelock.FileLock
 
         def asks(path):
             asked.set()
             return lock(path)
 
-        monkeypatch.setattr(paths, "lock", asks)
+        monkeypatch.setattr(filelock, "FileLock", asks)
         second = pool.submit(load, "mnist", "train", size=6)
         there = asked.wait(60)  # in the way of the first, which holds it
         with pytest.raises(TimeoutError):
@@ -204,7 +205,7 @@ def test_whole_data_need_no_place_to_write(tmp_path, mnist, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(paths, "lock", refuse)
+    monkeypatch.setattr(filelock, "FileLock", refuse)
     assert len(load("mnist", "test", size=5)) == 5
     (folder / "t10k-labels-idx1-ubyte").unlink()
     data._torchvision.cache_clear()

@@ -92,8 +92,8 @@ ATTACKS = [
     Mutant(
         "worst_case counts what any attack leaves",
         "evaluation",
-        "torch.stack(list(found.values())).all(0)",
-        "torch.stack(list(found.values())).any(0)",
+        "survived = torch.stack(list(right.values())).all(0)",
+        "survived = torch.stack(list(right.values())).any(0)",
         of("evaluation", "test_the_worst_case_is_the_mean_of_the_minima"),
     ),
 ]

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 import widemin
 from widemin import paths
-from widemin.experiments import pool, progress, provenance, results
+from widemin.experiments import disk, pool, progress, provenance, results
 from widemin.experiments.results import (
     Incomplete,
     collect,
@@ -303,7 +303,7 @@ def test_what_is_written_may_be_read_by_whoever_may_read_the_rest(tmp_path):
     """Whatever mode the library that writes it asks for."""
     old = os.umask(0o027)
     try:
-        with paths.atomic(tmp_path / "own") as part:
+        with disk.atomic(tmp_path / "own") as part:
             os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
     finally:
         os.umask(old)

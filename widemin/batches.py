@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import NonFiniteError, check_logits, inference
+from widemin.names import check, check_counts
 
 Data = Tensor | Iterable[tuple[Tensor, Tensor]]
 Batches = list[tuple[Tensor, Tensor]]
 # (outputs, targets) -> each input's own loss, shape (batch,), or their mean, shape ();
 # None is the cross-entropy.
 Loss = Callable[[Tensor, Tensor], Tensor] | None
-
-# Beyond it float32 does not tell logits apart that differ by 1.
-_LARGEST_LOGIT = 2.0**23
 
 
 def summed(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
@@ -30,11 +29,11 @@ def summed(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     if loss is None:
         return F.cross_entropy(outputs, y, reduction="sum")
     values = loss(outputs, y)
-    if getattr(loss, "reduction", "") == "sum" or values.shape not in ((), (len(y),)):
-        raise ValueError(
-            f"loss must return each input's own, shape ({len(y)},), or their mean; got "
-            f"{'a sum' if values.ndim == 0 else f'shape {tuple(values.shape)}'}"
-        )
+    check(
+        getattr(loss, "reduction", "") != "sum" and values.shape in ((), (len(y),)),
+        f"loss must return each input's own, shape ({len(y)},), or their mean",
+        "a sum" if values.ndim == 0 else f"shape {tuple(values.shape)}",
+    )
     return values * len(y) if values.ndim == 0 else values.sum()
 
 
@@ -42,14 +41,13 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
     """Return pairs of inputs and targets, at most `size` in each.
 
     Args:
-        x: Inputs of any shape (n, ...), or an iterable of pairs of inputs and targets,
-            such as a DataLoader; it is read once, so that augmentation is drawn once.
+        x: Inputs, shape (n, ...), or an iterable of pairs of inputs and targets, such
+            as a DataLoader; it is read once, so that augmentation is drawn once.
         y: Targets of a tensor, shape (n, ...); None where x yields them.
         size: Inputs at a time.
 
     Raises:
-        ValueError: No inputs, inputs that are not finite, targets of another number, or
-            a size below 1.
+        ValueError: No inputs, or not finite; targets of another number; a size below 1.
 
     >>> pairs = batches(torch.rand(5, 2), torch.arange(5), 2)
     >>> [y.tolist() for _, y in pairs]
@@ -59,51 +57,41 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
 
 
 def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `batches` returns, one pair at a time.
-
-    >>> next(each_batch(torch.arange(5), torch.arange(5), 2))
-    (tensor([0, 1]), tensor([0, 1]))
-    """
-    if size < 1:
-        raise ValueError(f"chunk must be at least 1; got {size}")
-    if isinstance(x, Tensor) == (y is None):
-        raise ValueError(
-            "y must come with a tensor x, and not with a DataLoader; got "
-            f"{type(x).__name__} and {type(y).__name__}"
-        )
+    """Yield what `batches` returns, one pair at a time."""
+    check_counts(chunk=size)
+    kinds = f"{type(x).__name__} and {type(y).__name__}"
+    beside = "y must come with a tensor x, and not with a DataLoader"
+    check(isinstance(x, Tensor) != (y is None), beside, kinds)
     empty = True
-    for pair in [(x, y)] if isinstance(x, Tensor) else x:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            many = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
-            raise ValueError(
-                "x must yield pairs of inputs and targets; got a "
-                f"{type(pair).__name__}{many}"
-            )
+    pairs: Iterable[Any] = [(x, y)] if isinstance(x, Tensor) else x
+    for pair in pairs:
+        listed, kind = isinstance(pair, tuple | list), type(pair).__name__
+        kind += f" of {len(pair)}" if listed else ""
+        two = listed and len(pair) == 2
+        check(two, "x must yield pairs of inputs and targets", f"a {kind}")
         inputs, targets = pair
-        if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
-            raise ValueError(
-                "x must be a tensor or a DataLoader of pairs of tensors; got a pair of "
-                f"{type(inputs).__name__} and {type(targets).__name__}"
-            )
-        if 0 in (inputs.ndim, targets.ndim) or len(inputs) != len(targets):
-            raise ValueError(
-                f"y must be one target an input; got shape {tuple(targets.shape)} for "
-                f"inputs of shape {tuple(inputs.shape)}"
-            )
-        if not bool(inputs.isfinite().all()):
-            raise ValueError("x must be finite; got NaN or infinity")
+        check(
+            isinstance(inputs, Tensor) and isinstance(targets, Tensor),
+            "x must be a tensor or a DataLoader of pairs of tensors",
+            f"a pair of {type(inputs).__name__} and {type(targets).__name__}",
+        )
+        check(
+            0 not in (inputs.ndim, targets.ndim) and len(inputs) == len(targets),
+            "y must be one target an input",
+            f"shape {tuple(targets.shape)} for inputs of shape {tuple(inputs.shape)}",
+        )
+        finite = bool(inputs.isfinite().all())
+        check(finite, "x must be finite", "NaN or infinity")
         if len(inputs):
             empty = False
             yield from zip(inputs.split(size), targets.split(size), strict=True)
-    if empty:
-        raise ValueError("x must hold at least one input; got none")
+    check(not empty, "x must hold at least one input", "none")
 
 
 def at_once(model: nn.Module, chunk: int | None = None, cpu: int = 250) -> int:
     """Return how many inputs to ask a network at a time: what suits its device.
 
-    Few stay in a CPU's caches; few leave a GPU idle between its kernels: 10,000 of a
-    network with at most a million weights, fewer of a larger one.
+    Few stay in a CPU's caches; few leave a GPU idle between its kernels.
 
     >>> at_once(nn.Linear(2, 2)), at_once(nn.Linear(2, 2), 40)
     (250, 40)
@@ -121,10 +109,9 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     >>> [tuple(p.shape) for p in trainable(nn.Linear(3, 2))]
     [(2, 3), (2,)]
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("model must have a parameter that requires a gradient")
-    return parameters
+    if parameters := [p for p in model.parameters() if p.requires_grad]:
+        return parameters
+    raise ValueError("model must have a parameter that requires a gradient")
 
 
 @contextmanager
@@ -152,42 +139,30 @@ def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:
     Raises:
         NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
             that their differences are lost to rounding.
-        ValueError: Outputs that are no tensor, or, for the cross-entropy, outputs or
-            labels that it does not take.
+        ValueError: Outputs or labels that the loss does not take.
 
-    >>> broken = nn.Linear(2, 2)
-    >>> with torch.no_grad():
-    ...     _ = broken.weight.fill_(torch.nan)
-    >>> try:
-    ...     check_network(broken, [(torch.rand(1, 2), torch.tensor([0]))])
-    ... except NonFiniteError as error:
-    ...     print(error)
-    model must have finite weights; got NaN or infinity
+    >>> check_network(nn.Linear(2, 2), [(torch.rand(1, 2), torch.tensor([5]))])
+    Traceback (most recent call last):
+    ...
+    ValueError: y must be labels from 0 to 1; got 5 to 5
     """
-    if not all(bool(p.isfinite().all()) for p in model.parameters()):
-        raise NonFiniteError("model must have finite weights; got NaN or infinity")
+    finite = all(bool(p.isfinite().all()) for p in model.parameters())
+    check(finite, "model must have finite weights", "NaN or infinity", NonFiniteError)
     with inference(model), torch.no_grad():
         for x, y in pairs:
             outputs = model(x.to(next(model.parameters(), x).device))
-            if not isinstance(outputs, Tensor):
-                kind = type(outputs).__name__
-                raise ValueError(f"model must return a tensor; got {kind}")
+            kind = type(outputs).__name__
+            check(isinstance(outputs, Tensor), "model must return a tensor", kind)
+            finite = loss is None or bool(outputs.isfinite().all())
+            expected = "model must return finite outputs"
+            check(finite, expected, "NaN or inf", NonFiniteError)
             if loss is None:
-                _check_cross_entropy(outputs, y)
-            elif not bool(outputs.isfinite().all()):
-                raise NonFiniteError("model must return finite outputs; got NaN or inf")
-
-
-def _check_cross_entropy(logits: Tensor, y: Tensor) -> None:
-    if y.ndim != 1 or y.dtype != torch.int64:
-        raise ValueError(
-            f"y must be int64 labels, shape ({len(y)},); got {y.dtype}, shape "
-            f"{tuple(y.shape)}"
-        )
-    check_logits(logits, y)
-    largest = float(logits.abs().max())
-    most = max(_LARGEST_LOGIT, 1 / torch.finfo(logits.dtype).eps)
-    if largest > most:
-        raise NonFiniteError(
-            f"model must return logits of at most {most:g}; got {largest:g}"
-        )
+                shape = f"y must be int64 labels, shape ({len(y)},)"
+                labels = y.ndim == 1 and y.dtype == torch.int64
+                check(labels, shape, f"{y.dtype}, shape {tuple(y.shape)}")
+                check_logits(outputs, y)
+                largest = float(outputs.abs().max())
+                # Beyond it float32 does not tell logits apart that differ by 1.
+                most = max(2.0**23, 1 / torch.finfo(outputs.dtype).eps)
+                expected = f"model must return logits of at most {most:g}"
+                check(largest <= most, expected, f"{largest:g}", NonFiniteError)

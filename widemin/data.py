@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from widemin import paths
-from widemin.names import DATASETS, DataSet, check_choice
+from widemin.names import DATASETS, DataSet, check, check_choice
 
 PARTS = ("train", "validation", "test")
 
@@ -27,17 +27,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of one part of a data set.
+    """Labelled images of one part of a data set."""
 
-    Attributes:
-        x: Pixels in [0, 1], float32, shape (images, channels, height, width).
-        y: Labels, int64, shape (images,).
-        classes: The names of the classes, in the order of the labels.
-    """
-
-    x: Tensor
-    y: Tensor
-    classes: tuple[str, ...]
+    x: Tensor  # pixels in [0, 1], float32, shape (images, channels, height, width)
+    y: Tensor  # labels, int64, shape (images,)
+    classes: tuple[str, ...]  # their names, in the order of the labels
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -52,22 +46,17 @@ def load(
     device: torch.device | str = "cpu",
     root: Path | None = None,
 ) -> Images:
-    """Return the first images of one part of a data set, whole on the device.
+    """Return the first images of one part of a data set, in the official order.
 
     Args:
-        name: One of DATASETS: digits, which comes with scikit-learn and needs no
-            download, mnist, fashion-mnist, cifar10 or cifar100.
+        name: One of DATASETS; digits come with scikit-learn and need no download.
         part: train, validation or test. The validation part is the end of the
             official training images, the train part what stands before it.
-        size: How many images, from the first; all of the part by default. A train
-            size beyond the part runs on into the validation images: the papers of
-            chapters 1 to 3 train on all of them.
-        device: Where the tensors go.
+        size: How many images, from the first; all of the part by default. A train size
+            beyond the part runs on into the validation images, as chapters 1 to 3 do.
+        device: Where the tensors go, whole.
         root: Folder with torchvision's layout; WIDEMIN_DATA or the user's cache by
             default. What is not there is downloaded into it, by one process at a time.
-
-    Returns:
-        Images in [0, 1], in the official order.
 
     Raises:
         DataError: Files missing while offline, truncated or altered.
@@ -79,18 +68,14 @@ def load(
     """
     check_choice("dataset", name, DATASETS)
     check_choice("part", part, PARTS)
-    found = DATASETS[name]
-    alone = found.train - found.held_out  # what only trains
-    default = {"train": alone, "validation": found.held_out, "test": found.test}[part]
-    most = found.train if part == "train" else default
-    first = alone if part == "validation" else 0
-    count = size or default
-    if not 0 < count <= most:
-        raise ValueError(
-            f"size must be between 1 and {most} for the {part} part of {name}; "
-            f"got {size}"
-        )
-    read = _torchvision if found.torchvision else _digits
+    known = DATASETS[name]
+    alone = known.train - known.held_out  # what only trains
+    default = {"train": alone, "validation": known.held_out, "test": known.test}[part]
+    most = known.train if part == "train" else default
+    first, count = alone if part == "validation" else 0, size or default
+    sizes = f"size must be between 1 and {most} for the {part} part of {name}"
+    check(0 < count <= most, sizes, size)
+    read = _torchvision if known.torchvision else _digits
     root = (root or paths.data()).expanduser()
     x, y, classes = read(name, part != "test", root)
     x, y = x[first : first + count], y[first : first + count]
@@ -105,8 +90,8 @@ def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor
     >>> [tuple(tensor.shape) for tensor in images("digits", "test", 5, "cpu")]
     [(5, 1, 8, 8), (5,)]
     """
-    found = load(name, part, size=size, device=device)
-    return found.x.contiguous(memory_format=torch.channels_last), found.y
+    first = load(name, part, size=size, device=device)
+    return first.x.contiguous(memory_format=torch.channels_last), first.y
 
 
 @lru_cache(maxsize=2)
@@ -145,15 +130,16 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
 def _complete(dataset_class: Any, name: str, root: Path) -> None:
     """Download what is missing of a data set, or wait for a process that does.
 
-    Nothing is removed: half a download is completed, and altered files, which a
-    download would write over, are left to their owner.
-
-    Raises:
-        DataError: Files are altered, or missing and cannot be had.
+    Half a download is completed; altered files, which a download would write over, are
+    left to their owner, with a DataError, as where files are missing for good.
     """
+    # Imported here: who has the files needs no lock.
+    from filelock import FileLock
+
     reason, lock = "", root / f".{name}.lock"
     try:
-        with paths.lock(lock):
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
             missing, altered = _wrong(dataset_class, DATASETS[name], root)
             try:
                 if missing and not altered:
@@ -197,14 +183,9 @@ def _wrong(
 def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     """Return randomly shifted and mirrored images: reflect padding, crop, flip.
 
-    Args:
-        x: Images, shape (batch, channels, height, width).
-        generator: Draws shifts and flips, on the CPU.
-        padding: The largest shift, in pixels; 4 for CIFAR (Wei et al., Kamath et al.).
-
-    Returns:
-        Images, shape of x. Each image has its own shift, in [-padding, padding] along
-        both axes, and is mirrored with probability 1/2. Padding 0 only mirrors.
+    Each image, of x's shape (batch, channels, height, width), has its own shift, in
+    [-padding, padding] pixels along both axes (4 for CIFAR: Wei et al., Kamath et
+    al.), and is mirrored with probability 1/2; `generator`, on the CPU, draws both.
     """
     n, channels, height, width = x.shape
     flipped = (torch.rand(n, generator=generator) < 0.5).to(x.device)
@@ -223,14 +204,9 @@ def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
 def turn(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return images turned, shifted and mirrored, as Wang et al.'s code asks Keras to.
 
-    Args:
-        x: Images, shape (batch, channels, height, width).
-        generator: Draws angles, shifts and flips, on the CPU.
-
-    Returns:
-        Images, shape of x: each turned about its centre by up to 10 degrees and moved
-        by up to a fifth of its size along both axes, between pixels bilinearly,
-        beyond the edge by the nearest pixel, and mirrored with probability 1/2.
+    Arguments as of `augment`. Each image is turned about its centre by up to 10 degrees
+    and moved by up to a fifth of its size along both axes, between pixels bilinearly,
+    beyond the edge by the nearest pixel, and mirrored with probability 1/2.
 
     >>> x = torch.rand(5, 3, 8, 8)
     >>> turn(x, torch.Generator().manual_seed(0)).shape
@@ -243,7 +219,6 @@ def turn(x: Tensor, generator: torch.Generator) -> Tensor:
     # In units of half an image: 0.4 is a fifth of it.
     first = torch.stack([mirror * angle.cos(), -angle.sin(), 0.4 * right], 1)
     second = torch.stack([mirror * angle.sin(), angle.cos(), 0.4 * down], 1)
-    places = F.affine_grid(
-        torch.stack([first, second], 1), list(x.shape), align_corners=False
-    )
-    return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+    places = torch.stack([first, second], 1)
+    grid = F.affine_grid(places, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)

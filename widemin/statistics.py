@@ -1,7 +1,4 @@
-"""Intervals, rank correlations, and how many runs would decide; without torch.
-
-scipy.stats, which takes seconds to import, is so when it is first used.
-"""
+"""Intervals, rank correlations, and how many runs would decide; without torch."""
 
 from __future__ import annotations
 
@@ -9,8 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
+import scipy  # scipy.stats, which takes seconds, is imported when it is first used
 from numpy.typing import ArrayLike
+
+from widemin.names import check
 
 
 def wilson(fraction: float, n: int) -> tuple[float, float]:
@@ -20,14 +19,11 @@ def wilson(fraction: float, n: int) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.404, 0.596)
     """
-    if n < 1 or not 0 <= fraction <= 1:
-        raise ValueError(
-            f"fraction must lie in [0, 1] and n be at least 1; got {fraction} and {n}"
-        )
-    interval = scipy.stats.binomtest(round(fraction * n), n).proportion_ci(
-        method="wilson"
-    )
-    return float(interval.low), float(interval.high)
+    expected = "fraction must lie in [0, 1] and n be at least 1"
+    check(n >= 1 and 0 <= fraction <= 1, expected, f"{fraction} and {n}")
+    test = scipy.stats.binomtest(round(fraction * n), n)
+    low, high = test.proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def median(values: Sequence[float]) -> tuple[float, float, float]:
@@ -38,8 +34,8 @@ def median(values: Sequence[float]) -> tuple[float, float, float]:
     >>> median([3.0, 1.0, 2.0, 5.0, 4.0, 7.0, 6.0])
     (4.0, 1.0, 7.0)
     """
-    found = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
-    return float(np.median(values)), float(found.low), float(found.high)
+    low, high = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+    return float(np.median(values)), float(low), float(high)
 
 
 def over_seeds(values: Sequence[float]) -> tuple[float, float]:
@@ -71,8 +67,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:
     """Return Spearman's correlation of what the ranks of others leave unexplained.
 
-    Ranks of x and y are each regressed on the ranks in `given`; NaN where nothing is
-    left of a side, or there are too few.
+    Of `given`, by regression; NaN where too few are there or nothing is left of a side.
 
     >>> x, noise = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]
     >>> round(partial_spearman(x, x, [noise]), 3)
@@ -93,8 +88,8 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> 
 def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a rank correlation of n pairs.
 
-    Fisher's transformation with the variance of Bonett and Wright (2000); `given` is
-    how many others are held fixed in a partial one.
+    Fisher's transformation with the variance of Bonett and Wright (2000); of a partial
+    one, `given` others are held fixed.
 
     >>> low, high = spearman_interval(0.8, 20)
     >>> round(low, 2), round(high, 2)
@@ -114,17 +109,15 @@ def seeds_to_decide(
 ) -> int | None:
     """Return how many seeds put the 95 % t interval on one side of a threshold.
 
-    With the mean and the spread of the values as they are. None where one value tells
-    no spread, or where `most` seeds would not do.
+    With the mean and the spread of the values as they are; None where one value tells
+    no spread, or `most` seeds would not do.
 
     >>> seeds_to_decide([0.5, 0.6, 0.7], 0.8)
     4
     """
     if len(values) < 2:
         return None
-    away = abs(float(np.mean(values)) - threshold)
-    spread = float(np.std(values, ddof=1))
-    for n in range(2, most + 1):
-        if spread / n**0.5 * float(scipy.stats.t.ppf(0.975, n - 1)) < away:
-            return n
-    return None
+    n = np.arange(2, most + 1)
+    halves = float(np.std(values, ddof=1)) / n**0.5 * scipy.stats.t.ppf(0.975, n - 1)
+    enough = n[halves < abs(float(np.mean(values)) - threshold)]
+    return int(enough[0]) if len(enough) else None

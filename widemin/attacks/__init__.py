@@ -1,13 +1,11 @@
 """Attacks on image classifiers: the sets they stay in, the losses they climb.
 
 Images are pixels in [0, 1], shape (batch, channels, height, width); the network
-normalises them itself. Gradients are those of the summed loss, so that no number
-depends on the batch size. Attacks run the network in inference mode and leave its
-mode, gradients and buffers as they were.
+normalises them itself. Gradients are those of the summed loss: no number depends on the
+batch. Attacks leave the network's mode, gradients and buffers as they were.
 """
 
-from widemin.attacks.balls import L2, Ball, Linf, parse_ball
-from widemin.attacks.fosc import fosc, fosc_box
+from widemin.attacks.balls import L2, Ball, Linf, fosc, fosc_box, parse_ball
 from widemin.attacks.images import (
     NonFiniteError,
     check_images,

@@ -1,45 +1,61 @@
-"""The sets in which an image may be moved: L-infinity and L2 balls."""
+"""The sets in which an image may be moved, and FOSC: how far it is from their best."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-
-def _column(values: Tensor) -> Tensor:
-    """Return values, shape (batch,), so that they multiply images."""
-    return values.view(-1, 1, 1, 1)
+from widemin.names import check
 
 
 def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
     """Return v over a number per image, and these numbers, shape (batch,).
 
-    They are 1, or the largest entry where squares of entries would leave the range of
-    the precision: in float32 those of 1e-23 are 0, those of 1e20 infinite.
+    They are 1, or the largest entry where squares would leave the range of the
+    precision: in float32 those of 1e-23 are 0, those of 1e20 infinite.
     """
     info, norm = torch.finfo(v.dtype), v.flatten(1).norm(dim=1)
     fits = (norm > info.tiny**0.5 / info.eps) & (norm < info.max**0.5)
     largest = v.flatten(1).abs().amax(1)
     size = largest.where(~fits & (largest > 0), torch.ones_like(largest))
-    return v / _column(size), size
+    return v / size.view(-1, 1, 1, 1), size
 
 
 @dataclass(frozen=True)
-class Linf:
+class _Set:
+    """A set of perturbations of radius epsilon, in pixels."""
+
+    epsilon: float
+    most: ClassVar[float] = inf  # the largest radius
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        upper = "" if self.most == inf else f" and at most {self.most:g}"
+        check(
+            0 <= self.epsilon <= self.most and self.epsilon < inf,  # NaN fails too
+            f"epsilon must be finite, at least 0{upper}, in pixels",
+            self.epsilon,
+        )
+
+    def scaled(self, factor: float) -> Self:
+        """Return the set whose radius is factor times this one's."""
+        return type(self)(self.epsilon * factor)
+
+
+@dataclass(frozen=True)
+class Linf(_Set):
     """Perturbations that move no pixel by more than epsilon.
 
     >>> Linf(0.1).project(torch.tensor([[[[0.3, -0.05]]]]))
     tensor([[[[ 0.1000, -0.0500]]]])
     """
 
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        """Check the radius."""
-        _check_epsilon(self.epsilon, most=1.0)
+    most = 1.0
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
@@ -62,36 +78,27 @@ class Linf:
         uniform = torch.rand(x.shape, generator=generator).to(x)
         return self.epsilon * (2 * uniform - 1)
 
-    def scaled(self, factor: float) -> Linf:
-        """Return the set whose radius is factor times this one's."""
-        return Linf(self.epsilon * factor)
-
 
 @dataclass(frozen=True)
-class L2:
+class L2(_Set):
     """Perturbations whose Euclidean norm, over all pixels, is at most epsilon.
 
     >>> L2(0.5).project(torch.tensor([[[[3.0, 4.0]]]]))
     tensor([[[[0.3000, 0.4000]]]])
     """
 
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        """Check the radius."""
-        _check_epsilon(self.epsilon, most=float("inf"))
-
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
         gradient, _ = _scaled(gradient)
         norm = gradient.flatten(1).norm(dim=1)
         # A zero gradient has no direction: the image stays where it is.
-        return gradient / _column(norm.where(norm > 0, torch.ones_like(norm)))
+        norm = norm.where(norm > 0, torch.ones_like(norm))
+        return gradient / norm.view(-1, 1, 1, 1)
 
     def project(self, delta: Tensor) -> Tensor:
         """Return the nearest point of the set."""
         norm = self.size(delta).clamp_min(torch.finfo(delta.dtype).tiny)
-        return delta * _column((self.epsilon / norm).clamp_max(1.0))
+        return delta * (self.epsilon / norm).clamp_max(1.0).view(-1, 1, 1, 1)
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the Euclidean norm of each perturbation, shape (batch,)."""
@@ -106,22 +113,51 @@ class L2:
         """Return Gaussian directions, radius uniform in [0, epsilon], shape of x."""
         direction = torch.randn(x.shape, generator=generator).to(x)
         radius = torch.rand(len(x), generator=generator).to(x)
-        return self.epsilon * _column(radius) * self.steepest(direction)
-
-    def scaled(self, factor: float) -> L2:
-        """Return the set whose radius is factor times this one's."""
-        return L2(self.epsilon * factor)
+        return self.epsilon * radius.view(-1, 1, 1, 1) * self.steepest(direction)
 
 
 Ball = Linf | L2
 
 
-def _check_epsilon(epsilon: float, most: float) -> None:
-    if not 0 <= epsilon <= most or epsilon == float("inf"):  # NaN fails too
-        upper = "" if most == float("inf") else f" and at most {most:g}"
-        raise ValueError(
-            f"epsilon must be finite, at least 0{upper}, in pixels; got {epsilon}"
-        )
+def fosc(ball: Ball, gradient: Tensor, delta: Tensor) -> Tensor:
+    """Return the first-order stationary condition of each image, shape (batch,).
+
+    FOSC is max <d - delta, gradient> over the perturbations d of the ball (Wang et
+    al. 2019, eq. 2): at least 0 inside the ball, and 0 where the loss has no first-
+    order way up.
+
+    The gradient is of each image's own loss at x + delta, and delta the perturbation
+    reached, from the clean image; both are of shape of x.
+
+    >>> corner = torch.full((1, 1, 1, 2), 0.1)
+    >>> fosc(Linf(0.1), torch.ones(1, 1, 1, 2), corner).item()
+    0.0
+    """
+    return ball.support(gradient) - (delta * gradient).flatten(1).sum(1)
+
+
+def fosc_box(
+    ball: Linf, gradient: Tensor, x: Tensor, x_adv: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return FOSC of the problem that clipped PGD solves, and its value at x.
+
+    The set is the ball and the pixel range [0, 1] together: a pixel that clipping pins
+    is no way up, and the exact maximiser of a linear loss has 0 there, unlike `fosc`.
+    The value at x, along the same gradient, is the largest first-order gain, by which
+    the other can be normalised. Each is of shape (batch,).
+
+    >>> white, gradient = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    >>> gap, _ = fosc_box(Linf(0.1), gradient, white, white)
+    >>> gap.item(), fosc(Linf(0.1), gradient, white - white).item() > 0
+    (0.0, True)
+    """
+    low, high = (x - ball.epsilon).clamp_min(0), (x + ball.epsilon).clamp_max(1)
+
+    def gain(start: Tensor) -> Tensor:
+        best = torch.maximum(gradient * (high - start), gradient * (low - start))
+        return best.flatten(1).sum(1)
+
+    return gain(x_adv), gain(x)
 
 
 def parse_ball(text: str) -> Ball:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks.losses import Loss, cross_entropy
+from widemin.names import check
 
 
 class NonFiniteError(ValueError):
@@ -56,19 +57,15 @@ def check_images(x: Tensor, y: Tensor) -> None:
     ValueError: x must be pixels in [0, 1], finite and not normalised; got ... 2 to 2
     """
     check_labels(x, y)
-    if x.ndim != 4:
-        raise ValueError(
-            "x must be images, shape (batch, channels, height, width) with batch > 0; "
-            f"got shape {tuple(x.shape)}"
-        )
+    shape = "shape (batch, channels, height, width) with batch > 0"
+    check(x.ndim == 4, f"x must be images, {shape}", f"shape {tuple(x.shape)}")
     low, high = (value.item() for value in x.detach().aminmax())
-    if not (low >= 0 and high <= 1):  # written so that NaN is caught too
-        raise ValueError(
-            "x must be pixels in [0, 1], finite and not normalised; "
-            f"got values from {low:.3g} to {high:.3g}"
-        )
-    if not x.is_floating_point():
-        raise ValueError(f"x must be pixels in floating point; got {x.dtype}")
+    check(
+        low >= 0 and high <= 1,  # written so that NaN is caught too
+        "x must be pixels in [0, 1], finite and not normalised",
+        f"values from {low:.3g} to {high:.3g}",
+    )
+    check(x.is_floating_point(), "x must be pixels in floating point", x.dtype)
 
 
 def check_labels(x: Tensor, y: Tensor) -> None:
@@ -80,19 +77,16 @@ def check_labels(x: Tensor, y: Tensor) -> None:
     ValueError: y must be int64 labels, shape (2,); got torch.int64, shape (1,)
     """
     for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{name} must be a tensor; got {type(value).__name__}")
-    if x.ndim == 0 or len(x) == 0:
-        raise ValueError(
-            f"x must be inputs, shape (batch, ...) with batch > 0; got {tuple(x.shape)}"
-        )
-    if y.shape != (len(x),) or y.dtype != torch.int64:
-        raise ValueError(
-            f"y must be int64 labels, shape ({len(x)},); got {y.dtype}, "
-            f"shape {tuple(y.shape)}"
-        )
-    if y.device != x.device:
-        raise ValueError(f"y must be on the device of x, {x.device}; got {y.device}")
+        kind = type(value).__name__
+        check(isinstance(value, Tensor), f"{name} must be a tensor", kind)
+    inputs = "x must be inputs, shape (batch, ...) with batch > 0"
+    check(x.ndim > 0 and len(x) > 0, inputs, tuple(x.shape))
+    check(
+        y.shape == (len(x),) and y.dtype == torch.int64,
+        f"y must be int64 labels, shape ({len(x)},)",
+        f"{y.dtype}, shape {tuple(y.shape)}",
+    )
+    check(y.device == x.device, f"y must be on the device of x, {x.device}", y.device)
 
 
 def check_logits(logits: Any, y: Tensor) -> None:
@@ -103,32 +97,25 @@ def check_logits(logits: Any, y: Tensor) -> None:
     ...
     ValueError: y must be labels from 0 to 1; got 5 to 5
     """
-    got = type(logits).__name__
-    if isinstance(logits, Tensor):
-        got = f"shape {tuple(logits.shape)}"
-        if logits.ndim == 2 and len(logits) == len(y) and logits.shape[1] > 1:
-            got = ""
-    if got:
-        raise ValueError(
-            f"model must return logits, shape ({len(y)}, classes) with at least 2 "
-            f"classes; got {got}"
-        )
-    if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
-        raise ValueError(
-            f"y must be labels from 0 to {logits.shape[1] - 1}; "
-            f"got {int(y.min())} to {int(y.max())}"
-        )
-    if not bool(logits.isfinite().all()):
-        raise NonFiniteError("model must return finite logits; got NaN or infinity")
+    shape, known = tuple(getattr(logits, "shape", ())), isinstance(logits, Tensor)
+    check(
+        known and len(shape) == 2 and shape[0] == len(y) and shape[1] > 1,
+        f"model must return logits, shape ({len(y)}, classes) with at least 2 classes",
+        f"shape {shape}" if known else type(logits).__name__,
+    )
+    low, high, last = int(y.min()), int(y.max()), shape[1] - 1
+    labels = f"y must be labels from 0 to {last}"
+    check(0 <= low and high <= last, labels, f"{low} to {high}")
+    finite = bool(logits.isfinite().all())
+    check(finite, "model must return finite logits", "NaN or infinity", NonFiniteError)
 
 
 def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return a network's logits of x, shape (batch, classes), finite and for labels y.
 
     Raises:
-        ValueError: Inputs of another precision or device than the network's, a
-            network that returns no logits, labels of no class.
-        NonFiniteError: NaN or infinite logits.
+        ValueError: Inputs of another precision or device than the network's, what is
+            no logits, labels of no class; logits not finite (`NonFiniteError`).
 
     >>> logits_of(nn.Linear(4, 2), torch.rand(1, 4).double(), torch.tensor([0]))
     Traceback (most recent call last):
@@ -139,18 +126,15 @@ def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits = model(x)
     except RuntimeError as error:
         held = [*model.parameters(), *model.buffers()]
+        weight = next((t for t in held if t.is_floating_point()), x)
+        own, given = (f"{t.dtype} on {t.device}" for t in (weight, x))
+        said = f"x must be {own}, as the model; got {given}"
         if torch.is_grad_enabled() and any(t.is_inference() for t in held):
-            raise ValueError(
-                "model must be made outside torch.inference_mode, in which tensors "
-                "have no gradients; got one made inside"
-            ) from error
-        weight = next((t for t in held if t.is_floating_point()), None)
-        if weight is None or (weight.dtype, weight.device) == (x.dtype, x.device):
+            said = "model must be made outside torch.inference_mode, in which tensors "
+            said += "have no gradients; got one made inside"
+        elif own == given:
             raise
-        raise ValueError(
-            f"x must be {weight.dtype} on {weight.device}, as the model; "
-            f"got {x.dtype} on {x.device}"
-        ) from error
+        raise ValueError(said) from error
     check_logits(logits, y)
     return logits
 
@@ -160,15 +144,8 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradient of each image's own loss, the losses and the logits.
 
-    Args:
-        model: Maps images to logits, shape (batch, classes).
-        x: Images in [0, 1], shape (batch, channels, height, width).
-        y: Labels, shape (batch,).
-        loss: What is differentiated: (logits, y) -> shape (batch,).
-
-    Raises:
-        ValueError: As of `logits_of`; a loss with no value per image or no gradient.
-        NonFiniteError: NaN or infinite logits or gradients.
+    Errors as of `logits_of`, and for a loss with no value per image or no gradient, or
+    a gradient that is not finite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -181,17 +158,15 @@ def input_gradient(
         x.requires_grad_()
         logits = logits_of(model, x, y)
         losses = loss(logits, y)
-        if losses.shape != y.shape:
-            raise ValueError(
-                f"loss must return a value per image, shape ({len(y)},); "
-                f"got shape {tuple(losses.shape)}"
-            )
+        shape = f"loss must return a value per image, shape ({len(y)},)"
+        check(losses.shape == y.shape, shape, f"shape {tuple(losses.shape)}")
         gradient = None
         if losses.requires_grad:
             # Sum, not mean: a mean divides each gradient, and FOSC, by the batch.
             (gradient,) = torch.autograd.grad(losses.sum(), x, allow_unused=True)
         if gradient is None:
             raise ValueError("model and loss must have a gradient in x; got none")
-    if not bool(gradient.isfinite().all()):
-        raise NonFiniteError("model must have finite gradients; got NaN or infinity")
+    finite = bool(gradient.isfinite().all())
+    expected = "model must have finite gradients"
+    check(finite, expected, "NaN or infinity", NonFiniteError)
     return gradient, losses.detach(), logits.detach()

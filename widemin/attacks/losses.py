@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from widemin.names import check
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -23,8 +25,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the cross-entropy of probabilities clipped to [1e-7, 1 - 1e-7], as Keras.
 
-    Its gradient is exactly zero once the margin exceeds 16.1 (see the chapter on
-    width): a network that is sure enough cannot be attacked through it.
+    Its gradient is exactly zero once the margin exceeds 16.1 (chapter 1).
 
     >>> z = torch.tensor([[20.0, 0.0]], requires_grad=True)
     >>> torch.autograd.grad(clipped_cross_entropy(z, torch.tensor([0])).sum(), z)[0]
@@ -32,21 +33,6 @@ def clipped_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """
     probability = logits.softmax(1).gather(1, y[:, None])[:, 0]
     return -probability.clamp(1e-7, 1 - 1e-7).log()
-
-
-def _needs_classes(loss: str, least: int, logits: Tensor) -> None:
-    """Raise ValueError where a loss is a constant for want of classes."""
-    if logits.shape[1] < least:
-        raise ValueError(
-            f"the {loss} loss needs at least {least} classes; got {logits.shape[1]}"
-        )
-
-
-def _true_and_best_other(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    _needs_classes("margin", 2, logits)
-    true = logits.gather(1, y[:, None])[:, 0]
-    others = logits.scatter(1, y[:, None], -float("inf"))
-    return true, others.amax(1)
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
@@ -57,20 +43,22 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     >>> margin(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([0]))
     tensor([-2.])
     """
-    true, other = _true_and_best_other(logits, y)
-    return other - true
+    classes = logits.shape[1]
+    check(classes > 1, "the margin loss needs at least 2 classes", classes)
+    true = logits.gather(1, y[:, None])[:, 0]
+    return logits.scatter(1, y[:, None], -float("inf")).amax(1) - true
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Return the difference of logits ratio (Croce and Hein 2020, eq. 6).
 
-    Raises:
-        ValueError: Below 3 classes, of which it is a constant.
+    Below 3 classes it is a constant, and raises ValueError.
 
     >>> dlr(torch.tensor([[5.0, 4.0, 1.0]]), torch.tensor([0]))
     tensor([-0.2500])
     """
-    _needs_classes("DLR", 3, logits)
+    classes = logits.shape[1]
+    check(classes > 2, "the DLR loss needs at least 3 classes", classes)
     ordered = logits.sort(dim=1, descending=True).values
     spread = ordered[:, 0] - ordered[:, 2]
     return margin(logits, y) / spread.clamp_min(1e-12)
@@ -88,20 +76,10 @@ def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Targeted:
-    """The negative of a loss, and a type by which attacks know whose labels it has."""
+class targeted:
+    """The loss of an attack towards a class: its labels are the classes wanted.
 
-    loss: Loss
-
-    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return -self.loss(logits, y)
-
-
-def targeted(loss: Loss) -> Loss:
-    """Return the loss of an attack towards a class: its labels are the classes wanted.
-
-    `fgsm` and `pgd` with it take an image as fooled once it is put into the class
-    wanted.
+    Attacks take an image as fooled once it is in the class wanted.
 
     >>> towards = targeted(cross_entropy)
     >>> wanted = torch.tensor([1])
@@ -109,7 +87,12 @@ def targeted(loss: Loss) -> Loss:
     >>> bool(towards(sure, wanted) > towards(unsure, wanted))
     True
     """
-    return _Targeted(loss)
+
+    loss: Loss
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the negative of the loss, shape (batch,)."""
+        return -self.loss(logits, y)
 
 
 def fooled(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
@@ -122,4 +105,4 @@ def fooled(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     (tensor([False]), tensor([True]))
     """
     answers = logits.argmax(1)
-    return answers == y if isinstance(loss, _Targeted) else answers != y
+    return answers == y if isinstance(loss, targeted) else answers != y

@@ -22,6 +22,7 @@ from widemin import paths
 from widemin.book import coverage, notebooks, verdicts
 from widemin.book.sources import figures, stage
 from widemin.book.verdicts import executed
+from widemin.experiments import disk
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -73,9 +74,9 @@ def write_readme(edition: str) -> None:
     share = coverage.share(coverage.of_all(paths.PUBLISHED))
     table = f"{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
     drawn = dict(_figures(edition))["fig-ways"]
-    with paths.atomic(path) as part:
+    with disk.atomic(path) as part:
         part.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
-    with paths.atomic(paths.BOOK / "images" / "one_attack.svg") as part:
+    with disk.atomic(paths.BOOK / "images" / "one_attack.svg") as part:
         # Without the date: what is drawn again is the same file.
         part.write_text(re.sub(r" *<dc:date>.*</dc:date>\n", "", drawn))
 
@@ -88,7 +89,7 @@ def print_pdf(edition: str) -> Path:
     """
     browser, home = _browser(), paths.BUILD / edition
     page, target = _sphinx(home, "singlehtml") / "index.html", home / "widemin.pdf"
-    with paths.atomic(target) as part:
+    with disk.atomic(target) as part:
         call = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
         call += ["--no-pdf-header-footer", "--virtual-time-budget=60000"]
         call += [f"--print-to-pdf={part.absolute()}", page.absolute().as_uri()]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from widemin import paths
+from widemin.experiments import disk
 
 SOURCES = paths.NOTEBOOKS / "labs"
 
@@ -87,7 +88,7 @@ def release(folder: Path) -> list[Path]:
         ModuleNotFoundError: nbgrader is not installed.
         RuntimeError: It refused a lab.
     """
-    paths.checkout()
+    disk.checkout()
     written, kept = _written(folder), []
     _nbgrader()
     instructor = folder / "instructor"
@@ -98,7 +99,7 @@ def release(folder: Path) -> list[Path]:
         if there != content and _digest(there) != written.get(place):
             kept.append(target)
             return
-        with paths.atomic(target) as part:
+        with disk.atomic(target) as part:
             part.write_bytes(content)
         written[place] = _digest(content)
         _write_mark(folder, written)
@@ -138,7 +139,7 @@ def _written(folder: Path) -> dict[str, str]:
 
 
 def _write_mark(folder: Path, written: dict[str, str]) -> None:
-    with paths.atomic(folder / MARK) as part:
+    with disk.atomic(folder / MARK) as part:
         part.write_text(json.dumps(written, indent=1))
 
 

@@ -61,9 +61,10 @@ def alone() -> Iterator[None]:
     from filelock import Timeout
 
     from widemin import paths
+    from widemin.experiments import disk
 
-    paths.checkout()
-    lock = paths.lock(paths.BUILD / ".lock")
+    disk.checkout()
+    lock = disk.lock(paths.BUILD / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

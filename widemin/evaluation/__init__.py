@@ -1,9 +1,21 @@
 """Accuracy under attacks, counted by predicting the attacked images again."""
 
-from widemin.evaluation.accuracy import MASKED_MARGIN, correct, margins, share
+from widemin.evaluation.accuracy import (
+    Attack,
+    Robustness,
+    correct,
+    margins,
+    robust_mask,
+    share,
+    sweep,
+    transfer,
+    within,
+    worst_case,
+)
 from widemin.evaluation.autoattack import autoattack
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (
+    MASKED_MARGIN,
     Sign,
     checklist,
     fgsm_float64,
@@ -12,12 +24,3 @@ from widemin.evaluation.gradient_masking import (
     signs,
 )
 from widemin.evaluation.report import Report, report
-from widemin.evaluation.worst_case import (
-    Attack,
-    Robustness,
-    robust_mask,
-    sweep,
-    transfer,
-    within,
-    worst_case,
-)

@@ -1,15 +1,27 @@
-"""Answers of a network, image by image."""
+"""Accuracy: of answers, under attacks, in the worst case, by transfer, over radii."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from widemin.attacks import check_labels, inference, logits_of, margin
+from widemin.attacks import (
+    Ball,
+    check_images,
+    check_labels,
+    inference,
+    logits_of,
+    margin,
+)
 from widemin.batches import Data, at_once, each_batch
+from widemin.models import fuse
+from widemin.names import check
 
-# float32 cross-entropy loses the true-class gradient beyond 24 ln 2 = 16.64.
-MASKED_MARGIN = 16.635532
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def correct(
@@ -36,21 +48,16 @@ def margins(
 
     Args:
         model: Maps inputs to logits.
-        x: Inputs of any kind, shape (inputs, ...), or batches of inputs and labels,
-            such as a DataLoader.
-        y: Labels, shape (inputs,); none beside batches.
+        x: Inputs of any kind, shape (inputs, ...), or batches of them and of labels.
+        y: Labels, shape (inputs,); none beside batches, such as a DataLoader.
         chunk: Inputs asked at a time, by default what suits the device.
 
     Raises:
-        ValueError: Wrong labels, no input, a chunk below 1, or a network that does
-            not take these inputs.
+        ValueError: Wrong labels, no input, or none that the network takes.
         NonFiniteError: NaN or infinite logits.
 
-    >>> class Two(nn.Module):
-    ...     def forward(self, x):
-    ...         return x.flatten(1)
     >>> x = torch.tensor([0.75, 0.25]).view(1, 1, 1, 2)
-    >>> margins(Two(), x, torch.tensor([0]))
+    >>> margins(nn.Flatten(), x, torch.tensor([0]))
     tensor([0.5000])
     """
     with inference(model):
@@ -68,3 +75,195 @@ def share(mask: Tensor) -> float:
     0.5
     """
     return float(mask.double().mean())
+
+
+def robust_mask(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attacks: Mapping[str, Attack],
+    chunk: int | None = None,
+    each: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, work: work(),
+) -> dict[str, Tensor]:
+    """Return a mask of the images classified rightly after each attack, on its own.
+
+    Images that are wrong already are not attacked: every set contains the unmoved one.
+    Accuracy is the mean of a mask, the worst case the mean of all of them.
+
+    Args:
+        model: Maps images to logits.
+        x: Images in [0, 1], shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        attacks: Name to (model, x, y) -> adversarial images. They are handed the
+            network fused (`models.fuse`): the same function, quicker.
+        chunk: Images attacked at a time, by default what suits the device.
+        each: From an attack's name and what computes its mask, the mask: one that is
+            kept need not be computed again.
+
+    Returns:
+        Name to mask, bool, shape (images,).
+
+    Raises:
+        ValueError: Images outside [0, 1], given or made by an attack, or wrong labels.
+        NonFiniteError: NaN or infinite logits or gradients.
+
+    >>> from widemin.attacks import Linf, clean, fgsm
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    >>> attacks = {"none": clean, "fgsm": partial(fgsm, ball=Linf(1))}
+    >>> right = robust_mask(model, x, y, attacks)
+    >>> bool((right["none"] == correct(model, x, y)).all())
+    True
+    """
+    check_images(x, y)
+    natural, fast = correct(model, x, y), fuse(model)
+    chunk = at_once(model, chunk)
+    chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
+
+    def after(name: str) -> Tensor:
+        right = natural.clone()
+        for index in chunks:
+            labels = y[index]
+            with inference(fast):  # layers that are not fused are the caller's
+                moved = attacks[name](fast, x[index], labels)
+            try:
+                check_images(moved, labels)
+            except ValueError as error:
+                raise ValueError(f"what {name!r} returned: {error}") from None
+            right[index] = correct(model, moved, labels)
+        return right
+
+    return {name: each(name, partial(after, name)) for name in attacks}
+
+
+def transfer(
+    source: nn.Module, target: nn.Module, x: Tensor, y: Tensor, attack: Attack
+) -> Tensor:
+    """Return a mask of images the target has right after an attack on the source.
+
+    Arguments and mask as of `robust_mask`. Images that the target gets wrong
+    unattacked are wrong.
+
+    >>> from widemin.attacks import clean
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    >>> bool((transfer(model, model, x, y, clean) == correct(model, x, y)).all())
+    True
+    """
+    fast = fuse(source)
+
+    def from_source(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with inference(fast):
+            return attack(fast, x, y)
+
+    return robust_mask(target, x, y, {"transfer": from_source})["transfer"]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Accuracy under several attacks and under all of them together, as fractions."""
+
+    natural: float  # without an attack
+    attacks: dict[str, float]  # under each alone
+    accuracy: float  # images right under every attack: the mean of the minima
+    interval: tuple[float, float]  # its 95 % Wilson interval over images
+    survived: Tensor  # the images right under every attack, bool, shape (images,)
+
+
+def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
+    """Return an attack that raises ValueError where it leaves a set or changes shape.
+
+    >>> from widemin.attacks import Linf
+    >>> away = within(lambda model, x, y: 1 - x, Linf(0.1))
+    >>> away(nn.Identity(), torch.zeros(1, 1, 2, 2), torch.tensor([0]))
+    Traceback (most recent call last):
+    ...
+    ValueError: attack must stay in Linf(epsilon=0.1); got an image 1 away
+    """
+
+    def inside(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        moved, images = attack(model, x, y), f"{name} must return images"
+        kind = type(moved).__name__
+        check(isinstance(moved, Tensor), f"{images}, a tensor", kind)
+        shape = tuple(moved.shape)
+        check(shape == x.shape, f"{images}, shape {tuple(x.shape)}", shape)
+        furthest = float(ball.size(moved - x).max())
+        slack = ball.epsilon * 1e-4 + 8 * torch.finfo(x.dtype).eps
+        near = furthest <= ball.epsilon + slack  # False for NaN
+        check(near, f"{name} must stay in {ball}", f"an image {furthest:.4g} away")
+        return moved
+
+    return inside
+
+
+def worst_case(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attacks: Mapping[str, Attack],
+    ball: Ball,
+    chunk: int | None = None,
+) -> Robustness:
+    """Return accuracy under each attack and in the worst case per image.
+
+    Arguments and errors as of `robust_mask`; no attack, or one that leaves the ball,
+    is a ValueError too.
+
+    >>> from widemin.attacks import Linf, fgsm
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    >>> ways = {"fgsm": partial(fgsm, ball=Linf(1))}
+    >>> worst_case(model, x, y, ways, Linf(1)).accuracy
+    0.0
+    """
+    check(attacks, "attacks must name at least one attack", "none")
+    # Imported here: it brings scipy.stats, for which no worker waits otherwise.
+    from widemin.statistics import wilson
+
+    inside = {name: within(attack, ball, name) for name, attack in attacks.items()}
+    right = robust_mask(model, x, y, inside, chunk)
+    survived = torch.stack(list(right.values())).all(0)
+    return Robustness(
+        natural=share(correct(model, x, y)),
+        attacks={name: share(mask) for name, mask in right.items()},
+        accuracy=share(survived),
+        interval=wilson(share(survived), len(x)),
+        survived=survived,
+    )
+
+
+def sweep(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    balls: Sequence[Ball],
+    attack: Callable[..., Tensor],
+    chunk: int | None = None,
+) -> list[float]:
+    """Return the accuracy under one attack in growing sets, which must fall to chance.
+
+    An image that is fooled in a set counts as fooled in every larger one: the sets
+    contain each other. Arguments and errors as of `worst_case`, but for `balls`, the
+    sets, in growing order and of one norm, and `attack`: (model, x, y, ball) ->
+    adversarial images.
+
+    >>> from widemin.attacks import Linf, fgsm
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    >>> sweep(model, x, y, [Linf(0.1), Linf(1.0)], fgsm)[-1]
+    0.0
+    """
+    radii = [ball.epsilon for ball in balls]
+    ordered = len({type(ball) for ball in balls}) == 1 and radii == sorted(radii)
+    check(ordered, "balls must be of one norm and grow", list(balls))
+    check_images(x, y)
+    right, rates = correct(model, x, y, chunk), []
+    for ball in balls:
+        # What has fallen stays: only the others are attacked again.
+        index = right.nonzero()[:, 0]
+        if len(index):
+            here = partial(lambda ball, *images: attack(*images, ball), ball)
+            ways = {"": within(here, ball)}
+            right[index] = robust_mask(model, x[index], y[index], ways, chunk)[""]
+        rates.append(share(right))
+    return rates

@@ -17,6 +17,7 @@ from widemin.attacks import (
 from widemin.batches import at_once
 from widemin.evaluation.accuracy import correct
 from widemin.models import fuse
+from widemin.names import check, check_counts
 
 
 def minimal_distance(
@@ -36,42 +37,29 @@ def minimal_distance(
     By bisection in the radius, image by image: an upper bound on the distance to the
     decision boundary that no confidence can hide.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        norm: "linf" or "l2".
-        most: Largest radius tried, in pixels.
-        steps: Steps of each ascent, of 2.5 radii over their number.
-        halvings: Of the interval; the answer is `most` / 2^halvings too large at most.
-        generator: Draws the random starts; without one each ascent starts at x.
-        chunk: Images attacked at a time, by default what suits the device.
+    Arguments and errors as of `robust_mask`, and these:
+
+    - norm: "linf" or "l2".
+    - most: Largest radius tried, in pixels.
+    - steps: Steps of each ascent, of 2.5 radii over their number.
+    - halvings: Of the interval; the answer is `most` / 2^halvings too large at most.
+    - generator: Draws the random starts; without one each ascent starts at x.
 
     Returns:
         Radii, shape (images,): 0 for an image that is wrong without an attack,
         infinity for one that is not fooled at `most`.
 
-    Raises:
-        ValueError: An unknown norm, a radius or counts out of range, wrong images.
-        NonFiniteError: NaN or infinite logits or gradients.
-
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
-    >>> distance = minimal_distance(model, x, y)
-    >>> bool((distance >= 0).all())
+    >>> bool((minimal_distance(model, x, y) >= 0).all())
     True
     """
-    shapes: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-    if norm not in shapes:
-        raise ValueError(f"norm must be 'linf' or 'l2'; got {norm!r}")
-    if not 0 < most < float("inf"):
-        raise ValueError(f"most must be above 0 and finite; got {most}")
-    for name, value in (("steps", steps), ("halvings", halvings)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+    check(norm in ("linf", "l2"), "norm must be 'linf' or 'l2'", repr(norm))
+    check(0 < most < float("inf"), "most must be above 0 and finite", most)
+    check_counts(steps=steps, halvings=halvings)
     check_images(x, y)
     natural = correct(model, x, y)
-    unit = shapes[norm](1.0)
+    unit = Linf(1.0) if norm == "linf" else L2(1.0)
     distance = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     chunk = at_once(model, chunk)
     chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
@@ -102,8 +90,7 @@ def _fooled_at(
 ) -> Tensor:
     """Return a mask of the images that margin-loss PGD fools within their own radii.
 
-    A ball of radius r is r times the unit ball, so that images with different radii
-    share a batch; those that are fooled leave it.
+    A ball is its radius times the unit ball: images of all radii share a batch.
     """
     fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     moving = torch.arange(len(x), device=x.device)
@@ -121,7 +108,6 @@ def _fooled_at(
         at = at + 2.5 / steps * radius * unit.steepest(gradient[~fell])
         # Divide only by radii that are there: a radius of 0 leaves the image.
         safe = radius.clamp_min(torch.finfo(x.dtype).tiny)
-        x_adv[moving] = (origin + radius * unit.project((at - origin) / safe)).clamp(
-            0, 1
-        )
+        inside = radius * unit.project((at - origin) / safe)
+        x_adv[moving] = (origin + inside).clamp(0, 1)
     return fooled

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import Ball, Linf
-from widemin.evaluation.accuracy import correct, share
+from widemin.evaluation.accuracy import Attack, correct, robust_mask, share, within
 from widemin.evaluation.autoattack import autoattack
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import Sign, signs
-from widemin.evaluation.worst_case import Attack, robust_mask, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,38 +31,28 @@ class Report:
     """Accuracies of a network under attacks, distances, and signs of masked gradients.
 
     It prints as a table, and is one in a notebook.
-
-    Attributes:
-        ball: The perturbations allowed.
-        images: How many were measured.
-        accuracy: Fraction right by name: "natural", each attack's, and "worst case",
-            right under all of them; with 95 % Wilson intervals.
-        distance: Median smallest radius that fools, in the ball's norm, with its
-            95 % interval by order statistics.
-        signs: That gradients are masked, as of `signs`.
-        warnings: AutoAttack's.
     """
 
     ball: Ball
-    images: int
-    accuracy: dict[str, Estimate]
-    distance: Estimate
+    images: int  # how many were measured
+    # Fraction right: "natural", under each attack, and "worst case", under all of them.
+    accuracy: dict[str, Estimate]  # with Wilson intervals
+    distance: Estimate  # median smallest radius that fools, in the ball's norm
     signs: list[Sign]
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # AutoAttack's
 
     def rows(self) -> dict[str, tuple[float | str, ...]]:
         """Return value, low, high, against and masked of each number, by its name.
 
-        Fractions, and pixels for the median distance; `against` is the number that a
-        sign is compared with, and `masked` the answer.
+        Fractions, and pixels for the distance; a sign is compared with `against`.
         """
         from widemin.statistics import wilson
 
-        nothing = (float("nan"), "")
+        numbers = {f"{name} accuracy": p for name, p in self.accuracy.items()}
+        numbers["median distance"] = self.distance
         rows: dict[str, tuple[float | str, ...]] = {
-            f"{name} accuracy": (*p, *nothing) for name, p in self.accuracy.items()
+            name: (*number, float("nan"), "") for name, number in numbers.items()
         }
-        rows["median distance"] = (*self.distance, *nothing)
         for sign in self.signs:
             interval = wilson(sign.found, self.images)
             answer = "yes" if sign.masked else "no"
@@ -78,15 +67,11 @@ class Report:
 
     def _lines(self) -> list[list[str]]:
         """Return the table as text: its head, and a line per number."""
-
-        def text(value: float | str) -> str:
-            if isinstance(value, str):
-                return value
-            return "" if value != value else f"{value:.3f}"
-
-        return [["", *COLUMNS]] + [
-            [name, *map(text, row)] for name, row in self.rows().items()
-        ]
+        lines = [["", *COLUMNS]]
+        for name, (*numbers, answer) in self.rows().items():
+            texts = [f"{n:.3f}" if n == n else "" for n in numbers]
+            lines.append([name, *texts, str(answer)])
+        return lines
 
     def _caption(self) -> str:
         heard = [f"AutoAttack: {line}" for line in self.warnings]
@@ -103,13 +88,11 @@ class Report:
         return "\n".join([self._caption(), *rows])
 
     def _repr_html_(self) -> str:
-        rows = [
-            f"<tr><th>{escape(name)}</th>"
-            + "".join(f"<td>{escape(value)}</td>" for value in values)
-            + "</tr>"
-            for name, *values in self._lines()
-        ]
-        return f"<pre>{escape(self._caption())}</pre><table>{''.join(rows)}</table>"
+        rows = ""
+        for name, *values in self._lines():
+            cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+            rows += f"<tr><th>{escape(name)}</th>{cells}</tr>"
+        return f"<pre>{escape(self._caption())}</pre><table>{rows}</table>"
 
 
 def report(
@@ -124,20 +107,11 @@ def report(
     """Measure how robust a network is, by attacks from weak to strong.
 
     Accuracy without an attack, under FGSM, PGD-10, margin-loss PGD-40 with 5 restarts
-    and, where it is installed, AutoAttack; the worst case of all; the median distance
-    to the nearest image that fools; and the signs that gradients are masked.
+    and AutoAttack, where it is installed; the worst case of all; the median distance
+    that fools; the signs that gradients are masked.
 
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        ball: The perturbations allowed.
-        generator: Draws random starts; without one, seed 0 does.
-        chunk: Images attacked at a time, by default what suits the device.
-
-    Raises:
-        ValueError: Images outside [0, 1] or wrong labels.
-        NonFiniteError: NaN or infinite logits or gradients.
+    Arguments and errors as of `robust_mask`; without a generator, seed 0 draws the
+    random starts.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.zeros(20, dtype=torch.int64)
@@ -150,13 +124,9 @@ def report(
     generator = generator or torch.Generator().manual_seed(0)
     pgd = partial(attacks.pgd, ball=ball, generator=generator, until_fooled=True)
     small = ball.epsilon / 16 or None
-    ways: dict[str, Attack] = {
-        "FGSM": partial(attacks.fgsm, ball=ball),
-        "PGD-10": pgd,
-        "margin PGD-40, 5 restarts": partial(
-            pgd, steps=40, step_size=small, loss=attacks.margin, restarts=5
-        ),
-    }
+    strong = partial(pgd, steps=40, step_size=small, loss=attacks.margin, restarts=5)
+    ways: dict[str, Attack] = {"FGSM": partial(attacks.fgsm, ball=ball)}
+    ways |= {"PGD-10": pgd, "margin PGD-40, 5 restarts": strong}
     inside = {name: within(attack, ball, name) for name, attack in ways.items()}
     right = {"natural": correct(model, x, y, chunk)}
     right |= robust_mask(model, x, y, inside, chunk)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from widemin import paths
-from widemin.experiments import pool
+from widemin.experiments import disk, pool
 from widemin.experiments.recipes import Recipe
 from widemin.experiments.train import (
     Trained,
@@ -82,7 +82,7 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
     """
     from filelock import Timeout
 
-    lock = paths.lock(_path(recipe, weights).with_suffix(".lock"))
+    lock = disk.lock(_path(recipe, weights).with_suffix(".lock"))
     while not lock.is_locked:
         try:
             lock.acquire(timeout=0.5)
@@ -133,7 +133,7 @@ def published() -> list[str]:
     Raises:
         ValueError: There is no checkout, of which they are a part.
     """
-    paths.checkout()
+    disk.checkout()
     return sorted(
         path.stem for path in paths.NETWORKS.glob("[!.]*.safetensors") if path.is_file()
     )
@@ -167,7 +167,7 @@ def publish(recipes: Sequence[Recipe], weights: Path) -> list[str]:
     names = []
     for recipe in recipes:
         if _kept(_path(recipe, weights), recipe):
-            with paths.atomic(paths.NETWORKS / _file(recipe)) as part:
+            with disk.atomic(paths.NETWORKS / _file(recipe)) as part:
                 shutil.copyfile(_path(recipe, weights), part)
             names.append(_file(recipe))
     return names
@@ -201,7 +201,7 @@ def _kept(path: Path, recipe: Recipe) -> Trained | None:
             return None
         raise ValueError(f"it is that of {said}")
     except BROKEN as error:
-        paths.set_aside(path, f"the network of {recipe}", error)
+        disk.set_aside(path, f"the network of {recipe}", error)
         return None
 
 
@@ -240,5 +240,5 @@ def _keep(trained: Trained, recipe: Recipe, path: Path) -> None:
         "training": json.dumps({"curve": curve, "facts": facts}),
         "recipe": json.dumps(dataclasses.asdict(recipe)),
     }
-    with paths.atomic(path) as part:
+    with disk.atomic(path) as part:
         save_file(state, part, metadata=note)

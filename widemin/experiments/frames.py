@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from widemin import paths
+from widemin.experiments import disk
 from widemin.names import check_choice
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     from widemin.experiments.recipes import Recipe
     from widemin.experiments.results.kept import by_key
 
-    root = paths.checkout()
+    root = disk.checkout()
     scales = sorted({path.parent.name for path in paths.PUBLISHED.glob("*/0*.csv")})
     if folder is None:
         check_choice("scale", scale, scales)

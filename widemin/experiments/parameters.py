@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from widemin import paths
+from widemin.experiments import disk
 from widemin.names import check_choice
 
 Values = dict[str, Any]  # a chapter's parameters, by name
@@ -29,7 +30,7 @@ def chapters() -> list[str]:
     Raises:
         ValueError: There is no checkout to find them in.
     """
-    paths.checkout()
+    disk.checkout()
     contents = (paths.BOOK / "_toc.yml").read_text(encoding="utf-8")
     found = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
     return sorted(n for n in found if (paths.NOTEBOOKS / f"{n}.ipynb").exists())

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from widemin import paths
-from widemin.experiments import cost
+from widemin.experiments import cost, disk
 from widemin.experiments.results import Keyed, computed, failed, published
 
 K = TypeVar("K", bound=Keyed)
@@ -95,7 +94,7 @@ def _is_running(folder: Path, key: str) -> bool:
     path = folder / "locks" / f"{key}.lock"
     if path.is_file():
         try:
-            with paths.lock(path, timeout=0):
+            with disk.lock(path, timeout=0):
                 pass
         except Timeout:
             return True

@@ -6,13 +6,32 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from widemin.models.residual import preactresnet, resnet, wideresnet
+from widemin.models.residual import InBfloat16, preactresnet, resnet, wideresnet
 from widemin.models.small import Shape, c1, cnn4, cnn8, linear, m1, mlp, stdcnn
-from widemin.models.wrappers import InBfloat16, Normalise, Statistics
 from widemin.names import check_choice
 from widemin.seeding import seeded
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # means, standard deviations
+
+
+class Normalise(nn.Module):
+    """Subtract each channel's mean and divide by its standard deviation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, statistics: Statistics) -> None:
+        """Keep means and standard deviations as constants that move with the model."""
+        super().__init__()
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in statistics)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return normalised images, shape of x."""
+        return (x - self.mean) / self.std
 
 
 def _in_bfloat16(

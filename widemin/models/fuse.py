@@ -12,24 +12,25 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from widemin.models.residual import Block, PreActBlock
-from widemin.models.wrappers import InBfloat16
+from widemin.models.residual import Block, InBfloat16, PreActBlock
+
+# Of a block, convolutions and the norms that follow them.
+_PAIRS = {
+    PreActBlock: [("conv1", "bn2")],
+    Block: [("conv1", "bn1"), ("conv2", "bn2")],
+}
 
 
 def fuse(model: nn.Module) -> nn.Module:
     """Return a network's function in inference mode, quicker at the input gradient.
 
     Batch norm is folded into the convolution before it, and a convolution over a
-    single channel takes its input gradient as a matrix product. An attack asks for
-    that gradient many times, and of the weights for none: here they are constants, as
-    they are now. Outputs and gradients differ by rounding alone.
+    single channel takes its input gradient as a matrix product; their weights are
+    constants, as they are now. Outputs and gradients differ by rounding alone.
 
-    Only layers of exactly torch's own types, and this module's blocks, are replaced:
+    Only layers of exactly torch's own types, and this package's blocks, are replaced:
     none that is subclassed, parametrised, hooked or without running statistics. The
-    others are shared with the model, which stays as it is.
-
-    Args:
-        model: Any network; one in which there is nothing to replace is returned.
+    model stays as it is; where nothing is replaced it is returned.
 
     >>> from widemin.models import build
     >>> network = build("cnn4", torch.Generator().manual_seed(0)).eval()
@@ -46,16 +47,13 @@ def _fused(model: nn.Module) -> nn.Module:
     if not is_plain(model):
         return model
     if type(model) is nn.Conv2d:
-        return _OneChannel(model) if _is_over_one_channel(model) else model
+        one = _OneChannel.covers(model)
+        return _fixed(model, _OneChannel, model.weight, model.bias) if one else model
     layers = dict(model._modules)
     if type(model) in (nn.Sequential, InBfloat16):
         pairs = list(itertools.pairwise(layers))
-    elif type(model) is PreActBlock:  # its first norm follows no convolution
-        pairs = [("conv1", "bn2")]
-    elif type(model) is Block:
-        pairs = [("conv1", "bn1"), ("conv2", "bn2")]
     else:
-        return model
+        pairs = _PAIRS.get(type(model), [])
     for name, after in pairs:
         if _folds(layers[name], layers[after]):
             layers[name] = _fold(layers[name], layers[after])
@@ -70,63 +68,46 @@ def _fused(model: nn.Module) -> nn.Module:
 
 def is_plain(layer: nn.Module) -> bool:
     """Return True for a layer that runs its type's forward pass and nothing else."""
-    hooks = (
-        layer._forward_hooks,
-        layer._forward_pre_hooks,
-        layer._backward_hooks,
-        layer._backward_pre_hooks,
-        _has_any_global_hook(),
-    )
-    return not any(hooks) and "forward" not in vars(layer)
+    hooks = [layer._forward_hooks, layer._forward_pre_hooks]
+    hooks += [layer._backward_hooks, layer._backward_pre_hooks]
+    own = any(hooks) or "forward" in vars(layer)
+    return not own and not _has_any_global_hook()
 
 
-def _folds(layer: nn.Module | None, norm: nn.Module | None) -> bool:
+def _folds(layer: Any, norm: Any) -> bool:
     """Return True where a norm can be folded into the convolution before it."""
-    return (
-        type(layer) is nn.Conv2d
-        and type(norm) is nn.BatchNorm2d
-        and is_plain(layer)
-        and is_plain(norm)
-        and norm.running_mean is not None
-        and norm.running_mean.dtype == layer.weight.dtype
-    )
+    known = (type(layer), type(norm)) == (nn.Conv2d, nn.BatchNorm2d)
+    if not (known and is_plain(layer) and is_plain(norm)):
+        return False
+    return getattr(norm.running_mean, "dtype", None) == layer.weight.dtype
 
 
-def _fold(convolution: Any, norm: Any) -> nn.Module:
+def _fold(layer: Any, norm: Any) -> nn.Module:
     """Return a convolution that does its own work and then the norm's."""
-    weight, bias = fuse_conv_bn_weights(
-        convolution.weight,
-        convolution.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
-    both = copy.copy(convolution)
-    both._parameters = {"weight": weight, "bias": bias}
-    return both.requires_grad_(False)
+    statistics = (norm.running_mean, norm.running_var, norm.eps)
+    weights = (layer.weight, layer.bias, *statistics, norm.weight, norm.bias)
+    return _fixed(layer, nn.Conv2d, *fuse_conv_bn_weights(*weights))
 
 
-def _is_over_one_channel(layer: nn.Conv2d) -> bool:
-    """Return True where `_OneChannel` computes what a convolution does."""
-    options = (layer.in_channels, layer.groups, layer.stride, layer.dilation)
-    zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return zeros and options == (1, 1, (1, 1), (1, 1))
+def _fixed(layer: Any, kind: type, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Return a convolution with other weights, of which no gradient is asked."""
+    fixed = copy.copy(layer)
+    fixed.__class__ = kind
+    fixed._parameters = {
+        name: tensor if tensor is None else nn.Parameter(tensor.detach(), False)
+        for name, tensor in (("weight", weight), ("bias", bias))
+    }
+    return fixed
 
 
-class _OneChannel(nn.Module):
+class _OneChannel(nn.Conv2d):
     """A convolution over a single channel, its weights held fixed."""
 
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        bias = convolution.bias
-        self.register_buffer("weight", convolution.weight.detach())
-        self.register_buffer("bias", None if bias is None else bias.detach())
-        self.padding = convolution.padding
+    @staticmethod
+    def covers(layer: nn.Conv2d) -> bool:
+        options = (layer.in_channels, layer.groups, layer.stride, layer.dilation)
+        zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return zeros and options == (1, 1, (1, 1), (1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         # Elsewhere the libraries' own gradient is as quick.
@@ -146,9 +127,7 @@ class _ByProduct(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any
-    ) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Any, *options: Any) -> Tensor:
         return F.conv2d(x, weight, bias, *options)
 
     @staticmethod

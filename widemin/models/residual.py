@@ -1,9 +1,10 @@
-"""ResNets: PreActResNet, ResNet with the CIFAR stem, WideResNet."""
+"""ResNets: PreActResNet, ResNet with the CIFAR stem, WideResNet; in bfloat16."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,6 +56,21 @@ class Block(nn.Module):
         return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(x), inplace=True)
 
 
+class InBfloat16(nn.Sequential):
+    """Layers that training passes through in bfloat16, inference in float32.
+
+    Weights, their gradients and the logits are float32 always, and so is all that is
+    done in inference mode: bfloat16 flips the sign of small gradients.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of images, shape (batch, classes)."""
+        # Entered anew by every pass: what is cast once is kept until it is left, and
+        # SAM's second pass would meet the weights of the first.
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+            return super().forward(x).to(x.dtype)
+
+
 def _stages(
     block: Callable[[int, int, int], nn.Module],
     inputs: int,
@@ -62,13 +78,10 @@ def _stages(
     blocks: int,
 ) -> list[nn.Module]:
     """Return the blocks of all stages; every stage after the first halves the image."""
-    layers = []
-    for stage, width in enumerate(widths):
-        for index in range(blocks):
-            stride = 2 if stage > 0 and index == 0 else 1
-            layers.append(block(inputs, width, stride))
-            inputs = width
-    return layers
+    outputs = [width for width in widths for _ in range(blocks)]
+    strides = [1] * blocks + [2, *[1] * (blocks - 1)] * (len(widths) - 1)
+    sizes = zip([inputs, *outputs[:-1]], outputs, strides, strict=True)
+    return [block(*size) for size in sizes]
 
 
 def _head(width: int, classes: int) -> list[nn.Module]:
@@ -76,16 +89,11 @@ def _head(width: int, classes: int) -> list[nn.Module]:
 
 
 def preactresnet(
-    shape: Shape,
-    classes: int,
-    width: int = 64,
-    blocks: int = 2,
-    stem_stride: int = 1,
+    shape: Shape, classes: int, width: int = 64, blocks: int = 2, stem_stride: int = 1
 ) -> nn.Sequential:
-    """Return a PreActResNet: width, 2, 4 and 8 times width, blocks a stage.
+    """Return a PreActResNet; the defaults are PreActResNet-18 as Wei et al. use it.
 
-    The defaults are PreActResNet-18 as Wei et al. use it: a 3x3 stem without BN, a
-    final BN and ReLU, 11,172,170 weights for 10 classes.
+    A 3x3 stem without BN, stages of width, 2, 4 and 8 times width, a final BN and ReLU.
     """
     widths = (width, 2 * width, 4 * width, 8 * width)
     stem = nn.Conv2d(shape[0], width, 3, stem_stride, 1, bias=False)

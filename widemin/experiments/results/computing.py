@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from widemin import paths
+from widemin.experiments import disk
 from widemin.experiments.cluster import on_cluster
 from widemin.experiments.pool import Busy, Failure, local
 from widemin.experiments.provenance import provenance
@@ -60,7 +60,7 @@ def compute_once(
     from filelock import Timeout
 
     try:
-        with paths.lock(folder / "locks" / f"{recipe.key}.lock", timeout=0):
+        with disk.lock(folder / "locks" / f"{recipe.key}.lock", timeout=0):
             kept = {} if again else finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]

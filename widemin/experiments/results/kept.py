@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import pandas as pd
 
 from widemin import paths
+from widemin.experiments import disk
 from widemin.experiments.provenance import EARLIER, PROVENANCE
 
 Rows = list[dict[str, Any]]
@@ -58,7 +59,7 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
-            paths.set_aside(path, "a finished run", error)
+            disk.set_aside(path, "a finished run", error)
     return found
 
 
@@ -185,7 +186,7 @@ def _disagreement(one: Rows, two: Rows) -> str:
 
 def write(folder: Path, key: str, rows: Rows) -> None:
     """Write a finished run as one file, whole or not at all."""
-    with paths.atomic(folder / "runs" / f"{key}.json") as part:
+    with disk.atomic(folder / "runs" / f"{key}.json") as part:
         part.write_text(json.dumps({"key": key, "rows": rows}))
 
 
@@ -207,5 +208,5 @@ def failed(folder: Path) -> dict[str, str]:
 
 def write_failure(folder: Path, key: str, error: str) -> None:
     """Write what a run raised, for `failed`."""
-    with paths.atomic(folder / "failed" / f"{key}.json") as part:
+    with disk.atomic(folder / "failed" / f"{key}.json") as part:
         part.write_text(json.dumps({"key": key, "error": error}))

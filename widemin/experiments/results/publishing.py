@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from widemin import paths
+from widemin.experiments import disk
 from widemin.experiments.provenance import PROVENANCE
 from widemin.experiments.results.kept import by_key
 from widemin.experiments.results.tables import as_csv, written
@@ -40,7 +40,7 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = MOST) -> N
     files = [folder / f"{name}.csv"]
     files += [folder / f"{name}-{i}.csv" for i in range(2, len(pieces) + 1)]
     for path, keys in zip(files, pieces, strict=True):
-        with paths.atomic(path) as part:
+        with disk.atomic(path) as part:
             text = as_csv(table[table["key"].isin(keys)])
             part.write_text(text, encoding="utf-8")
     for path in set(folder.glob(f"{name}-*.csv")) - set(files):

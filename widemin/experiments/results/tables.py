@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from widemin import paths
+from widemin.experiments import disk
 from widemin.experiments.provenance import source
 from widemin.experiments.results.kept import Keyed, computed, failed, published
 
@@ -79,7 +79,7 @@ def as_csv(table: pd.DataFrame) -> str:
 
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write rows as CSV; an old table is replaced whole."""
-    with paths.atomic(path) as part:
+    with disk.atomic(path) as part:
         part.write_text(as_csv(written(table)), encoding="utf-8")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from widemin import data, models, paths
+from widemin import data, models
+from widemin.experiments import disk
 from widemin.experiments.recipes import Recipe, stream
 
 Curve = list[dict[str, Any]]  # a row per epoch
@@ -41,7 +42,7 @@ def build(recipe: Recipe) -> nn.Module:
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write what is under way, in training or measuring, whole or not at all."""
-    with paths.atomic(path) as part:
+    with disk.atomic(path) as part:
         torch.save(state, part)
 
 
@@ -54,7 +55,7 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
     except (PermissionError, MemoryError, torch.OutOfMemoryError):  # it may be whole
         raise
     except Exception as error:  # torch raises many kinds
-        paths.set_aside(path, "a checkpoint", error)
+        disk.set_aside(path, "a checkpoint", error)
         return None
 
 
@@ -77,6 +78,6 @@ def resumed(path: Path, device: str, restore: Callable[[dict[str, Any]], None]) 
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        paths.set_aside(path, "a checkpoint of this network", error)
+        disk.set_aside(path, "a checkpoint of this network", error)
         return False
     return True
