@@ -3,10 +3,11 @@
 import random
 
 import pytest
+import torch
 
-from widemin import paths
+from widemin import data, evaluation, paths
 from widemin.book import notebooks
-from widemin.experiments import provenance, results, running
+from widemin.experiments import checkpoints, provenance, results, running
 
 SECONDS, DRAWN = 40, 3
 # Of learning rate (over 1 - momentum) to batch size, and of the rate itself: above them
@@ -66,3 +67,29 @@ def test_three_rows_drawn_at_random_come_out_again(mnist_here, tmp_path, monkeyp
             assert new["median_margin"] == pytest.approx(old["median_margin"], rel=0.1)
             eigenvalue = pytest.approx(old["top_eigenvalue"], rel=0.4)
             assert new["top_eigenvalue"] == eigenvalue, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", checkpoints.published())
+def test_distances_are_within_a_percent_of_foolboxs_best(name, mnist_here, monkeypatch):
+    """The better of its FMN with 300 steps and its DeepFool, image by image."""
+    foolbox = pytest.importorskip("foolbox")
+    monkeypatch.setenv("WIDEMIN_DATA", mnist_here)
+    model = checkpoints.load(name).eval()
+    images = data.load("mnist", "test", size=40)
+    x, y = images.x, images.y
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1))
+    best = torch.full((len(x),), torch.inf)
+    searches = (
+        foolbox.attacks.LInfFMNAttack(steps=300),
+        foolbox.attacks.LinfDeepFoolAttack(),
+    )
+    for search in searches:
+        _, adversarial, fooled = search(peer, x, y, epsilons=None)
+        size = (adversarial - x).abs().flatten(1).amax(1)
+        best = torch.minimum(best, size.where(fooled, best))
+    distance = evaluation.minimal_distance(model, x, y)
+    assert (distance > 0).sum() >= 38
+    assert distance.median() <= 1.01 * best.median()
+    right = distance > 0
+    assert (distance[right] / best[right]).mean() <= 1.01
