@@ -17,7 +17,7 @@ from widemin.cli.group import FOLDER, guard, hearing_termination, main, need
 # A chapter and its parameters.
 Page = tuple[str, dict[str, Any]]
 # What chapters are executed and rendered by.
-PAGES = ("papermill", "jupyter_book")
+PAGES = ("nbclient", "jupyter_book")
 
 
 @main.command()

@@ -77,7 +77,7 @@ def run(
         machine["results_dir"] = str(folder.absolute())
     folder = folder or paths.results()
     plans = notebooks.settings(names, preset, dict(overrides), **machine)
-    recipes = notebooks.by_worth(plans, notebooks.stages(preset))
+    recipes = notebooks.by_worth(plans, preset)
     if not recipes:
         given = ", ".join(" ".join(each) for each in overrides)
         raise ValueError(f"parameters must leave a run to compute; got {given}")
