@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ class ChapterFailed(RuntimeError):
     """A chapter that did not run to its end; the message says where to look."""
 
 
-def digest(chapter: str, values: Values, done: list[str]) -> str:
+def digest(chapter: str, values: Values, done: Iterable[str]) -> str:
     """Return what an executed chapter depends on: source, parameters and rows."""
     hashed = hashlib.sha256(json.dumps([values, sorted(done)]).encode())
     sources = sorted((paths.ROOT / "widemin").rglob("*.py"))

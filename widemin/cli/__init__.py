@@ -6,5 +6,3 @@ needs neither Jupyter nor a plotting library.
 
 from widemin.cli import book, run, tables  # their commands join `main`
 from widemin.cli.group import main
-
-__all__ = ["book", "main", "run", "tables"]

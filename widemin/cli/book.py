@@ -12,10 +12,8 @@ from typing import Any
 
 import click
 
-from widemin.cli.group import FOLDER, guard, hearing_termination, main, need
+from widemin.cli.group import FOLDER, hearing_termination, main, need
 
-# A chapter and its parameters.
-Page = tuple[str, dict[str, Any]]
 # What chapters are executed and rendered by.
 PAGES = ("nbclient", "jupyter_book")
 
@@ -31,7 +29,6 @@ PAGES = ("nbclient", "jupyter_book")
 @click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
 @click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
 @click.option("--figures", is_flag=True, help="Write its figures as SVG and PDF, too.")
-@guard
 def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     r"""Render the book: what ran on this machine, or the published edition.
 
@@ -76,17 +73,27 @@ def alone() -> Iterator[None]:
 
 
 def draw(
-    edition: str, chapters: Sequence[Page], folder: Path, *, readme: bool = False
+    edition: str,
+    chapters: Sequence[tuple[str, dict[str, Any]]],
+    folder: Path,
+    *,
+    readme: bool = False,
 ) -> None:
-    """Execute the chapters that are stale, two at a time, and render the edition."""
+    """Execute the chapters that are stale, one a core, and render the edition.
+
+    Args:
+        edition: book or site.
+        chapters: Names and parameters.
+        folder: Of results.
+        readme: Write its verdicts into README.md.
+    """
     from widemin.book import build, notebooks, verdicts
     from widemin.experiments import results
 
     jobs = []
     for name, chosen in chapters:
         keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
-        done = sorted(results.finished(folder, keys))
-        stamp = notebooks.digest(name, chosen, done)
+        stamp = notebooks.digest(name, chosen, results.finished(folder, keys))
         target = verdicts.executed(edition, name)
         if not notebooks.is_current(target, stamp):
             jobs.append((name, chosen, target, stamp))
@@ -127,19 +134,18 @@ def _execute_all(jobs: list[tuple[Any, ...]], bar: Any) -> list[str]:
     return failures
 
 
-def _execute(chapter: str, values: dict[str, Any], target: Path, stamp: str) -> None:
+def _execute(*job: Any) -> None:
     """Execute a chapter in a process of its own, whose kernel ends when it does."""
     from widemin.book import notebooks
 
     # What fails comes back; a process that is interrupted says nothing besides.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with hearing_termination():
-        notebooks.execute(chapter, values, target, stamp)
+        notebooks.execute(*job)
 
 
 @main.command()
 @click.argument("folder", type=FOLDER, required=False)
-@guard
 def labs(folder: Path | None) -> None:
     r"""Put the labs together, for students and for instructors.
 
@@ -154,7 +160,6 @@ def labs(folder: Path | None) -> None:
     from widemin.book import labs as course
 
     folder = folder or paths.BUILD / "labs"
-    kept = course.release(folder)
-    if kept:
+    if kept := course.release(folder):
         click.echo(f"Edited, left as they are: {', '.join(map(str, kept))}", err=True)
     click.echo(f"{', '.join(course.names())}: {folder / 'student'}", err=True)

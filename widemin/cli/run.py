@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from widemin.cli.book import PAGES, alone, draw
-from widemin.cli.group import about, guard, main, need, results_folder
+from widemin.cli.group import main, need, results_folder, span
 
 
 @main.command()
@@ -35,7 +34,6 @@ from widemin.cli.group import about, guard, main, need, results_folder
 @results_folder
 @click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
 @click.option("--pages-only", is_flag=True, help="Draw from the rows there are.")
-@guard
 def run(
     chapter: str,
     preset: str,
@@ -60,15 +58,24 @@ def run(
       widemin run 01 --preset lab --minutes 30    the next call goes on
       widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
-    started = time.time()
+    until = None if minutes is None else time.time() + 60 * minutes
     from widemin import paths
     from widemin.book import notebooks
     from widemin.experiments import results, running
 
-    names = notebooks.find(chapter)
-    limit = math.inf if minutes is None else minutes
-    neither = rows_only and pages_only
-    _check_call(dict(overrides), workers, limit, cluster, neither)
+    names, given = notebooks.find(chapter), dict(overrides)
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0; got {workers}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0; got {minutes}")
+    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
+        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
+    if rows_only and pages_only:
+        raise ValueError("rows-only and pages-only must not both be given; got both")
+    for name in ("preset", "device", "workers", "results_dir"):
+        if value := given.get(name):
+            option = f"--{name.removesuffix('_dir')}"
+            raise ValueError(f"{name} must be given as {option}; got -p {name} {value}")
     need(*["distributed"] * bool(cluster), *[] if rows_only else PAGES)
     device = running.pick_device("none" if pages_only else device)
     # Chapters are drawn from the rows there are: all that is to be computed is.
@@ -76,36 +83,41 @@ def run(
     if folder:
         machine["results_dir"] = str(folder.absolute())
     folder = folder or paths.results()
-    plans = notebooks.settings(names, preset, dict(overrides), **machine)
+    plans = notebooks.settings(names, preset, given, **machine)
     recipes = notebooks.by_worth(plans, preset)
     if not recipes:
-        given = ", ".join(" ".join(each) for each in overrides)
-        raise ValueError(f"parameters must leave a run to compute; got {given}")
-    pages = {name: own for name, (own, *_) in plans.items()}
+        words = ", ".join(map(" ".join, overrides))
+        raise ValueError(f"parameters must leave a run to compute; got {words}")
     if device == "none":
         table = results.table_of(recipes, folder)
-        planned = len({recipe.key for recipe in recipes})
-        click.echo(f"{planned} runs planned, {table.attrs['done']} there", err=True)
-        for name, own in pages.items():
+        click.echo(
+            f"{len(recipes)} runs planned, {table.attrs['done']} there", err=True
+        )
+        for name, (own, *_) in plans.items():
             if not results.part(table, notebooks.recipes(name, own)).attrs["done"]:
                 raise ValueError(
                     f"results must hold a row of {name} at preset {preset} to draw "
                     f"from; found none in {folder}: run it without --pages-only"
                 )
     else:
-        until = started + 60 * minutes if minutes else None
-        how = {"workers": workers, "cluster": cluster, "until": until}
-        if not _compute(recipes, folder, device, how, preset == "paper"):
+        how = {"device": device, "workers": workers, "cluster": cluster, "until": until}
+        if not _compute(recipes, folder, how, 5 * (preset == "paper")):
             return _say_what_is_left(recipes, folder)
     if not rows_only:
         with alone():
-            draw("book", list(pages.items()), folder)
+            draw("book", [(name, own) for name, (own, *_) in plans.items()], folder)
 
 
 def _compute(
-    recipes: list[Any], folder: Path, device: str, how: dict[str, Any], tell: bool
+    recipes: list[Any], folder: Path, how: dict[str, Any], announced: int
 ) -> bool:
     """Compute what is missing or outdated; return True if nothing is left.
+
+    Args:
+        recipes: All that are planned, each once.
+        folder: Of results.
+        how: Device, workers, cluster and until, as `results.collect` takes them.
+        announced: How many of the runs to come are named beforehand.
 
     Raises:
         DataError: All is done but for runs on data that cannot be had.
@@ -113,22 +125,24 @@ def _compute(
     from widemin.experiments import results, running
 
     if not folder.is_dir():
-        _writable(folder)
-    todo = results.missing(recipes, folder)
+        _check_writable(folder)
+    todo, device = results.missing(recipes, folder), how["device"]
     known = results.published() | results.computed(recipes, folder)
     old = running.outdated(recipes, known, folder)
     if todo or old:  # a folder that is only read holds all there is to draw
-        _writable(folder)
+        _check_writable(folder)
     lacking = _not_at_hand(todo + old)
-    planned = len({recipe.key for recipe in recipes})
-    click.echo(f"{planned} runs planned, {len(todo)} to compute ({device})", err=True)
+    planned = f"{len(recipes)} runs planned, {len(todo)} to compute ({device})"
+    click.echo(planned, err=True)
     ready, todo, old = (
         [recipe for recipe in runs if recipe.dataset not in lacking]
         for runs in (recipes, todo, old)
     )
-    for recipe in todo[:5] if tell else ():
-        click.echo(f"  next: {_in_words(recipe)}", err=True)
-    how = {"device": device, **how}
+    for run in todo[:announced]:
+        words = f"{run.model} on {run.dataset}, {run.method}, {run.optimizer}"
+        words += f", batch size {run.batch_size}, learning rate {run.learning_rate:g}"
+        words += f", momentum {run.momentum:g}" if run.momentum else ""
+        click.echo(f"  next: {words}, {run.epochs} epochs, seed {run.seed}", err=True)
     if old:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
         again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
@@ -137,52 +151,29 @@ def _compute(
     table = results.collect(ready, work, folder, label="Computing", **how)
     if lacking and table.attrs["done"] == table.attrs["planned"]:
         raise next(iter(lacking.values()))  # all else is done and kept
-    return bool(table.attrs["done"] == planned)
-
-
-def _in_words(recipe: Any) -> str:
-    """Return a run in a line: network, data set, method, step and length."""
-    about = f"{recipe.model} on {recipe.dataset}, {recipe.method}, {recipe.optimizer}"
-    about += f", batch size {recipe.batch_size}, learning rate {recipe.learning_rate:g}"
-    momentum = f", momentum {recipe.momentum:g}" if recipe.momentum else ""
-    return f"{about}{momentum}, {recipe.epochs} epochs, seed {recipe.seed}"
-
-
-def _check_call(
-    given: dict[str, str], workers: int, minutes: float, cluster: str, neither: bool
-) -> None:
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0; got {workers}")
-    if not minutes > 0:
-        raise ValueError(f"minutes must be above 0; got {minutes}")
-    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
-        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
-    if neither:
-        raise ValueError("rows-only and pages-only must not both be given; got both")
-    for name in ("preset", "device", "workers", "results_dir"):
-        if value := given.get(name):
-            option = f"--{name.removesuffix('_dir')}"
-            raise ValueError(f"{name} must be given as {option}; got -p {name} {value}")
+    return bool(table.attrs["done"] == len(recipes))
 
 
 def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
     from widemin.experiments import checkpoints, progress
+    from widemin.experiments.pool import cores
 
     state = progress.state(recipes, folder)
+    about = "" if state.left is None else f", about {span(state.left / cores())}"
     shares, trained = checkpoints.begun(state.missing, folder / "weights")
     at = ", ".join(f"{100 * share:.0f} %" for share in shares)
     under_way = [f"training at {at}"] if at else []
     under_way += [f"{trained} trained and not yet measured"] if trained else []
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
-        f"{state.planned - state.done} left{about(state.left)}; what is under way is "
+        f"{state.planned - state.done} left{about}; what is under way is "
         f"kept{': ' if under_way else ''}{', '.join(under_way)}. The same "
         "command goes on; with --pages-only it draws what is there.",
         err=True,
     )
 
 
-def _writable(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
