@@ -38,17 +38,14 @@ def render(edition: str) -> tuple[Path, bool]:
     """
     home = paths.BUILD / edition
     stamp = stage(edition, home / "source")
-    html, old = home / "html", home / "html.old"
+    html = home / "html"
     front, kept = html / "index.html", html / ".digest"
     if front.exists() and kept.exists() and kept.read_text() == stamp:
         return front, False
     made = _sphinx(home, "html")
-    shutil.rmtree(old, ignore_errors=True)
-    if html.exists():
-        html.rename(old)
+    shutil.rmtree(html, ignore_errors=True)
     made.rename(html)
-    for done in (old, home / "work"):
-        shutil.rmtree(done, ignore_errors=True)
+    shutil.rmtree(home / "work", ignore_errors=True)
     data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
     (html / "verdicts.json").write_text(data + "\n")
     shutil.copy(paths.BOOK / "verdicts.schema.json", html)

@@ -190,24 +190,36 @@ def _covered(edition: str) -> str:
     for row in rows:
         del row["not planned"]
         row["runs"] = row["runs"].replace(" ", "\u00a0")
-    return f"**{coverage.share(covers)}.**\n\n{_table(rows)}"
+    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
+    return f"**{coverage.share(covers)}.**\n\n{table}"
 
 
-def _table(rows: list[dict[str, str]]) -> str:
-    return markdown(list(rows[0]), [list(row.values()) for row in rows])
+# Tables of speeds: what is shown of a row, by heading.
+_SPEEDS = {
+    "benchmarks": {
+        "work": "{work}; {note}",
+        "against": "{peer}",
+        "times faster": "{ratio} ({ratio_q25} to {ratio_q75})",
+        "goal": "{goal}",
+    },
+    "rates": {
+        "training": "{run} ({dataset})",
+        "batch size": "{batch_size}",
+        "images a second": "{images_a_second:,.0f}",
+        "an epoch": "{seconds_an_epoch:,.0f}\u00a0s",
+        "share of peak": "{share_of_peak:.0%}",
+    },
+}
 
 
-def _measured(
-    name: str, command: str, cells: Callable[[dict[str, Any]], dict[str, str]]
-) -> str:
+def _measured(name: str, command: str) -> str:
     """Return a published table of speeds in markdown, a part for each machine and day.
 
     Args:
-        name: Of the file.
+        name: Of the table, one of `_SPEEDS`.
         command: That writes it.
-        cells: From a row to what is shown of it, by heading.
     """
-    path = paths.PUBLISHED / name
+    path = paths.PUBLISHED / f"{name}.csv"
     if not path.exists():
         return f"Not measured yet: `{command}` writes the table."
     table = pd.read_csv(path, keep_default_na=False)
@@ -215,29 +227,16 @@ def _measured(
     parts = []
     by = ["device", "hardware", "torch", "date"]
     for (device, machine, torch, date), part in table.groupby(by):
-        rows = _table([cells(row) for row in part.to_dict("records")])
+        rows = []
+        for row in part.to_dict("records"):
+            row["dataset"] = written(row.get("dataset", ""))
+            cells = [cell.format(**row) for cell in _SPEEDS[name].values()]
+            cells = [re.sub(r"(?<=\d)%$", "\u00a0%", cell) for cell in cells]
+            rows.append([cell.removesuffix("; ") for cell in cells])
         where = "One core of" if device == "cpu" else "On"
-        parts.append(f"{where} {machine}, torch {torch}, {date}:\n\n{rows}")
+        said = f"{where} {machine}, torch {torch}, {date}:"
+        parts.append(f"{said}\n\n{markdown(list(_SPEEDS[name]), rows)}")
     return "\n\n".join(parts)
-
-
-def _benchmark(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        "work": f"{row['work']}; {row['note']}" if row["note"] else row["work"],
-        "against": row["peer"],
-        "times faster": f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})",
-        "goal": str(row["goal"]),
-    }
-
-
-def _rate(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        "training": f"{row['run']} ({written(row['dataset'])})",
-        "batch size": str(row["batch_size"]),
-        "images a second": f"{row['images_a_second']:,.0f}",
-        "an epoch": f"{row['seconds_an_epoch']:,.0f}\u00a0s",
-        "share of peak": f"{100 * row['share_of_peak']:.0f}\u00a0%",
-    }
 
 
 # What tells cells apart among runs made again on another processor.
@@ -289,8 +288,6 @@ MARKS: dict[str, Callable[[str], str]] = {
     "coverage": _covered,
     "columns": lambda _: columns.page(),
     "again": lambda _: _again(),
-    "benchmarks": lambda _: _measured("benchmarks.csv", "make bench", _benchmark),
-    "rates": lambda _: _measured(
-        "rates.csv", "python -m tests.benchmarks.rates", _rate
-    ),
+    "benchmarks": lambda _: _measured("benchmarks", "make bench"),
+    "rates": lambda _: _measured("rates", "python -m tests.benchmarks.rates"),
 }

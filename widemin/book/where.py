@@ -62,30 +62,25 @@ def columns(label: str) -> dict[str, Column]:
     its functions and in what these call to draw; an f-string stands for what it is
     with those literals in its places.
     """
-    waiting, seen = list(_things(label)), dict[int, Any]()
+    waiting, seen = list(_things(label)), list[Any]()
     words: list[str] = []
     nodes = list(ast.walk(figures()[label][0]))
     while waiting:
         thing = waiting.pop()
-        if id(thing) in seen:
+        if any(thing is other for other in seen):
             continue
-        seen[id(thing)] = thing
+        seen.append(thing)
         if isinstance(thing, FunctionType):
             tree = ast.parse(inspect.getsource(thing))
             nodes += ast.walk(tree)
             waiting += _named(tree, thing.__globals__)
         else:  # a module's table of columns
             words += map(str, thing)
-    literals = (node.value for node in nodes if isinstance(node, ast.Constant))
-    words += [value for value in literals if isinstance(value, str)]
-    for pattern in (node for node in nodes if isinstance(node, ast.JoinedStr)):
-        words += [
-            "".join(
-                str(part.value) if isinstance(part, ast.Constant) else word
-                for part in pattern.values
-            )
-            for word in list(words)
-        ]
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
+    words += (value for value in constants if isinstance(value, str))
+    patterns = [ast.unparse(n)[2:-1] for n in nodes if isinstance(n, ast.JoinedStr)]
+    pieces = [re.split(r"{[^{}]*}", pattern) for pattern in patterns]
+    words += [word.join(parts) for parts in pieces for word in words]
     kinds = {"final", "recipe", "provenance", *words}  # code says which others it draws
     named = {name: COLUMNS[name] for name in dict.fromkeys(words) if name in COLUMNS}
     return {name: column for name, column in named.items() if kinds & {*column.kinds}}
