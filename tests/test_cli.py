@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import widemin
 from widemin import paths
 from widemin.cli import main
-from widemin.cli.book import alone
+from widemin.cli.run import alone
 from widemin.experiments import progress, provenance, results
 from widemin.experiments.results import computing
 

@@ -62,10 +62,7 @@ def _read(content: bytes) -> dict[str, Any]:
 def resolve(chapter: str, preset_name: str, overrides: Values) -> Values:
     """Return all parameters of a chapter: its cell's, the preset's, then overrides.
 
-    Args:
-        chapter: Its name.
-        preset_name: smoke, lab, paper, ...
-        overrides: Name to value; a text is read as YAML, like papermill's -p.
+    A text among the overrides is read as YAML, like papermill's -p.
 
     Raises:
         ValueError: Unknown preset or parameter, or a value of the wrong type.
@@ -97,7 +94,7 @@ def planned(chapter: str, cell: Values) -> tuple[Plan, str]:
             a text becomes what it says.
 
     Raises:
-        ValueError: What no parameter can be, in the words of `widemin run -p`.
+        ValueError: As of `widemin run -p`.
     """
     values = checked(chapter, cell)
     cell.update(values)
@@ -153,8 +150,8 @@ def settings(
     Args:
         names: Of the chapters.
         preset_name: smoke, lab, paper, ...
-        given: Parameters changed, each in the chapters that have it. They are for the
-            page: a chapter with any has no further settings.
+        given: Parameters changed for the page, each in the chapters that have it: these
+            have no further settings.
         machine: Parameters of every chapter, over all others: device, results_dir.
 
     Raises:
@@ -258,12 +255,12 @@ def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
     Args:
         chapter: Its name.
         values: All its parameters.
-        target: Where the executed notebook goes. If the chapter fails, target stays
-            as it was and the partial notebook stands beside it as *.failed.ipynb.
+        target: Where the executed notebook goes.
         stamp: Kept in the notebook's metadata, to tell later whether it is stale.
 
     Raises:
-        ChapterFailed: A cell raised, or the kernel died.
+        ChapterFailed: A cell raised, or the kernel died; target stays as it was, and
+            the partial notebook is beside it, *.failed.ipynb.
     """
     # Imported here: they take seconds, and planning needs neither.
     import nbformat
