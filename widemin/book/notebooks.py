@@ -225,6 +225,9 @@ def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[An
     return sorted(runs.values(), key=rank)
 
 
+_HASHED = {".py", ".csv", ".yml"}  # of the package and of the published results
+
+
 class ChapterFailed(RuntimeError):
     """A chapter that did not run to its end; the message says where to look."""
 
@@ -232,10 +235,10 @@ class ChapterFailed(RuntimeError):
 def digest(chapter: str, values: Values, done: Iterable[str]) -> str:
     """Return what an executed chapter depends on: source, parameters and rows."""
     hashed = hashlib.sha256(json.dumps([values, sorted(done)]).encode())
-    sources = sorted((paths.ROOT / "widemin").rglob("*.py"))
-    tables = sorted(p for p in paths.PUBLISHED.rglob("*.csv") if p.is_file())
-    notebook = paths.NOTEBOOKS / f"{chapter}.ipynb"
-    for path in [notebook, paths.BOOK / "claims.csv", *sources, *tables]:
+    files = [paths.NOTEBOOKS / f"{chapter}.ipynb", paths.BOOK / "claims.csv"]
+    for folder in (paths.ROOT / "widemin", paths.PUBLISHED):
+        files += sorted(p for p in folder.rglob("*.*") if p.suffix in _HASHED)
+    for path in filter(Path.is_file, files):
         hashed.update(path.read_bytes())
     return hashed.hexdigest()[:16]
 

@@ -22,10 +22,7 @@ from widemin.experiments.recipes import Recipe
 from widemin.names import written
 from widemin.papers import claims
 
-EDITIONS = {
-    "book": "Computed on this machine; each chapter names its preset.",
-    "site": "Published edition, drawn from committed tables.",
-}
+_SAID = yaml.safe_load(Path(__file__).with_name("pages.yml").read_text("utf-8"))
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
 
@@ -59,7 +56,9 @@ def stage(edition: str, source: Path) -> str:
             )
         )
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
+    theme["announcement"] = (
+        f"{_SAID['editions'][edition]} Source {provenance.source()}."
+    )
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(source.rglob("*")):
@@ -110,23 +109,6 @@ def _mend_figures(notebook: dict[str, Any], folder: Path) -> None:
             about.setdefault("image", {})["classes"] = size
 
 
-_RUN = """## Run it yourself
-
-```
-{command}
-```
-
-computes what is missing of this page's runs and draws it. `--preset lab` is made for
-two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md)). To
-take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
-{{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
-the numbers it draws."""
-_COLAB = "https://colab.research.google.com/github/{name}/blob/main/{notebook}"
-_BINDER = "https://mybinder.org/v2/gh/{name}/main?labpath={notebook}"
-_OPEN = f"""Or open it on [Colab]({_COLAB}), whose first cell fetches the package, \
-or on [Binder]({_BINDER})."""
-
-
 def _say_how_to_run(
     notebook: dict[str, Any], chapter: str, folder: Path, repository: str
 ) -> None:
@@ -141,11 +123,10 @@ def _say_how_to_run(
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    said = _RUN.format(command=command, chapter=chapter)
+    said = _SAID["run"].format(command=command, chapter=chapter)
     if repository:
         name = repository.removesuffix(".git").partition("github.com/")[2]
-        there = {"name": name, "notebook": f"notebooks/{chapter}.ipynb"}
-        said += f" {_OPEN.format(**there)}"
+        said += " " + _SAID["open"].format(name=name, chapter=chapter)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
 
@@ -158,10 +139,7 @@ def _stub(chapter: str) -> str:
     # Its sections are not there: what links to them from other pages ends here.
     opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", text))
     opening = "\n".join([*(label for label in labels if label not in opening), opening])
-    return (
-        f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
-        f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
-    )
+    return str(_SAID["stub"].format(opening=opening, number=chapter[:2]))
 
 
 def _differences(edition: str) -> str:
@@ -194,34 +172,11 @@ def _covered(edition: str) -> str:
     return f"**{coverage.share(covers)}.**\n\n{table}"
 
 
-# Tables of speeds: what is shown of a row, by heading.
-_SPEEDS = {
-    "benchmarks": {
-        "work": "{work}; {note}",
-        "against": "{peer}",
-        "times faster": "{ratio} ({ratio_q25} to {ratio_q75})",
-        "goal": "{goal}",
-    },
-    "rates": {
-        "training": "{run} ({dataset})",
-        "batch size": "{batch_size}",
-        "images a second": "{images_a_second:,.0f}",
-        "an epoch": "{seconds_an_epoch:,.0f}\u00a0s",
-        "share of peak": "{share_of_peak:.0%}",
-    },
-}
-
-
-def _measured(name: str, command: str) -> str:
-    """Return a published table of speeds in markdown, a part for each machine and day.
-
-    Args:
-        name: Of the table, one of `_SPEEDS`.
-        command: That writes it.
-    """
-    path = paths.PUBLISHED / f"{name}.csv"
+def _measured(name: str) -> str:
+    """Return a published table of speeds in markdown, a part a machine and day."""
+    path, said = paths.PUBLISHED / f"{name}.csv", _SAID["speeds"][name]
     if not path.exists():
-        return f"Not measured yet: `{command}` writes the table."
+        return f"Not measured yet: `{said['command']}` writes the table."
     table = pd.read_csv(path, keep_default_na=False)
     table["device"] = table.get("device", "")
     parts = []
@@ -230,23 +185,13 @@ def _measured(name: str, command: str) -> str:
         rows = []
         for row in part.to_dict("records"):
             row["dataset"] = written(row.get("dataset", ""))
-            cells = [cell.format(**row) for cell in _SPEEDS[name].values()]
+            cells = [cell.format(**row) for cell in said["shown"].values()]
             cells = [re.sub(r"(?<=\d)%$", "\u00a0%", cell) for cell in cells]
             rows.append([cell.removesuffix("; ") for cell in cells])
-        where = "One core of" if device == "cpu" else "On"
-        said = f"{where} {machine}, torch {torch}, {date}:"
-        parts.append(f"{said}\n\n{markdown(list(_SPEEDS[name]), rows)}")
+        where = f"{'One core of' if device == 'cpu' else 'On'} {machine}"
+        shown = markdown(list(said["shown"]), rows)
+        parts.append(f"{where}, torch {torch}, {date}:\n\n{shown}")
     return "\n\n".join(parts)
-
-
-# What tells cells apart among runs made again on another processor.
-_CELL = "dataset model optimizer train_size epochs batch_size learning_rate momentum"
-_COMPARED = {
-    "natural": "natural_accuracy",
-    "FGSM, logits": "fgsm_accuracy",
-    "FGSM, clipped": "fgsm_clipped_accuracy",
-    "margin PGD": "pgd_margin_accuracy",
-}
 
 
 def _again() -> str:
@@ -257,27 +202,26 @@ def _again() -> str:
     path = paths.PUBLISHED / "again.csv"
     if not path.exists():
         return "None yet."
-    published = results.published()
+    published, said = results.published(), _SAID["again"]
     first = pd.DataFrame([rows[-1] for rows in published.values()])
-    rows = []
+    rows, compared = [], list(said["compared"].values())
     for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):
         if second["run"] not in published:
             raise ValueError(f"again.csv must name published runs; got {second['run']}")
         one = published[second["run"]][-1]
         alike = first
-        for name in [*_CELL.split(), "schedule"]:
+        for name in said["cell"]:
             default = getattr(Recipe(), name)
             alike = alike[alike[name].fillna(default) == one.get(name, default)]
         title = f"B = {one['batch_size']:g}, rate {one['learning_rate']:g}"
         title += f", seed {one.get('seed', 0):g}"
         for row, named in ((one, title), (second, "")):
-            cells = [f"{100 * row[name]:.1f} %" for name in _COMPARED.values()]
+            cells = [f"{100 * row[name]:.1f} %" for name in compared]
             rows.append([named, str(row["hardware"]), *cells])
         if len(alike) > 1:
-            spreads = alike[list(_COMPARED.values())].std(ddof=1)
-            said = [f"{100 * spread:.1f} points" for spread in spreads]
-            rows.append(["", f"standard deviation over {len(alike)} seeds", *said])
-    return markdown(["run", "on", *_COMPARED], rows)
+            spreads = [f"{100 * s:.1f} points" for s in alike[compared].std(ddof=1)]
+            rows.append(["", f"standard deviation over {len(alike)} seeds", *spreads])
+    return markdown(["run", "on", *said["compared"]], rows)
 
 
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
@@ -288,6 +232,6 @@ MARKS: dict[str, Callable[[str], str]] = {
     "coverage": _covered,
     "columns": lambda _: columns.page(),
     "again": lambda _: _again(),
-    "benchmarks": lambda _: _measured("benchmarks", "make bench"),
-    "rates": lambda _: _measured("rates", "python -m tests.benchmarks.rates"),
+    "benchmarks": lambda _: _measured("benchmarks"),
+    "rates": lambda _: _measured("rates"),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -29,15 +28,12 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def hearing_termination() -> Iterator[None]:
-    """Have SIGTERM raise Terminated meanwhile; signals belong to the main thread."""
+    """Have SIGTERM raise Terminated meanwhile; for main threads, as signals are."""
 
     def terminated(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
