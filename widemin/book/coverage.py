@@ -81,10 +81,8 @@ def _complete(rows: Rows, columns: Sequence[str]) -> bool:
 def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover:
     """Return how much of a table stands here.
 
-    Args:
-        table: Which.
-        printed: The runs of its chapter that stand for numbers in its paper's tables.
-        known: The rows of each run that took place, by key.
+    Of the runs that stand for numbers in its paper's tables, `printed`, by the rows of
+    those that took place, `known` by key.
     """
     cell = attrgetter(*table.by)
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}

@@ -80,9 +80,7 @@ def _chapter(edition: str, chapter: str, folder: Path, address: str) -> dict[str
     return notebook
 
 
-def figures(
-    notebook: dict[str, Any],
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def figures(notebook: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the figures of a chapter: MyST-NB's metadata of each, and its data."""
     for cell in notebook["cells"]:
         about = cell["metadata"].get("mystnb", {})

@@ -127,11 +127,7 @@ def _compute(
 ) -> bool:
     """Compute what is missing or outdated; return True if nothing is left.
 
-    Args:
-        recipes: All that are planned, each once.
-        folder: Of results.
-        how: Device, workers, cluster and until, as `results.collect` takes them.
-        announced: How many of the runs to come are named beforehand.
+    The next few runs are `announced`; `how` is what `results.collect` takes besides.
 
     Raises:
         DataError: All is done but for runs on data that cannot be had.
@@ -202,9 +198,8 @@ def _check_writable(folder: Path) -> None:
 def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
     """Load a test image of each data set, here and once, before workers ask for it.
 
-    Returns:
-        The errors of the data sets that cannot be had, by name, each said at once
-        where other runs can go on, to be raised at the end.
+    The errors of those that cannot be had are said at once where other runs can go on,
+    and returned by name, to be raised at the end.
     """
     from widemin import data
 
@@ -283,14 +278,7 @@ def draw(
     *,
     readme: bool = False,
 ) -> None:
-    """Execute the chapters that are stale, one a core, and render the edition.
-
-    Args:
-        edition: book or site.
-        chapters: Names and parameters.
-        folder: Of results.
-        readme: Write its verdicts into README.md.
-    """
+    """Execute those chapters that are stale, one a core, and render the edition."""
     from widemin.book import build, notebooks, verdicts
     from widemin.experiments import results
 
