@@ -93,25 +93,19 @@ def main() -> None:
     """
 
 
-class Folder(click.Path):
-    """A folder as users name it: `~` is home, also where no shell says so."""
-
-    def convert(self, value: Any, *where: Any) -> Path:
-        """Return the path, its `~` expanded."""
-        try:
-            return Path(str(super().convert(home(str(value), "folder"), *where)))
-        except ValueError as error:
-            self.fail(str(error), *where)
+def _home(ctx: click.Context, option: Any, folder: Path | None) -> Path | None:
+    """Return a folder as users name it: `~` is home, also where no shell says so."""
+    return folder and home(str(folder), "folder")
 
 
-FOLDER = Folder(path_type=Path, file_okay=False)
-
+FOLDER: dict[str, Any]
+FOLDER = {"type": click.Path(path_type=Path, file_okay=False), "callback": _home}
 # The option of every command that reads or keeps finished runs.
 results_folder = click.option(
     "--results",
     "folder",
-    type=FOLDER,
     help="Folder of finished runs; by default in the user's cache.",
+    **FOLDER,
 )
 
 

@@ -337,7 +337,7 @@ def _execute(*job: Any) -> None:
 
 
 @main.command()
-@click.argument("folder", type=FOLDER, required=False)
+@click.argument("folder", required=False, **FOLDER)
 def labs(folder: Path | None) -> None:
     r"""Put the labs together, for students and for instructors.
 
