@@ -183,7 +183,7 @@ def test_a_signal_while_pages_are_drawn_ends_their_kernels(book, cache, tmp_path
     assert "Traceback" not in said
     assert not psutil.wait_procs(children, timeout=600)[1]
     assert page.read_bytes() == before
-    assert not list(page.parent.glob("*.running.ipynb"))
+    assert not list(page.parent.glob("*.part"))
 
 
 @pytest.mark.parametrize("edition", ["book", "site"])

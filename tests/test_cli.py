@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import widemin
 from widemin import paths
 from widemin.cli import main
-from widemin.cli.book import alone
+from widemin.cli.run import alone
 from widemin.experiments import progress, provenance, results
 from widemin.experiments.results import computing
 
@@ -256,10 +256,10 @@ def test_without_a_checkout_commands_say_that_they_need_one(words, call, monkeyp
 @pytest.mark.parametrize(
     ("words", "package"),
     [
-        ("run 01", "papermill"),
+        ("run 01", "nbclient"),
         ("run 01 --pages-only", "jupyter_book"),
         ("run 01 --rows-only --cluster tcp://127.0.0.1:8786", "distributed"),
-        ("book", "papermill"),
+        ("book", "nbclient"),
         ("book --edition site", "jupyter_book"),
         ("book --figures", "playwright"),
     ],
@@ -288,7 +288,7 @@ def test_status_counts(call, tmp_path):
 def test_publish_writes_the_table_that_is_read_back(call, tmp_path, monkeypatch):
     call("run", "01", *SMALL, "--results", tmp_path)
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
-    monkeypatch.setattr("widemin.book.presets.resolve", _resolve_small)
+    monkeypatch.setattr("widemin.book.notebooks.resolve", _resolve_small)
     found = call("publish", "01", "--preset", "smoke", "--results", tmp_path)
     assert "5 of 5 runs" in found.output
     assert len(results.published()) == 5

@@ -106,7 +106,7 @@ def test_a_cell_is_not_collapsed_where_a_seed_learnt():
 
 def test_stages_come_first_one_seed_of_a_cell_and_the_cheap_tables():
     chapters = notebooks.settings(notebooks.chapters(), "paper")
-    order = notebooks.by_worth(chapters, notebooks.stages("paper"))
+    order = notebooks.by_worth(chapters, "paper")
     plain = notebooks.by_worth(chapters)
     assert {run.key for run in order} == {run.key for run in plain}
     grid = [(run.batch_size, run.learning_rate) for run in order[:25]]

@@ -14,10 +14,10 @@ def drawn(width, **about):
     return {"metadata": {"mystnb": about}, "outputs": [output]}
 
 
-def test_figures_say_their_size():
+def test_figures_say_their_size(tmp_path):
     widths = {316.8: None, 380.0: None, 512.4: "medium", 923.0: "large"}
     cells = [drawn(width, figure={}, image={"alt": "lines"}) for width in widths]
-    sources._say_sizes({"cells": cells})
+    sources._mend_figures({"cells": cells}, tmp_path)
     images = [cell["metadata"]["mystnb"]["image"] for cell in cells]
     assert [image.get("classes") for image in images] == list(widths.values())
     assert {image["alt"] for image in images} == {"lines"}
@@ -25,13 +25,13 @@ def test_figures_say_their_size():
 
 def test_what_is_not_a_figure_has_no_size():
     cell = drawn(900)
-    sources._say_sizes({"cells": [cell, {"metadata": {}, "source": "text"}]})
+    sources._mend_figures({"cells": [cell, {"metadata": {}, "source": "text"}]}, None)
     assert cell["metadata"]["mystnb"] == {}
 
 
 def test_numbers_of_a_figure_become_a_table_to_download(tmp_path):
     cell = drawn(300, figure={"name": "fig-x", "caption": "**Which?**"})
-    sources._share_numbers({"cells": [cell]}, tmp_path)
+    sources._mend_figures({"cells": [cell]}, tmp_path)
     assert (tmp_path / "fig-x.csv").read_text() == "a,b\n1,2\n"
     assert "text/csv" not in cell["outputs"][0]["data"]
     caption = cell["metadata"]["mystnb"]["figure"]["caption"]
@@ -45,8 +45,11 @@ def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
     source += 'model = "mlp"'
     cell = {"metadata": {"tags": ["parameters"]}, "source": source}
     notebook = {"cells": [cell]}
-    sources._say_how_to_run(notebook, chapter, tmp_path)
+    address = "https://github.com/someone/widemin.git"
+    sources._say_how_to_run(notebook, chapter, tmp_path, address)
     said = notebook["cells"][-1]["source"]
+    colab = "[Colab](https://colab.research.google.com/github/someone/widemin/blob/"
+    assert f" Or open it on {colab}main/notebooks/{chapter}.ipynb)" in said
     [line] = [line for line in said.splitlines() if line.startswith("widemin run")]
     assert line.startswith("widemin run 03 --preset smoke -p ")
     words = shlex.split(line)[5:]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -64,6 +65,15 @@ def test_a_page_shows_what_its_own_cells_made(tmp_path, monkeypatch):
         [c["outputs"] for c in b["cells"] if "outputs" in c] for b in (own, staged)
     ]
     assert outputs[0] == outputs[1]
+
+
+def test_links_to_verdicts_that_no_page_shows_are_plain_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    page("site", ("W6", "reproduced", 2))
+    sources.stage("site", tmp_path / "site" / "source")
+    pages = [path.read_text() for path in (tmp_path / "site/source").glob("*.md")]
+    assert {n for t in pages for n in re.findall(r"\(#verdict-(\w+)", t)} == {"w6"}
+    assert "(S1 to S7)" in "".join(pages)
 
 
 COUNTER = """

@@ -10,11 +10,10 @@ def main() -> None:
 
         command()
     except ModuleNotFoundError as error:
-        print(
+        sys.stderr.write(
             f"Error: {error.name} must be installed for this command: "
             "pip install 'widemin[experiments,book]'; and `widemin` must run from a "
-            "checkout (README.md, Reproduce it)",
-            file=sys.stderr,
+            "checkout (README.md, Reproduce it)\n"
         )
         sys.exit(2)
 

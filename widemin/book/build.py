@@ -39,19 +39,17 @@ def render(edition: str) -> tuple[Path, bool]:
     """
     home = paths.BUILD / edition
     stamp = stage(edition, home / "source")
-    front, kept = home / "html" / "index.html", home / "html" / ".digest"
+    html = home / "html"
+    front, kept = html / "index.html", html / ".digest"
     if front.exists() and kept.exists() and kept.read_text() == stamp:
         return front, False
-    made, old = _sphinx(home, "html"), home / "html.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if front.parent.exists():
-        front.parent.rename(old)
-    made.rename(front.parent)
-    for done in (old, home / "work"):
-        shutil.rmtree(done, ignore_errors=True)
+    made = _sphinx(home, "html")
+    shutil.rmtree(html, ignore_errors=True)
+    made.rename(html)
+    shutil.rmtree(home / "work", ignore_errors=True)
     data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
-    (home / "html" / "verdicts.json").write_text(data + "\n")
-    shutil.copy(paths.BOOK / "verdicts.schema.json", home / "html")
+    (html / "verdicts.json").write_text(data + "\n")
+    shutil.copy(paths.BOOK / "verdicts.schema.json", html)
     kept.write_text(stamp)
     return front, True
 
@@ -101,9 +99,8 @@ def print_pdf(edition: str) -> Path:
 
 
 def _browser() -> str:
-    """Return the path of a Chromium."""
-    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
-        return found
+    if path := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return path
     raise BuildFailed(f"a PDF must be printed by one of {', '.join(BROWSERS)}")
 
 
@@ -161,17 +158,12 @@ def _sphinx(home: Path, builder: str) -> Path:
         raise BuildFailed(
             f"jupyter-book failed; all of it is in {log}. It ends:\n{end}"
         )
-    _copy_mathjax(html / "_static" / "mathjax")
-    return html
-
-
-def _copy_mathjax(target: Path) -> None:
-    """Copy the one script and the fonts that formulas need, to be read offline."""
+    # The one script and the fonts that formulas need, to be read offline.
     spec = importlib.util.find_spec("sphinx-mathjax-offline")
     if spec is None or spec.origin is None:
         raise BuildFailed("the package sphinx-mathjax-offline is not installed")
     package = Path(spec.origin).parent / "static" / "mathjax"
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.copy(package / "tex-chtml.js", target)
-    fonts = "output/chtml/fonts/woff-v2"
-    shutil.copytree(package / fonts, target / fonts, dirs_exist_ok=True)
+    mathjax, fonts = html / "_static" / "mathjax", "output/chtml/fonts/woff-v2"
+    shutil.copytree(package / fonts, mathjax / fonts, dirs_exist_ok=True)
+    shutil.copy(package / "tex-chtml.js", mathjax)
+    return html

@@ -27,18 +27,7 @@ from widemin.papers.claims import paper_table
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper, or all curves of one network.
-
-    Attributes:
-        chapter: Number of the chapter that reruns it.
-        name: What it is called.
-        printed: Its copy in book/results/papers; "" where the paper's numbers are
-            lost, and its cells are the ones planned.
-        by: Fields of a recipe that tell its cells apart.
-        columns: What the paper prints of a cell, as columns of final rows.
-        runs: Fields of the recipes that stand for its numbers, each with a list of
-            values, or "any" but the empty one.
-    """
+    """A table of a paper, or all curves of one network, as tables.yml describes it."""
 
     chapter: str
     name: str
@@ -64,30 +53,17 @@ def tables() -> list[Table]:
 
 @dataclass(frozen=True)
 class Cover:
-    """How much of a table stands here.
+    """How much of a table stands here: its cells, and the runs of all seeds."""
 
-    Attributes:
-        cells: Of the paper's table.
-        there: Cells of which a run at the paper's settings has all printed columns.
-        collapsed: Those of them whose every such run diverged or answers one class.
-        planned: Cells that the preset lists and nobody has run.
-        missing: Cells that no run is planned for.
-        runs: Runs that have rows, all seeds.
-        runs_planned: Runs that the preset lists.
-        core_hours: An estimate of what the rest takes on a core like those that ran
-            what is there; None where nothing is.
-        gpu_hours: A guess of what training the rest takes, on one GPU.
-    """
-
-    cells: int
-    there: int
-    collapsed: int
-    planned: int
-    missing: int
-    runs: int
-    runs_planned: int
-    core_hours: float | None
-    gpu_hours: float
+    cells: int  # of the paper's table
+    there: int  # of which a run at the paper's settings has all printed columns
+    collapsed: int  # of these, every such run diverged or answers one class
+    planned: int  # listed by the preset, and run by nobody
+    missing: int  # no run is planned for
+    runs: int  # that have rows
+    runs_planned: int  # that the preset lists
+    core_hours: float | None  # an estimate of the rest, on cores of what is there
+    gpu_hours: float  # a guess of the rest's training, on one GPU
 
 
 def collapsed(rows: Rows) -> bool:
@@ -98,25 +74,19 @@ def collapsed(rows: Rows) -> bool:
 def _complete(rows: Rows, columns: Sequence[str]) -> bool:
     """Return True if every final row of a run has all columns, or it collapsed."""
     final = [row for row in rows if row["measured"] == "final"]
-    return bool(final) and (
-        collapsed(final)
-        or all(pd.notna(row.get(name)) for row in final for name in columns)
-    )
+    whole = all(pd.notna(row.get(name)) for row in final for name in columns)
+    return bool(final) and (whole or collapsed(final))
 
 
 def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover:
     """Return how much of a table stands here.
 
-    Args:
-        table: Which.
-        printed: The runs of its chapter that stand for numbers in its paper's tables.
-        known: The rows of each run that took place, by key.
+    Of the runs that stand for numbers in its paper's tables, `printed`, by the rows of
+    those that took place, `known` by key.
     """
     cell = attrgetter(*table.by)
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
-    done = {
-        key for key in runs if key in known and _complete(known[key], table.columns)
-    }
+    done = {k for k in runs if k in known and _complete(known[k], table.columns)}
     left = [recipe for key, recipe in runs.items() if key not in done]
     seconds = cost.seconds(left, [rows[-1] for rows in known.values()])
     listed = {cell(recipe) for recipe in runs.values()}
@@ -137,13 +107,9 @@ def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover
 
 
 def of_all(folder: Path) -> dict[str, Cover]:
-    """Return how much of each table stands here, by its name.
-
-    Args:
-        folder: Of results; the published ones count, too.
-    """
-    chapters = notebooks.chapters()
-    printed = {name[:2]: notebooks.printed(name, "paper") for name in chapters}
+    """Return how much of each table stands, by name: in a folder or published."""
+    names = notebooks.chapters()
+    printed = {name[:2]: notebooks.printed(name, "paper") for name in names}
     every = [run for runs in printed.values() for run in runs]
     known = results.published() | results.computed(every, folder)
     return {table.name: of(table, printed[table.chapter], known) for table in tables()}
@@ -175,9 +141,8 @@ def share(covers: dict[str, Cover]) -> str:
     >>> share({"a": Cover(8, 2, 1, 6, 0, 3, 24, 9.5, 1.5)})
     '2 of 8 cells (25.0 %) at the settings of the papers, 1 of them collapsed'
     """
-    there = sum(cover.there for cover in covers.values())
-    cells = sum(cover.cells for cover in covers.values())
+    counts = [(c.cells, c.there, c.collapsed) for c in covers.values()]
+    cells, there, lost = map(sum, zip(*counts, strict=True))
     percent = 100 * there / cells
     text = f"{there} of {cells} cells ({percent:.1f} %) at the settings of the papers"
-    lost = sum(cover.collapsed for cover in covers.values())
     return f"{text}, {lost} of them collapsed" if lost else text

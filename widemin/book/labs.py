@@ -91,10 +91,9 @@ def release(folder: Path) -> list[Path]:
     disk.checkout()
     written, kept = _written(folder), []
     _nbgrader()
-    instructor = folder / "instructor"
 
-    def put(source: Path, target: Path) -> None:
-        place, content = target.relative_to(folder).as_posix(), source.read_bytes()
+    def put(content: bytes, place: str) -> None:
+        target = folder / place
         there = target.read_bytes() if target.exists() else content
         if there != content and _digest(there) != written.get(place):
             kept.append(target)
@@ -102,12 +101,16 @@ def release(folder: Path) -> list[Path]:
         with disk.atomic(target) as part:
             part.write_bytes(content)
         written[place] = _digest(content)
-        _write_mark(folder, written)
+        mark()
 
-    _write_mark(folder, written)  # first of all: what follows may be cut off
+    def mark() -> None:
+        with disk.atomic(folder / MARK) as part:
+            part.write_text(json.dumps(written, indent=1))
+
+    mark()  # first of all: what follows may be cut off
     for source, place in _sources(names()).items():
-        put(source, instructor / place)
-    interface = course(instructor)
+        put(source.read_bytes(), f"instructor/{place}")
+    interface = course(folder / "instructor")
     with tempfile.TemporaryDirectory() as made:  # nbgrader empties where it writes
         interface.coursedir.release_directory = made
         for name in names():
@@ -117,8 +120,10 @@ def release(folder: Path) -> list[Path]:
                 raise RuntimeError(f"nbgrader refused {name}: {why}")
             for path in sorted((Path(made) / name).rglob("*")):
                 if path.is_file():
-                    put(path, instructor / "release" / path.relative_to(made))
-            put(Path(made) / name / f"{name}.ipynb", folder / f"student/{name}.ipynb")
+                    place = path.relative_to(made).as_posix()
+                    put(path.read_bytes(), f"instructor/release/{place}")
+            lab = Path(made) / name / f"{name}.ipynb"
+            put(lab.read_bytes(), f"student/{name}.ipynb")
     return kept
 
 
@@ -136,11 +141,6 @@ def _written(folder: Path) -> dict[str, str]:
             f"files in it, {folder.absolute()}"
         )
     return {}
-
-
-def _write_mark(folder: Path, written: dict[str, str]) -> None:
-    with disk.atomic(folder / MARK) as part:
-        part.write_text(json.dumps(written, indent=1))
 
 
 def _digest(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Chapters: executed with papermill, whole or not at all; what is known of them."""
+"""Chapters: the runs that presets plan in them, and pages executed from notebooks."""
 
 from __future__ import annotations
 
@@ -6,151 +6,242 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from widemin import paths
-from widemin.book.presets import (
-    by_worth,
-    departures,
-    lists_of,
-    named,
-    plan,
-    planned,
-    presets,
-    printed,
-    recipes,
-    resolve,
-    settings,
-    stages,
-)
-from widemin.experiments.parameters import (
-    Values,
-    chapters,
-    defaults,
-    drawn,
-    find,
-    parameters,
-    with_values,
-)
+from widemin.experiments import disk
+from widemin.experiments.cost import magnitude
+from widemin.experiments.parameters import Values, checked, defaults, typed, with_values
+from widemin.experiments.parameters import chapters as chapters
+from widemin.experiments.parameters import drawn as drawn
+from widemin.experiments.parameters import find as find
+from widemin.experiments.parameters import parameters as parameters
+from widemin.names import check_choice
+from widemin.papers.kamath.plan import plan as kamath
+from widemin.papers.khritankov.plan import plan as khritankov
+from widemin.papers.wang.plan import plan as wang
+from widemin.papers.wei.plan import plan as wei
 
-__all__ = [
-    "ChapterFailed",
-    "by_worth",
-    "chapters",
-    "defaults",
-    "departures",
-    "digest",
-    "drawn",
-    "execute",
-    "find",
-    "is_current",
-    "lists_of",
-    "named",
-    "parameters",
-    "plan",
-    "planned",
-    "presets",
-    "printed",
-    "recipes",
-    "resolve",
-    "settings",
-    "stages",
-    "with_values",
-]
+Plan = dict[str, Any]  # lists of runs, or dictionaries of them, by name
+_PLANS: dict[str, Callable[..., Plan]]
+_PLANS = {"01": khritankov, "02": wei, "03": wang, "04": kamath}
+
+
+def presets() -> list[str]:
+    """Return the names of all presets; what a Mac leaves beside them is none."""
+    return sorted(path.stem for path in paths.PRESETS.glob("[!.]*.yml"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return a preset's file, laid over the one it extends.
+
+    By chapter, the parameters that it changes. `further` are settings that a chapter
+    computes after its page's own, for the paper's tables alone; `order` is that of
+    computing the chapters; `stages` are runs computed before all else: those of a
+    chapter's lists (`named`) whose fields have the values listed, in that order.
+
+    Raises:
+        ValueError: There is no such preset.
+    """
+    check_choice("preset", name, presets())
+    own = _read((paths.PRESETS / f"{name}.yml").read_bytes())
+    base = preset(own["extends"]) if "extends" in own else {}
+    laid = {k: base.get(k, {}) | v for k, v in own.items() if isinstance(v, dict)}
+    return base | own | laid
+
+
+@cache
+def _read(content: bytes) -> dict[str, Any]:
+    return dict(yaml.safe_load(content))
+
+
+def resolve(chapter: str, preset_name: str, overrides: Values) -> Values:
+    """Return all parameters of a chapter: its cell's, the preset's, then overrides.
+
+    A text among the overrides is read as YAML, like papermill's -p.
+
+    Raises:
+        ValueError: Unknown preset or parameter, or a value of the wrong type.
+    """
+    values = defaults(chapter)
+    changed = {**preset(preset_name).get(chapter, {}), "preset": preset_name}
+    changed.pop("further", None)
+    for name, value in (changed | overrides).items():
+        check_choice("parameter", name, values)
+        values[name] = typed(name, value, values[name])
+    return values
+
+
+def departures(values: Values, usual: Values) -> Values:
+    """Return the parameters in which a page departs from others, not the machine's."""
+    return {
+        name: value
+        for name, value in values.items()
+        if value != usual[name] and name not in ("device", "workers", "results_dir")
+    }
+
+
+def planned(chapter: str, cell: Values) -> tuple[Plan, str]:
+    """Return a notebook's lists of runs, and its preset as the page names it.
+
+    Args:
+        chapter: Its name.
+        cell: The notebook's `globals()` after its parameter cell; a parameter given as
+            a text becomes what it says.
+
+    Raises:
+        ValueError: As of `widemin run -p`.
+    """
+    values = checked(chapter, cell)
+    cell.update(values)
+    changed = departures(values, resolve(chapter, values["preset"], {}))
+    given = ", ".join(f"{name} = {value}" for name, value in changed.items())
+    plan = lists(chapter, values)
+    if not plan["recipes"]:
+        raise ValueError(f"parameters must leave a run to compute; got {given}")
+    return plan, values["preset"] + (f", but {given}" if given else "")
+
+
+def lists(chapter: str, values: Values) -> Plan:
+    """Return a chapter's lists of runs by name; `recipes` are all of them.
+
+    Raises:
+        ValueError: A value that no run can have.
+    """
+    return _PLANS[chapter[:2]](**values)
+
+
+def recipes(chapter: str, values: Values) -> list[Any]:
+    """Return the runs of a chapter, in its order."""
+    return list(lists(chapter, values)["recipes"])
+
+
+def named(planned: Plan, text: str) -> list[Any]:
+    """Return the runs of a chapter's lists by name, each once, in order.
+
+    Args:
+        planned: What `lists` returns.
+        text: Names joined by " + "; an entry of a dictionary in brackets, as in
+            "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
+
+    Raises:
+        ValueError: There is no such list.
+    """
+    runs: dict[str, Any] = {}
+    for part in text.split(" + "):
+        name, _, entry = part.strip().rstrip("]").partition("[")
+        check_choice("runs", name, planned)
+        listed = planned[name].get(entry, []) if entry else planned[name]
+        runs |= {run.key: run for run in listed}
+    return list(runs.values())
+
+
+def settings(
+    names: list[str], preset_name: str, given: Values | None = None, **machine: Any
+) -> dict[str, list[Values]]:
+    """Return chapters' parameters at a preset, then those of its further settings.
+
+    The chapters come in the preset's order of computing them.
+
+    Args:
+        names: Of the chapters.
+        preset_name: smoke, lab, paper, ...
+        given: Parameters changed for the page, each in the chapters that have it: these
+            have no further settings.
+        machine: Parameters of every chapter, over all others: device, results_dir.
+
+    Raises:
+        ValueError: Unknown preset or parameter, or a value of the wrong type.
+    """
+    given, content = given or {}, preset(preset_name)
+    every = dict.fromkeys(key for name in names for key in defaults(name))
+    for key in given:
+        check_choice("parameter", key, every)
+    order = content.get("order", [])
+    plans = {}
+    for name in sorted(names, key=lambda n: [*order, n[:2]].index(n[:2])):
+        own = {key: value for key, value in given.items() if key in defaults(name)}
+        further = [] if own else content.get(name, {}).get("further", [])
+        plans[name] = [
+            resolve(name, preset_name, changed | machine) for changed in [own, *further]
+        ]
+    return plans
+
+
+def lists_of(chapter: str, preset_name: str) -> list[Plan]:
+    """Return the lists of a chapter at a preset, a dictionary a setting."""
+    return [lists(chapter, v) for v in settings([chapter], preset_name)[chapter]]
+
+
+def printed(chapter: str, preset_name: str) -> list[Any]:
+    """Return the runs of a preset that stand in the paper's tables, all settings."""
+    return [run for own in lists_of(chapter, preset_name) for run in own["printed"]]
+
+
+def plan(chapter: str, preset_name: str) -> list[Any]:
+    """Return the runs of a chapter at a preset, its further settings too, by worth."""
+    return by_worth(settings([chapter], preset_name), preset_name)
+
+
+def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[Any]:
+    """Return the runs of chapters in the order of their worth.
+
+    The preset's stages first, in their order. Then what each chapter lists to be
+    computed `first`; then one seed of all that stands in the papers' tables; then the
+    rest, seed by seed. In each of these, runs that cost ten times as much come later:
+    an hour ends more of the others. Of equal worth and about equal cost, what comes
+    first in `planned`, as `settings` returns it, is computed first.
+    """
+    stages = preset(preset_name).get("stages", []) if preset_name else []
+    runs, first, shown = dict[str, Any](), set[str](), set[str]()
+    staged: dict[str, tuple[int, ...]] = {}
+    for chapter, every in planned.items():
+        plans = [lists(chapter, values) for values in every]
+        tables = [run for each in plans for run in each["printed"]]
+        first |= {run.key for run in plans[0]["first"]}
+        shown |= {run.key for run in tables}
+        runs |= {run.key: run for run in [*plans[0]["recipes"], *tables]}
+        for place, stage in enumerate(stages):
+            fields = [name for name in stage if name not in ("chapter", "runs")]
+            for each in plans if stage["chapter"] == chapter[:2] else ():
+                for run in named(each, stage["runs"]):
+                    if all(getattr(run, name) in stage[name] for name in fields):
+                        at = (stage[name].index(getattr(run, name)) for name in fields)
+                        staged.setdefault(run.key, (0, place, *at))
+
+    def rank(run: Any) -> tuple[int, ...]:
+        if run.key in staged:
+            return staged[run.key]
+        if run.key in first:
+            return 1, magnitude(run), run.seed
+        if run.key in shown and run.seed == 0:
+            return 2, magnitude(run)
+        return 3, run.seed, magnitude(run)
+
+    return sorted(runs.values(), key=rank)
+
+
+_HASHED = {".py", ".csv", ".yml"}  # of the package and of the published results
 
 
 class ChapterFailed(RuntimeError):
     """A chapter that did not run to its end; the message says where to look."""
 
 
-def digest(chapter: str, values: Values, done: list[str]) -> str:
+def digest(chapter: str, values: Values, done: Iterable[str]) -> str:
     """Return what an executed chapter depends on: source, parameters and rows."""
     hashed = hashlib.sha256(json.dumps([values, sorted(done)]).encode())
-    sources = sorted((paths.ROOT / "widemin").rglob("*.py"))
-    tables = sorted(p for p in paths.PUBLISHED.rglob("*.csv") if p.is_file())
-    notebook = paths.NOTEBOOKS / f"{chapter}.ipynb"
-    for path in [notebook, paths.BOOK / "claims.csv", *sources, *tables]:
+    files = [paths.NOTEBOOKS / f"{chapter}.ipynb", paths.BOOK / "claims.csv"]
+    for folder in (paths.ROOT / "widemin", paths.PUBLISHED):
+        files += sorted(p for p in folder.rglob("*.*") if p.suffix in _HASHED)
+    for path in filter(Path.is_file, files):
         hashed.update(path.read_bytes())
     return hashed.hexdigest()[:16]
-
-
-def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
-    """Run a chapter's notebook; put the executed one at target, whole or not at all.
-
-    Args:
-        chapter: Its name.
-        values: All its parameters.
-        target: Where the executed notebook goes. If the chapter fails, target stays
-            as it was and the partial notebook stands beside it as *.failed.ipynb.
-        stamp: Kept in the notebook's metadata, to tell later whether it is stale.
-
-    Raises:
-        ChapterFailed: A cell raised, or the kernel died.
-    """
-    # Imported here: they take seconds, and planning needs neither.
-    import nbformat
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillException
-    from traitlets.config import Config
-
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    running = target.with_suffix(f".{os.getpid()}.running.ipynb")
-    failed = target.with_suffix(".failed.ipynb")
-    notebook = nbformat.read(paths.NOTEBOOKS / f"{chapter}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = with_values(cell.source, values)
-    nbformat.write(notebook, running)
-    try:
-        made = tempfile.TemporaryDirectory(prefix="widemin-", dir=_short_folder())
-        with made as sockets:
-            # Sockets in a folder of the user's own, not ports that anyone may read.
-            where = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            # A kernel told to leave says that it was interrupted; failures come back.
-            quiet = {"extra_arguments": ["--log-level=CRITICAL"]}
-            papermill.execute_notebook(
-                str(running),
-                str(running),
-                kernel_name="python3",
-                progress_bar=False,
-                config=Config(KernelManager=where, NotebookClient=quiet),
-            )
-    except (PapermillException, DeadKernelError) as error:
-        _finish(running, failed, {"status": "failed", "digest": ""})
-        reason = "the kernel died"
-        if isinstance(error, PapermillException):
-            reason = f"{getattr(error, 'ename', '')}: {getattr(error, 'evalue', error)}"
-        raise ChapterFailed(
-            f"chapter {chapter} failed ({reason}); its partial page is {failed}"
-        ) from error
-    except BaseException:
-        running.unlink(missing_ok=True)
-        raise
-    _finish(running, target, {"status": "completed", "digest": stamp})
-    failed.unlink(missing_ok=True)
-
-
-def _short_folder() -> str:
-    """Return a folder for sockets: what leads to one has 103 bytes at most."""
-    usual = tempfile.gettempdir()
-    return usual if len(os.fsencode(usual)) <= 75 else "/tmp"
-
-
-def _finish(running: Path, target: Path, note: dict[str, str]) -> None:
-    """Write our own status into the metadata, then rename.
-
-    papermill's own says "completed" even when the kernel was killed.
-    """
-    notebook = json.loads(running.read_text())
-    notebook["metadata"]["widemin"] = note
-    notebook["metadata"].pop("papermill", None)
-    for cell in notebook["cells"]:
-        cell["metadata"].pop("papermill", None)
-        cell["metadata"].pop("execution", None)
-    running.write_text(json.dumps(notebook, indent=1))
-    running.replace(target)
 
 
 def is_current(target: Path, stamp: str) -> bool:
@@ -160,3 +251,65 @@ def is_current(target: Path, stamp: str) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return bool(note == {"status": "completed", "digest": stamp})
+
+
+def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
+    """Run a chapter's notebook; put the executed one at target, whole or not at all.
+
+    Args:
+        chapter: Its name.
+        values: All its parameters.
+        target: Where the executed notebook goes.
+        stamp: Kept in the notebook's metadata, to tell later whether it is stale.
+
+    Raises:
+        ChapterFailed: A cell raised, or the kernel died; target stays as it was, and
+            the partial notebook is beside it, *.failed.ipynb.
+    """
+    # Imported here: they take seconds, and planning needs neither.
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    def keep(path: Path, status: str, digest: str) -> None:
+        notebook.metadata["widemin"] = {"status": status, "digest": digest}
+        with disk.atomic(path) as part:
+            nbformat.write(notebook, part)
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    failed = target.with_suffix(".failed.ipynb")
+    notebook = nbformat.read(paths.NOTEBOOKS / f"{chapter}.ipynb", as_version=4)
+    language = {"name": "python", "pygments_lexer": "ipython3"}  # of %matplotlib, too
+    notebook.metadata["language_info"] = language
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = with_values(cell.source, values)
+    # What leads to a socket has 103 bytes at most.
+    short = None if len(os.fsencode(tempfile.gettempdir())) <= 75 else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="widemin-", dir=short) as sockets:
+        client = NotebookClient(
+            notebook,
+            kernel_name="python3",
+            record_timing=False,
+            raise_on_iopub_timeout=True,
+            # A kernel told to leave says that it was interrupted; failures come back.
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+        # Sockets in a folder of the user's own, not ports that anyone may read.
+        client.config.KernelManager.transport = "ipc"
+        client.config.KernelManager.ip = f"{sockets}/kernel"
+        client.reset_execution_trackers()
+        try:
+            with client.setup_kernel():
+                for place, cell in enumerate(notebook.cells):
+                    client.execute_cell(cell, place)
+        except (CellExecutionError, DeadKernelError) as error:
+            keep(failed, "failed", "")
+            reason = "the kernel died"
+            if isinstance(error, CellExecutionError):
+                reason = f"{error.ename}: {error.evalue}"
+            raise ChapterFailed(
+                f"chapter {chapter} failed ({reason}); its partial page is {failed}"
+            ) from error
+    keep(target, "completed", stamp)
+    failed.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from widemin import paths
@@ -19,25 +18,15 @@ from widemin.statistics import over_seeds
 
 @dataclass(frozen=True)
 class Entry:
-    """One difference.
-
-    Attributes:
-        chapter: Its number, e.g. "02".
-        section: The label of the section that measures it.
-        text: What the paper says.
-        code: What the released code does, or another reading of the text.
-        here: Which of them this book takes.
-        switch: Fields of a recipe that take the other side.
-        usual: The same fields where it is not taken; their defaults if not given.
-    """
+    """One difference, as book/results/papers/differences.yml describes it."""
 
     chapter: str
-    section: str
+    section: str  # the label of the section that measures it
     text: str
-    code: str
+    code: str  # what the released code does, or another reading of the text
     here: str
-    switch: dict[str, Any]
-    usual: dict[str, Any] = field(default_factory=dict)
+    switch: dict[str, Any]  # fields of a recipe that take the other side
+    usual: dict[str, Any] = field(default_factory=dict)  # where they are no defaults
 
 
 def entries() -> list[Entry]:
@@ -72,11 +61,19 @@ def _training(recipe: Recipe) -> str:
 def effect(entry: Entry, recipes: list[Recipe], folder: Path) -> str:
     """Return what a switch does to accuracies, in points, paired by seed."""
     table = final(results.table_of(recipes, folder))
+    if table.empty:
+        return "not measured yet"
     gains: dict[str, list[float]] = {}
-    for turned, usual in pairs(entry, recipes):
-        change = 100 * (_by_test(table, turned) - _by_test(table, usual)).dropna()
-        for test, gain in change.iterrows():
-            if test == change.index[0]:  # the natural one is the same in every set
+    for pair in pairs(entry, recipes):
+        turned, usual = (
+            table[table["key"].isin([recipe.key for recipe in runs])]
+            .groupby("test")[["natural_accuracy", "worst_accuracy"]]
+            .mean()
+            for runs in pair
+        )
+        for place, change in enumerate((turned - usual).dropna().mul(100).iterrows()):
+            test, gain = change
+            if not place:  # the natural one is the same in every set
                 gains.setdefault("natural", []).append(gain["natural_accuracy"])
             worst = f"worst case, {ball_name(str(test))}"
             gains.setdefault(worst, []).append(gain["worst_accuracy"])
@@ -85,14 +82,6 @@ def effect(entry: Entry, recipes: list[Recipe], folder: Path) -> str:
     seeds = len(gains["natural"])
     words = [f"{name} {_points(values)}" for name, values in gains.items()]
     return f"{'; '.join(words)} ({seeds} seed{'s' * (seeds > 1)})"
-
-
-def _by_test(table: pd.DataFrame, recipes: list[Recipe]) -> pd.DataFrame:
-    columns = ["natural_accuracy", "worst_accuracy"]
-    if table.empty:
-        return table.reindex(columns=columns)
-    rows = table[table["key"].isin([recipe.key for recipe in recipes])]
-    return rows.groupby("test")[columns].mean()
 
 
 def _points(values: list[float]) -> str:

@@ -7,24 +7,23 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import notebooks, tables, verdicts
-from widemin.book.verdicts import executed
-from widemin.experiments import provenance, results
+from widemin.book import coverage, notebooks, paper_vs_code, verdicts
+from widemin.book.verdicts import executed, markdown
+from widemin.experiments import columns, provenance, results
+from widemin.experiments.recipes import Recipe
+from widemin.names import written
 from widemin.papers import claims
 
-EDITIONS = {
-    "book": "Computed on this machine; each chapter names its preset.",
-    "site": "Published edition, drawn from committed tables.",
-}
+_SAID = yaml.safe_load(Path(__file__).with_name("pages.yml").read_text("utf-8"))
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
-_MARK = re.compile(f"<!-- ({'|'.join(tables.MARKS)}) -->")
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
 
 
@@ -36,20 +35,30 @@ def stage(edition: str, source: Path) -> str:
     for folder in ("chapters", "tables"):
         (source / folder).mkdir()
     config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
-    address = config["repository"]["url"]
     for chapter in notebooks.chapters():
         page = executed(edition, chapter)
         if page.exists():
+            address = config["repository"]["url"]
             notebook = _chapter(edition, chapter, source / "tables", address)
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
         else:
             (source / "chapters" / f"{chapter}.md").write_text(_stub(chapter))
-    there = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
+    shown = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
+    mark = re.compile(f"<!-- ({'|'.join(MARKS)}) -->")
     for page in source.glob("*.md"):
-        text = _MARK.sub(lambda mark: tables.MARKS[mark[1]](edition), page.read_text())
-        page.write_text(_only_links_to(there, text))
+        text = mark.sub(lambda found: MARKS[found[1]](edition), page.read_text())
+        # Links to verdicts that no page shows become plain words.
+        page.write_text(
+            re.sub(
+                r"\[(\w+)\]\(#(verdict-\w+)\)",
+                lambda link: link[0] if link[2] in shown else link[1],
+                text,
+            )
+        )
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
+    theme["announcement"] = (
+        f"{_SAID['editions'][edition]} Source {provenance.source()}."
+    )
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(source.rglob("*")):
@@ -66,29 +75,12 @@ def _chapter(edition: str, chapter: str, folder: Path, address: str) -> dict[str
         lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
         "".join(opening["source"]),
     )
-    _share_numbers(notebook, folder)
-    _say_sizes(notebook)
-    _say_how_to_run(notebook, chapter, folder)
-    notebook["cells"][-1]["source"] += launchers(address, chapter)
+    _mend_figures(notebook, folder)
+    _say_how_to_run(notebook, chapter, folder, address)
     return notebook
 
 
-def _only_links_to(there: set[str], text: str) -> str:
-    """Return text whose links to verdicts that no page shows are plain words.
-
-    >>> _only_links_to({"verdict-w1"}, "[W1](#verdict-w1), [W2](#verdict-w2)")
-    '[W1](#verdict-w1), W2'
-    """
-    return re.sub(
-        r"\[(\w+)\]\(#(verdict-\w+)\)",
-        lambda link: link[0] if link[2] in there else link[1],
-        text,
-    )
-
-
-def figures(
-    notebook: dict[str, Any],
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def figures(notebook: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the figures of a chapter: MyST-NB's metadata of each, and its data."""
     for cell in notebook["cells"]:
         about = cell["metadata"].get("mystnb", {})
@@ -96,23 +88,18 @@ def figures(
             yield about, output.get("data", {})
 
 
-def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
-    """Move the numbers that figures carry into CSVs, linked from their captions."""
+# From how many points on a figure cannot be read at the width of a phone, at 1.5 of it.
+_SIZES = {"large": 600, "medium": 380}
+
+
+def _mend_figures(notebook: dict[str, Any], folder: Path) -> None:
+    """Link the numbers that figures carry, as CSVs; say which are wide, as a class."""
     for about, shown in figures(notebook):
         numbers, figure = shown.pop("text/csv", None), about["figure"]
         if numbers and "name" in figure:
             name = f"{figure['name']}.csv"
             (folder / name).write_text("".join(numbers))
             figure["caption"] += f" {{download}}`CSV <../tables/{name}>`"
-
-
-# From how many points on a figure cannot be read at the width of a phone, at 1.5 of it.
-_SIZES = {"large": 600, "medium": 380}
-
-
-def _say_sizes(notebook: dict[str, Any]) -> None:
-    """Give figures that a phone cannot show whole their size, as a class."""
-    for about, shown in figures(notebook):
         drawn = "".join(shown.get("image/svg+xml", ""))
         width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
         points = float(width[1]) if width else 0.0
@@ -120,20 +107,9 @@ def _say_sizes(notebook: dict[str, Any]) -> None:
             about.setdefault("image", {})["classes"] = size
 
 
-_RUN = """## Run it yourself
-
-```
-{command}
-```
-
-computes what is missing of this page's runs and draws it. `--preset lab` is made for
-two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md)). To
-take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
-{{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
-the numbers it draws."""
-
-
-def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
+def _say_how_to_run(
+    notebook: dict[str, Any], chapter: str, folder: Path, repository: str
+) -> None:
     """Add to a chapter how to run it: the command, the notebook and its rows."""
     values = notebooks.drawn(chapter, notebook["cells"])
     usual = notebooks.resolve(chapter, values["preset"], {})
@@ -145,38 +121,115 @@ def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> Non
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    said = _RUN.format(command=command, chapter=chapter)
+    said = _SAID["run"].format(command=command, chapter=chapter)
+    if repository:
+        name = repository.removesuffix(".git").partition("github.com/")[2]
+        said += " " + _SAID["open"].format(name=name, chapter=chapter)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
-
-
-def launchers(repository: str, chapter: str) -> str:
-    """Return, in markdown, where a chapter's notebook can be opened, or "".
-
-    >>> launchers("https://github.com/someone/widemin", "01_width_of_minima")[:60]
-    ' Or open it on [Colab](https://colab.research.google.com/git'
-    """
-    if not repository:
-        return ""
-    name = repository.removesuffix(".git").partition("github.com/")[2]
-    colab = f"https://colab.research.google.com/github/{name}/blob/main/notebooks"
-    binder = f"https://mybinder.org/v2/gh/{name}/main?labpath=notebooks"
-    return (
-        f" Or open it on [Colab]({colab}/{chapter}.ipynb), whose first cell fetches "
-        f"the package, or on [Binder]({binder}/{chapter}.ipynb)."
-    )
 
 
 def _stub(chapter: str) -> str:
     """Return the page of a chapter that has not run here: its opening, and how to."""
     notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
-    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
-    labels = re.findall(r"^(\([\w-]+\)=)$", text, re.MULTILINE)
-    opening = "".join(notebook["cells"][0]["source"])
+    text, *others = ("".join(cell["source"]) for cell in notebook["cells"])
+    labels = re.findall(r"^(\([\w-]+\)=)$", "\n".join([text, *others]), re.MULTILINE)
     # Its sections are not there: what links to them from other pages ends here.
-    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", opening))
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", text))
     opening = "\n".join([*(label for label in labels if label not in opening), opening])
-    return (
-        f"{opening}\n\n:::{{note}}\nThis chapter has not run on this machine. "
-        f"`widemin run {chapter[:2]}` runs it in under a minute.\n:::\n"
-    )
+    return str(_SAID["stub"].format(opening=opening, number=chapter[:2]))
+
+
+def _differences(edition: str) -> str:
+    """Return the ledger in markdown, measured on the rows of the edition's pages."""
+    heads = ["", "the paper", "the released code", "here", "the other side does"]
+    rows = []
+    for entry in paper_vs_code.entries():
+        [chapter] = notebooks.find(entry.chapter)
+        page = executed(edition, chapter)
+        cells = json.loads(page.read_text())["cells"] if page.exists() else []
+        values = notebooks.drawn(chapter, cells)
+        where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
+        folder = paths.results(values["results_dir"])
+        done = paper_vs_code.effect(entry, notebooks.recipes(chapter, values), folder)
+        rows.append([where, entry.text, entry.code, entry.here, done])
+    return markdown(heads, rows)
+
+
+def _covered(edition: str) -> str:
+    """Return in markdown how much of the papers' tables stands, by published rows.
+
+    In the edition computed here, also by the rows computed here.
+    """
+    covers = coverage.of_all(paths.PUBLISHED if edition == "site" else paths.results())
+    rows = coverage.rows(covers)
+    for row in rows:
+        del row["not planned"]
+        row["runs"] = row["runs"].replace(" ", "\u00a0")
+    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
+    return f"**{coverage.share(covers)}.**\n\n{table}"
+
+
+def _measured(name: str) -> str:
+    """Return a published table of speeds in markdown, a part a machine and day."""
+    path, said = paths.PUBLISHED / f"{name}.csv", _SAID["speeds"][name]
+    if not path.exists():
+        return f"Not measured yet: `{said['command']}` writes the table."
+    table = pd.read_csv(path, keep_default_na=False)
+    table["device"] = table.get("device", "")
+    parts = []
+    by = ["device", "hardware", "torch", "date"]
+    for (device, machine, torch, date), part in table.groupby(by):
+        rows = []
+        for row in part.to_dict("records"):
+            row["dataset"] = written(row.get("dataset", ""))
+            cells = [cell.format(**row) for cell in said["shown"].values()]
+            cells = [re.sub(r"(?<=\d)%$", "\u00a0%", cell) for cell in cells]
+            rows.append([cell.removesuffix("; ") for cell in cells])
+        where = f"{'One core of' if device == 'cpu' else 'On'} {machine}"
+        shown = markdown(list(said["shown"]), rows)
+        parts.append(f"{where}, torch {torch}, {date}:\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def _again() -> str:
+    """Return in markdown the runs made again on another processor, beside the first.
+
+    Under a pair, where the cell has several seeds, their standard deviation.
+    """
+    path = paths.PUBLISHED / "again.csv"
+    if not path.exists():
+        return "None yet."
+    published, said = results.published(), _SAID["again"]
+    first = pd.DataFrame([rows[-1] for rows in published.values()])
+    rows, compared = [], list(said["compared"].values())
+    for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):
+        if second["run"] not in published:
+            raise ValueError(f"again.csv must name published runs; got {second['run']}")
+        one = published[second["run"]][-1]
+        alike = first
+        for name in said["cell"]:
+            default = getattr(Recipe(), name)
+            alike = alike[alike[name].fillna(default) == one.get(name, default)]
+        title = f"B = {one['batch_size']:g}, rate {one['learning_rate']:g}"
+        title += f", seed {one.get('seed', 0):g}"
+        for row, named in ((one, title), (second, "")):
+            cells = [f"{100 * row[name]:.1f} %" for name in compared]
+            rows.append([named, str(row["hardware"]), *cells])
+        if len(alike) > 1:
+            spreads = [f"{100 * s:.1f} points" for s in alike[compared].std(ddof=1)]
+            rows.append(["", f"standard deviation over {len(alike)} seeds", *spreads])
+    return markdown(["run", "on", *said["compared"]], rows)
+
+
+# What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
+MARKS: dict[str, Callable[[str], str]] = {
+    "counts": verdicts.in_words,
+    "verdicts": verdicts.as_page,
+    "ledger": _differences,
+    "coverage": _covered,
+    "columns": lambda _: columns.page(),
+    "again": lambda _: _again(),
+    "benchmarks": lambda _: _measured("benchmarks"),
+    "rates": lambda _: _measured("rates"),
+}

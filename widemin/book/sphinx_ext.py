@@ -15,10 +15,7 @@ def setup(app: Any) -> dict[str, Any]:
 
 
 def _one_page_as_many(app: Any) -> None:
-    """Let the single page that is printed show nodes as HTML pages do.
-
-    Extensions register how their nodes look for the builder `html` alone.
-    """
+    """Let the page that is printed show nodes that extensions gave to `html` alone."""
     known = app.registry.translation_handlers
     if app.builder.name == "singlehtml":
         known["singlehtml"] = known.get("html", {}) | known.get("singlehtml", {})
@@ -37,23 +34,21 @@ def _bind(app: Any, doctree: Any, page: str) -> None:
     from docutils import nodes
 
     for text in list(doctree.findall(nodes.Text)):
-        if isinstance(text.parent, nodes.literal | nodes.FixedTextElement | nodes.math):
-            continue
         bound = str(text)
         for typed, meant in _BOUND.items():
             bound = re.sub(typed, meant, bound)
-        if bound != text:
+        code = nodes.literal | nodes.FixedTextElement | nodes.math
+        if bound != text and not isinstance(text.parent, code):
             text.parent.replace(text, nodes.Text(bound))
 
 
 def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
     """Drop a script that fails and a role that a screen reader stumbles over."""
     # Thebe, live code, is not offered; its script is there twice and says so.
-    context["script_files"] = [
-        script
-        for script in context.get("script_files", [])
-        if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
-    ]
+    scripts = context.get("script_files", [])
+    words = [f"{s} {getattr(s, 'attributes', '')}".lower() for s in scripts]
+    pairs = zip(scripts, words, strict=True)
+    context["script_files"] = [script for script, said in pairs if "thebe" not in said]
     # Entries of the bibliography are not list items.
     context["body"] = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,18 +26,15 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which batch systems send before they kill: heard as Ctrl-C is."""
 
 
-def _terminated(*_: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise Terminated
-
-
 @contextmanager
 def hearing_termination() -> Iterator[None]:
-    """Have SIGTERM raise Terminated meanwhile; signals belong to the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _terminated)
+    """Have SIGTERM raise Terminated meanwhile; for main threads, as signals are."""
+
+    def terminated(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
     finally:
@@ -53,14 +48,16 @@ def need(*packages: str) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def guard(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what a user can cause into one line and an exit status."""
+class Commands(click.Group):
+    """Commands whose users get a line and an exit status of what they can cause."""
 
-    @wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> None:
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command."""
         try:
             with hearing_termination():
-                command(*args, **kwargs)
+                return super().invoke(ctx)
+        except (click.Abort, click.exceptions.Exit, BrokenPipeError):  # click's own
+            raise
         except ValueError as error:
             raise BadInput(str(error)) from error
         except ModuleNotFoundError as error:
@@ -74,8 +71,6 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
             ) from error
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
-        except BrokenPipeError:  # `widemin status | head`: click knows what to do
-            raise
         except OSError as error:  # a full disk, say
             what = f"{error.filename or 'the system'}: {error.strerror or error}"
             raise click.ClickException(what) from error
@@ -83,10 +78,8 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
             click.echo("Stopped; what is finished or begun is kept.", err=True)
             sys.exit(143 if isinstance(signalled, Terminated) else 130)
 
-    return guarded
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(widemin.__version__, prog_name="widemin")
 def main() -> None:
     r"""Rerun four papers on wide minima and adversarial robustness.
@@ -100,33 +93,20 @@ def main() -> None:
     """
 
 
-class Folder(click.Path):
-    """A folder as users name it: `~` is home, also where no shell says so."""
-
-    def convert(self, value: Any, *where: Any) -> Path:
-        """Return the path, its `~` expanded."""
-        try:
-            return Path(str(super().convert(home(str(value), "folder"), *where)))
-        except ValueError as error:
-            self.fail(str(error), *where)
+def _home(ctx: click.Context, option: Any, folder: Path | None) -> Path | None:
+    """Return a folder as users name it: `~` is home, also where no shell says so."""
+    return folder and home(str(folder), "folder")
 
 
-FOLDER = Folder(path_type=Path, file_okay=False)
-
+FOLDER: dict[str, Any]
+FOLDER = {"type": click.Path(path_type=Path, file_okay=False), "callback": _home}
 # The option of every command that reads or keeps finished runs.
 results_folder = click.option(
     "--results",
     "folder",
-    type=FOLDER,
     help="Folder of finished runs; by default in the user's cache.",
+    **FOLDER,
 )
-
-
-def about(seconds: float | None) -> str:
-    """Return a time left in words, for all cores of this machine."""
-    from widemin.experiments.pool import cores
-
-    return "" if seconds is None else f", about {span(seconds / cores())}"
 
 
 def span(seconds: float) -> str:

@@ -1,19 +1,32 @@
-"""`widemin run`: what a chapter lacks is computed, then it is drawn."""
+"""`widemin run`, `book`, `labs`: rows are computed, pages drawn, labs put together."""
 
 from __future__ import annotations
 
-import math
+import multiprocessing
+import os
 import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from widemin.cli.book import PAGES, alone, draw
-from widemin.cli.group import about, guard, main, need, results_folder
+from widemin.cli.group import (
+    FOLDER,
+    hearing_termination,
+    main,
+    need,
+    results_folder,
+    span,
+)
+
+# What chapters are executed and rendered by.
+PAGES = ("nbclient", "jupyter_book")
 
 
 @main.command()
@@ -35,7 +48,6 @@ from widemin.cli.group import about, guard, main, need, results_folder
 @results_folder
 @click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
 @click.option("--pages-only", is_flag=True, help="Draw from the rows there are.")
-@guard
 def run(
     chapter: str,
     preset: str,
@@ -60,15 +72,24 @@ def run(
       widemin run 01 --preset lab --minutes 30    the next call goes on
       widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
-    started = time.time()
+    until = None if minutes is None else time.time() + 60 * minutes
     from widemin import paths
     from widemin.book import notebooks
     from widemin.experiments import results, running
 
-    names = notebooks.find(chapter)
-    limit = math.inf if minutes is None else minutes
-    neither = rows_only and pages_only
-    _check_call(dict(overrides), workers, limit, cluster, neither)
+    names, given = notebooks.find(chapter), dict(overrides)
+    if workers < 0:
+        raise ValueError(f"workers must be at least 0; got {workers}")
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes must be above 0; got {minutes}")
+    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
+        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
+    if rows_only and pages_only:
+        raise ValueError("rows-only and pages-only must not both be given; got both")
+    for name in ("preset", "device", "workers", "results_dir"):
+        if value := given.get(name):
+            option = f"--{name.removesuffix('_dir')}"
+            raise ValueError(f"{name} must be given as {option}; got -p {name} {value}")
     need(*["distributed"] * bool(cluster), *[] if rows_only else PAGES)
     device = running.pick_device("none" if pages_only else device)
     # Chapters are drawn from the rows there are: all that is to be computed is.
@@ -76,36 +97,37 @@ def run(
     if folder:
         machine["results_dir"] = str(folder.absolute())
     folder = folder or paths.results()
-    plans = notebooks.settings(names, preset, dict(overrides), **machine)
-    recipes = notebooks.by_worth(plans, notebooks.stages(preset))
+    plans = notebooks.settings(names, preset, given, **machine)
+    recipes = notebooks.by_worth(plans, preset)
     if not recipes:
-        given = ", ".join(" ".join(each) for each in overrides)
-        raise ValueError(f"parameters must leave a run to compute; got {given}")
-    pages = {name: own for name, (own, *_) in plans.items()}
+        words = ", ".join(map(" ".join, overrides))
+        raise ValueError(f"parameters must leave a run to compute; got {words}")
     if device == "none":
         table = results.table_of(recipes, folder)
-        planned = len({recipe.key for recipe in recipes})
-        click.echo(f"{planned} runs planned, {table.attrs['done']} there", err=True)
-        for name, own in pages.items():
+        click.echo(
+            f"{len(recipes)} runs planned, {table.attrs['done']} there", err=True
+        )
+        for name, (own, *_) in plans.items():
             if not results.part(table, notebooks.recipes(name, own)).attrs["done"]:
                 raise ValueError(
                     f"results must hold a row of {name} at preset {preset} to draw "
                     f"from; found none in {folder}: run it without --pages-only"
                 )
     else:
-        until = started + 60 * minutes if minutes else None
-        how = {"workers": workers, "cluster": cluster, "until": until}
-        if not _compute(recipes, folder, device, how, preset == "paper"):
+        how = {"device": device, "workers": workers, "cluster": cluster, "until": until}
+        if not _compute(recipes, folder, how, 5 * (preset == "paper")):
             return _say_what_is_left(recipes, folder)
     if not rows_only:
         with alone():
-            draw("book", list(pages.items()), folder)
+            draw("book", [(name, own) for name, (own, *_) in plans.items()], folder)
 
 
 def _compute(
-    recipes: list[Any], folder: Path, device: str, how: dict[str, Any], tell: bool
+    recipes: list[Any], folder: Path, how: dict[str, Any], announced: int
 ) -> bool:
     """Compute what is missing or outdated; return True if nothing is left.
+
+    The next few runs are `announced`; `how` is what `results.collect` takes besides.
 
     Raises:
         DataError: All is done but for runs on data that cannot be had.
@@ -113,22 +135,24 @@ def _compute(
     from widemin.experiments import results, running
 
     if not folder.is_dir():
-        _writable(folder)
-    todo = results.missing(recipes, folder)
+        _check_writable(folder)
+    todo, device = results.missing(recipes, folder), how["device"]
     known = results.published() | results.computed(recipes, folder)
     old = running.outdated(recipes, known, folder)
     if todo or old:  # a folder that is only read holds all there is to draw
-        _writable(folder)
+        _check_writable(folder)
     lacking = _not_at_hand(todo + old)
-    planned = len({recipe.key for recipe in recipes})
-    click.echo(f"{planned} runs planned, {len(todo)} to compute ({device})", err=True)
+    planned = f"{len(recipes)} runs planned, {len(todo)} to compute ({device})"
+    click.echo(planned, err=True)
     ready, todo, old = (
         [recipe for recipe in runs if recipe.dataset not in lacking]
         for runs in (recipes, todo, old)
     )
-    for recipe in todo[:5] if tell else ():
-        click.echo(f"  next: {_in_words(recipe)}", err=True)
-    how = {"device": device, **how}
+    for run in todo[:announced]:
+        words = f"{run.model} on {run.dataset}, {run.method}, {run.optimizer}"
+        words += f", batch size {run.batch_size}, learning rate {run.learning_rate:g}"
+        words += f", momentum {run.momentum:g}" if run.momentum else ""
+        click.echo(f"  next: {words}, {run.epochs} epochs, seed {run.seed}", err=True)
     if old:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
         again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
@@ -137,52 +161,29 @@ def _compute(
     table = results.collect(ready, work, folder, label="Computing", **how)
     if lacking and table.attrs["done"] == table.attrs["planned"]:
         raise next(iter(lacking.values()))  # all else is done and kept
-    return bool(table.attrs["done"] == planned)
-
-
-def _in_words(recipe: Any) -> str:
-    """Return a run in a line: network, data set, method, step and length."""
-    about = f"{recipe.model} on {recipe.dataset}, {recipe.method}, {recipe.optimizer}"
-    about += f", batch size {recipe.batch_size}, learning rate {recipe.learning_rate:g}"
-    momentum = f", momentum {recipe.momentum:g}" if recipe.momentum else ""
-    return f"{about}{momentum}, {recipe.epochs} epochs, seed {recipe.seed}"
-
-
-def _check_call(
-    given: dict[str, str], workers: int, minutes: float, cluster: str, neither: bool
-) -> None:
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0; got {workers}")
-    if not minutes > 0:
-        raise ValueError(f"minutes must be above 0; got {minutes}")
-    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
-        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
-    if neither:
-        raise ValueError("rows-only and pages-only must not both be given; got both")
-    for name in ("preset", "device", "workers", "results_dir"):
-        if value := given.get(name):
-            option = f"--{name.removesuffix('_dir')}"
-            raise ValueError(f"{name} must be given as {option}; got -p {name} {value}")
+    return bool(table.attrs["done"] == len(recipes))
 
 
 def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
     from widemin.experiments import checkpoints, progress
+    from widemin.experiments.pool import cores
 
     state = progress.state(recipes, folder)
+    about = "" if state.left is None else f", about {span(state.left / cores())}"
     shares, trained = checkpoints.begun(state.missing, folder / "weights")
     at = ", ".join(f"{100 * share:.0f} %" for share in shares)
     under_way = [f"training at {at}"] if at else []
     under_way += [f"{trained} trained and not yet measured"] if trained else []
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
-        f"{state.planned - state.done} left{about(state.left)}; what is under way is "
+        f"{state.planned - state.done} left{about}; what is under way is "
         f"kept{': ' if under_way else ''}{', '.join(under_way)}. The same "
         "command goes on; with --pages-only it draws what is there.",
         err=True,
     )
 
 
-def _writable(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -197,9 +198,8 @@ def _writable(folder: Path) -> None:
 def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
     """Load a test image of each data set, here and once, before workers ask for it.
 
-    Returns:
-        The errors of the data sets that cannot be had, by name, each said at once
-        where other runs can go on, to be raised at the end.
+    The errors of those that cannot be had are said at once where other runs can go on,
+    and returned by name, to be raised at the end.
     """
     from widemin import data
 
@@ -215,3 +215,143 @@ def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
     for name in lacking:
         click.echo(f"{name} is not at hand; runs left out: {runs[name]}", err=True)
     return lacking
+
+
+@main.command()
+@click.option(
+    "--edition",
+    type=click.Choice(["book", "site"]),
+    default="book",
+    show_default=True,
+    help="What ran here, or the published tables.",
+)
+@click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
+@click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
+@click.option("--figures", is_flag=True, help="Write its figures as SVG and PDF, too.")
+def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
+    r"""Render the book: what ran on this machine, or the published edition.
+
+    \b
+    Examples:
+      widemin book                  _build/book/html from the chapters that ran here
+      widemin book --edition site   _build/site/html from the tables in book/results
+    """
+    from widemin import paths
+    from widemin.book import build, notebooks
+
+    fixed, names = {"device": "none", "results_dir": "published"}, notebooks.chapters()
+    need(*PAGES, *["playwright"] * figures)
+    drawn = names if edition == "site" else []
+    chapters = [(name, notebooks.resolve(name, "site", fixed)) for name in drawn]
+    with alone():
+        draw(edition, chapters, paths.PUBLISHED, readme=readme)
+        if pdf:
+            click.echo(f"Printed {build.print_pdf(edition)}", err=True)
+        if figures:
+            click.echo(f"Wrote {build.write_figures(edition)}", err=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Have the checkout's pages to oneself; say so where another command has them."""
+    from filelock import Timeout
+
+    from widemin import paths
+
+    disk.checkout()
+    lock = disk.lock(paths.BUILD / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        click.echo("Waiting for another command that draws pages here", err=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def draw(
+    edition: str,
+    chapters: Sequence[tuple[str, dict[str, Any]]],
+    folder: Path,
+    *,
+    readme: bool = False,
+) -> None:
+    """Execute those chapters that are stale, one a core, and render the edition."""
+    from widemin.book import build, notebooks, verdicts
+    from widemin.experiments import results
+
+    jobs = []
+    for name, chosen in chapters:
+        keys = [recipe.key for recipe in notebooks.recipes(name, chosen)]
+        stamp = notebooks.digest(name, chosen, results.finished(folder, keys))
+        target = verdicts.executed(edition, name)
+        if not notebooks.is_current(target, stamp):
+            jobs.append((name, chosen, target, stamp))
+    if jobs:
+        click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
+    front, fresh = None, False
+    with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
+        failures = _execute_all(jobs, bar) if jobs else []
+        if readme and not failures:  # before the pages: the front one shows its figure
+            build.write_readme(edition)
+        try:
+            front, fresh = build.render(edition)
+        except build.BuildFailed as failure:
+            failures.append(str(failure))
+        bar.update(1)
+    if front:
+        click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
+    if failures:
+        raise notebooks.ChapterFailed("\n".join(failures))
+
+
+def _execute_all(jobs: list[tuple[Any, ...]], bar: Any) -> list[str]:
+    """Execute chapters in processes of their own; return what failed."""
+    from widemin.experiments.pool import cores
+
+    workers, failures = min(len(jobs), cores()), []
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(_execute, *job) for job in jobs]):
+                if failure := future.exception():
+                    failures.append(str(failure))
+                bar.update(1)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return failures
+
+
+def _execute(*job: Any) -> None:
+    """Execute a chapter in a process of its own, whose kernel ends when it does."""
+    from widemin.book import notebooks
+
+    # What fails comes back; a process that is interrupted says nothing besides.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    with hearing_termination():
+        notebooks.execute(*job)
+
+
+@main.command()
+@click.argument("folder", required=False, **FOLDER)
+def labs(folder: Path | None) -> None:
+    r"""Put the labs together, for students and for instructors.
+
+    A second call renews the files of the first. What is there besides stays:
+    submissions, grades, files edited since. A folder of other files is refused.
+
+    \b
+    Example:
+      widemin labs _build/labs
+    """
+    from widemin import paths
+    from widemin.book import labs as course
+
+    folder = folder or paths.BUILD / "labs"
+    if kept := course.release(folder):
+        click.echo(f"Edited, left as they are: {', '.join(map(str, kept))}", err=True)
+    click.echo(f"{', '.join(course.names())}: {folder / 'student'}", err=True)

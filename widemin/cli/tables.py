@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from widemin.cli.group import about, guard, main, results_folder, span
+from widemin.cli.group import main, results_folder, span
 from widemin.names import check_choice
 
 
@@ -16,7 +16,6 @@ from widemin.names import check_choice
     "--papers", is_flag=True, help="Instead: how much of the papers' tables stands."
 )
 @results_folder
-@guard
 def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     r"""Show, for each chapter and preset, how far its runs are.
 
@@ -37,14 +36,20 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
       widemin status --papers
     """
     from widemin import paths
-    from widemin.book import notebooks
-    from widemin.experiments import cost, progress
+    from widemin.book import coverage, notebooks
+    from widemin.experiments import cost, pool, progress
 
     folder, chapters = folder or paths.results(), notebooks.chapters()
     if papers:
         if chosen:
             raise ValueError(f"preset must not be given with --papers; got {chosen!r}")
-        return _papers(folder)
+        covers = coverage.of_all(folder)
+        rows = coverage.rows(covers)
+        for name, *cells in (rows[0], *(row.values() for row in rows)):
+            short = (cell.replace(" hours ", " h ") for cell in cells)
+            click.echo(f"{name:40}" + "".join(f"{cell:>15}" for cell in short))
+        click.echo(coverage.share(covers))
+        return
     known = notebooks.presets()
     if chosen:
         check_choice("preset", chosen, known)
@@ -53,29 +58,16 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     click.echo(f"{'chapter':34} {'preset':10}" + "".join(f"{h:>10}" for h in heads))
     for preset in [chosen] if chosen else known:
         for chapter in chapters:
-            recipes = notebooks.plan(chapter, preset)
-            state = progress.state(recipes, folder)
-            row = [str(getattr(state, name)) for name in counts]
-            left = about(state.left).removeprefix(", about ") or "?"
-            row += [span(state.spent), left if state.done < state.planned else "-"]
+            state = progress.state(notebooks.plan(chapter, preset), folder)
+            row = [str(getattr(state, name)) for name in counts] + [span(state.spent)]
+            left = "?" if state.left is None else span(state.left / pool.cores())
+            row += [left if state.done < state.planned else "-"]
             row += [f"{cost.gpu_hours(state.missing):.1f}" if state.missing else "-"]
             click.echo(f"{chapter:34} {preset:10}" + "".join(f"{v:>10}" for v in row))
 
 
-def _papers(folder: Path) -> None:
-    from widemin.book import coverage
-
-    covers = coverage.of_all(folder)
-    rows = coverage.rows(covers)
-    for name, *cells in (list(rows[0]), *(list(row.values()) for row in rows)):
-        short = (cell.replace(" hours ", " h ") for cell in cells)
-        click.echo(f"{name:40}" + "".join(f"{cell:>15}" for cell in short))
-    click.echo(coverage.share(covers))
-
-
 @main.command()
 @click.argument("figure")
-@guard
 def where(figure: str) -> None:
     r"""Show the code behind a FIGURE of the book, by its label.
 
@@ -96,7 +88,6 @@ def where(figure: str) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, required=True)
-@guard
 def data(names: tuple[str, ...]) -> None:
     r"""Fetch and verify data sets ahead of time.
 
@@ -130,13 +121,15 @@ def data(names: tuple[str, ...]) -> None:
 @results_folder
 @click.option(
     "--networks",
-    "also",
     is_flag=True,
     help="Copy the networks that decide a claim into book/networks.",
 )
-@guard
 def publish(
-    chapter: str, presets: tuple[str, ...], scale: str, folder: Path | None, also: bool
+    chapter: str,
+    presets: tuple[str, ...],
+    scale: str,
+    folder: Path | None,
+    networks: bool,
 ) -> None:
     r"""Write a chapter's finished rows to book/results, to be committed.
 
@@ -159,9 +152,8 @@ def publish(
             continue
         slim = results.without_defaults(table, recipes)
         results.publish(slim, target.parent, name)
-        done, planned = table.attrs["done"], table.attrs["planned"]
-        click.echo(f"{target}: {done} of {planned} runs")
-        if also:
+        click.echo("{}: {done} of {planned} runs".format(target, **table.attrs))
+        if networks:
             # Those that have a briefly trained network to be compared with.
             decisive = [recipe for recipe in recipes if recipe.brief_epochs]
             for file in checkpoints.publish(decisive, folder / "weights"):
