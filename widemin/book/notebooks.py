@@ -66,7 +66,8 @@ class ChapterFailed(RuntimeError):
 def digest(chapter: str, values: Values, done: list[str]) -> str:
     """Return what an executed chapter depends on: source, parameters and rows."""
     hashed = hashlib.sha256(json.dumps([values, sorted(done)]).encode())
-    sources = sorted((paths.ROOT / "widemin").rglob("*.py"))
+    package = paths.ROOT / "widemin"
+    sources = sorted([*package.rglob("*.py"), *package.rglob("*.csv")])
     tables = sorted(p for p in paths.PUBLISHED.rglob("*.csv") if p.is_file())
     notebook = paths.NOTEBOOKS / f"{chapter}.ipynb"
     for path in [notebook, paths.BOOK / "claims.csv", *sources, *tables]:

@@ -19,7 +19,7 @@ from widemin.book import notebooks
 from widemin.experiments.columns import COLUMNS, Column
 from widemin.names import check_choice
 
-_DRAW = ("figures", "features", "ranks")  # modules below widemin.papers that draw
+_DRAW = ("figures", "ranks")  # modules below widemin.papers that draw
 
 
 @cache

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
+from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final
-from widemin.papers.figures import (
-    BLUE,
-    COLOURS,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    YELLOW,
-    plain_log,
-    spread,
-)
+from widemin.papers.figures import BLUE, COLOURS, GREEN, LABELS, PURPLE, RED
 from widemin.papers.kamath.claims import by_batch, undertrained, well_trained
 from widemin.papers.ranks import rank_correlations
 from widemin.statistics import spearman
+
+# What the controls, and what the counter-example is about.
+EXPLAINED, COUNTERED = LABELS["controls"], LABELS["counter-example"]
+_LISTED = LABELS["eigenvalues"]
 
 
 def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
@@ -33,21 +26,19 @@ def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axe
     Hollow points are undertrained: below 95 % on training images, 85 % of
     Fashion-MNIST, 70 % of CIFAR-10. A row's setting stands in the column `setting`.
     """
-    rows = final(table)
-    spare = iter([ORANGE, PURPLE, SKY, YELLOW])
-    scale = 100 if column.endswith("accuracy") else 1
+    rows, x = final(table), "batch_size"
+    spare = iter([plot.ORANGE, PURPLE, plot.SKY, plot.YELLOW])
     for setting, part in rows.groupby("setting", sort=False):
         colour = COLOURS.get(str(setting)) or next(spare)
-        mean = part.groupby("batch_size")[column].mean()
-        ax.plot(mean.index, scale * mean, color=colour, label=str(setting))
+        plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
         poor = undertrained(part)
-        for points, face in ((part[~poor], colour), (part[poor], "white")):
-            at, values = points["batch_size"], scale * points[column]
-            ax.scatter(at, values, color=colour, facecolor=face, zorder=3)
-    sizes = sorted(rows["batch_size"].unique())
+        for some, face in ((part[~poor], colour), (part[poor], "white")):
+            values = plot.shown(some, column)
+            ax.scatter(some[x], values, color=colour, facecolor=face, zorder=3)
+    sizes = sorted(rows[x].unique())
     ax.set(xscale="log", xlabel="batch size", ylabel=label)
-    plain_log(ax.xaxis, sizes if len(sizes) < 7 else sizes[::2])
-    if scale == 1:
+    plot.plain_log(ax.xaxis, sizes if len(sizes) < 7 else sizes[::2])
+    if plot.unit_of(column) == 1:
         ax.set(yscale="log")
     return ax
 
@@ -76,86 +67,58 @@ def from_end_to_end(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, fl
 
     With `_small` and `_large` the values there, accuracies in percent; with `_rank`
     Spearman's correlation with the batch size; the same of trained batch sizes alone
-    with `trained_` before them. NaN without runs.
-
-    Args:
-        table: The rows of one attack.
-        columns: Of final rows.
+    with `trained_` before them. NaN without runs. The table is of one attack.
     """
     rows = final(table)
     found = {}
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
-            means = by_batch(part, column)
-            unit = 100 if column.endswith("accuracy") else 1
+            means = plot.unit_of(column) * by_batch(part, column)
             small, large = means.iloc[[0, -1]] if len(means) else (math.nan, math.nan)
-            found[f"{prefix}{column}_small"] = float(unit * small)
-            found[f"{prefix}{column}_large"] = float(unit * large)
+            found[f"{prefix}{column}_small"] = float(small)
+            found[f"{prefix}{column}_large"] = float(large)
             found[f"{prefix}{column}_rank"] = spearman(means.index, means)
     return found
 
 
 def by_run(table: pd.DataFrame) -> pd.DataFrame:
     """Return accuracies and top eigenvalue, a row a run, by batch size."""
-    found = {}
+    lines = {}
     for _, rows in final(table).groupby("key", sort=False):
         run = rows.iloc[0]
-        row = {
+        line = {
             "right in training (%)": f"{100 * run['train_accuracy']:.1f}",
             "natural (%)": f"{100 * run['natural_accuracy']:.1f}",
             "top eigenvalue": f"{run['top_eigenvalue']:.3g}",
         }
-        for _, attacked in rows.iterrows():
+        for row in rows.to_dict("records"):
             for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
-                said = f"{name}, {ball_name(attacked['test'])} (%)"
-                row[said] = f"{100 * attacked[f'{column}_accuracy']:.1f}"
-        found[run["batch_size"], f"{run['learning_rate']:g}"] = row
-    if not found:
+                said = f"{name}, {ball_name(row['test'])} (%)"
+                line[said] = f"{100 * row[f'{column}_accuracy']:.1f}"
+        lines[run["batch_size"], f"{run['learning_rate']:g}"] = line
+    if not lines:
         return pd.DataFrame()
     names = ["batch size", "learning rate"]
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(names).sort_index()
-
-
-# What the controls are about.
-EXPLAINED = {
-    "natural_accuracy": "natural accuracy (%)",
-    "top_eigenvalue": "top Hessian eigenvalue",
-    "pgd_margin_accuracy": "accuracy, margin-loss PGD (%)",
-}
-
-
-# What the counter-example is about.
-COUNTERED = {
-    "top_eigenvalue": "top Hessian eigenvalue",
-    "fgsm_accuracy": "accuracy, FGSM (%)",
-    "pgd_margin_accuracy": "accuracy, margin-loss PGD (%)",
-}
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(names).sort_index()
 
 
 def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
     """Return what Algorithm 1 as printed gives beside the usual one, batch size 64."""
-    found = []
+    lines = {}
     for name, table in (("as printed", printed), ("as usual", usual)):
         rows = final(table)
         rows = rows[rows["batch_size"] == 64] if len(rows) else rows
         lost = table["diverged"].eq(True).sum() if len(table) else 0
-        row = {"algorithm": name, "runs": len(rows), "diverged": int(lost)}
-        for column, label in EXPLAINED.items():
-            unit = 100 if column.endswith("accuracy") else 1
-            row[label] = spread(rows, column, unit) if len(rows) else ""
-        found.append(row)
-    return pd.DataFrame(found).set_index("algorithm").rename_axis(None)
+        means = [plot.spread(rows, c) if len(rows) else "" for c in EXPLAINED]
+        lines[name] = [len(rows), lost, *means]
+    return plot.stacked(lines, ["runs", "diverged", *EXPLAINED.values()])
 
 
 def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
     """Return how a small top eigenvalue ranks with robustness, alone and given others.
 
     Held fixed: training loss, median margin (the scale of the logits) and learning
-    rate. Runs that are undertrained are left out.
-
-    Args:
-        table: A row a network.
-        outcomes: Columns of robustness to their names.
+    rate. Runs that are undertrained are left out. Outcomes are columns to names.
     """
     rows = table.assign(small_eigenvalue=-table["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
@@ -179,27 +142,22 @@ def with_limit(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _spectrum(table: pd.DataFrame, of: str) -> pd.DataFrame:
-    rows = table[table["measured"] == "spectrum"]
-    return rows[rows["of"] == of] if len(rows) else rows
+    rows = plot.with_columns(table, ["of", "way", "value", "residual", "products"])
+    return rows[(rows["measured"] == "spectrum") & (rows["of"] == of)]
 
 
 def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
     """Return what each way of finding an eigenvalue gives, a row a network and way."""
     rows = _spectrum(table, "eigenvalue")
-    found = [
-        {
-            "network": _network(row),
-            "way": row["way"],
-            "eigenvalue": f"{row['value']:.4g}",
-            "residual": f"{row['residual']:.2g}",
-            "products": f"{row['products']:.0f}",
-        }
-        for _, row in rows.iterrows()
-    ]
-    columns = ["network", "way", "eigenvalue", "residual", "products"]
-    index = ["network", "way"]
-    named = pd.DataFrame(found, columns=columns).set_index(index)
-    return named.rename_axis([None, None])
+    lines = {
+        (plot.cell_name(row), row["way"]): [
+            f"{row['value']:.4g}",
+            f"{row['residual']:.2g}",
+            f"{row['products']:.0f}",
+        ]
+        for row in rows.to_dict("records")
+    }
+    return plot.stacked(lines, ["eigenvalue", "residual", "products"])
 
 
 def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
@@ -209,17 +167,15 @@ def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
     the size of the most negative eigenvalue over the largest; NaN where none is known.
     """
     rows = _spectrum(table, "eigenvalue")
-    found: dict[str, list[float]] = {"solver": [], "images": [], "smallest": []}
-    for _, part in rows.groupby("key") if len(rows) else ():
-        ways = dict(zip(part["way"], part["value"], strict=True))
-        usual = next(v for way, v in ways.items() if way.startswith("Lanczos"))
-        for way, value in ways.items():
-            kind = {"Lanczos": "images", "PyHessian": "solver"}.get(way.split(",")[0])
-            if kind:
-                found[kind].append(100 * abs(value / usual - 1))
-            else:
-                found["smallest"].append(100 * abs(value / usual))
-    return {kind: max(values, default=math.nan) for kind, values in found.items()}
+    way = rows["way"].astype(str).str.split(",").str[0]
+    usual = rows[way == "Lanczos"].groupby("key")["value"].first()
+    ratio = rows["value"].astype(float) / rows["key"].map(usual)
+    kinds = {"solver": ratio[way == "PyHessian"] - 1}
+    kinds |= {
+        "images": ratio[way == "Lanczos"] - 1,
+        "smallest": ratio[way == "smallest"],
+    }
+    return {kind: float((100 * part).abs().max()) for kind, part in kinds.items()}
 
 
 def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
@@ -227,39 +183,22 @@ def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
 
     A row's setting stands in the column `setting`.
     """
-    shown = {
-        "setting": "setting",
-        "batch_size": "batch size",
-        "seed": "seed",
-        "top_eigenvalue": "eigenvalue",
-        "eigenvalue_residual": "residual",
-        "hessian_products": "products",
-        "hessian_images": "images",
-    }
-    rows = final(table)
-    rows = rows.drop_duplicates(["setting", "key"]) if len(rows) else rows
-    rows = rows.reindex(columns=list(shown)).rename(columns=shown)
-    rows[["products", "images"]] = rows[["products", "images"]].astype("Int64")
-    for column in ("eigenvalue", "residual"):
-        rows[column] = rows[column].map("{:.3g}".format)
-    return rows.set_index("setting").rename_axis(None)
-
-
-def _network(row: pd.Series[Any]) -> str:
-    return f"B = {row['batch_size']}, LR = {row['learning_rate']:g}"
+    rows = plot.with_columns(final(table), ["setting", "key", *_LISTED])
+    rows = rows.drop_duplicates(["setting", "key"]).set_index("setting")
+    numbers = rows[["top_eigenvalue", "eigenvalue_residual"]].map("{:.3g}".format)
+    counts = rows[["hessian_products", "hessian_images"]].astype("Int64")
+    rows = rows.assign(**numbers, **counts)[list(_LISTED)]
+    return rows.rename(columns=_LISTED).rename_axis(None)
 
 
 def densities(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the Hessian's spectral density, a line a network."""
-    rows = _spectrum(table, "density")
-    for (_, part), colour in zip(
-        rows.groupby("key", sort=False), (RED, BLUE, GREEN, PURPLE), strict=False
-    ):
-        density = part["value"].clip(lower=1e-9)
-        name = _network(part.iloc[0])
+    networks = _spectrum(table, "density").groupby("key", sort=False)
+    for (_, part), colour in zip(networks, (RED, BLUE, GREEN, PURPLE), strict=False):
+        name, density = plot.cell_name(part.iloc[0]), part["value"].clip(lower=1e-9)
         ax.plot(part["place"], density, color=colour, label=name)
     ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-6, None))
     ax.set_xscale("symlog", linthresh=1)
     if ax.lines:
-        ax.legend(fontsize="small")
+        ax.legend()
     return ax
