@@ -250,7 +250,7 @@ def test_a_quadratics_width_is_distance_over_gap():
         ),
         (
             lambda: khritankov.masked_margin("int8"),
-            "precision must be one of float32",
+            "unknown precision .int8.; known: float32",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import matplotlib.ticker as mt
 import numpy as np
 import pandas as pd
@@ -25,20 +26,25 @@ from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pandas import DataFrame
 from traitlets import ObjectName, Unicode
 
 from widemin.experiments.columns import COLUMNS
 from widemin.papers.claims import ball_name as ball_name
 from widemin.statistics import over_seeds
 
+Panels = Sequence[Axes]
+Groups = Mapping[str, list[str]]  # name to the keys of its runs
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 COLOURS = {"standard": BLACK, "sam": BLUE, "adversarial": RED, "dynamic": GREEN}
 COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN}
-# Places of a legend; names below an axis.
-OUTSIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
-BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2}
+# Where a legend may stand beside its axes; names below an axis.
+LEGENDS: dict[str, dict[str, Any]] = {
+    "outside": {"loc": "upper left", "bbox_to_anchor": (1, 1)},
+    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2},
+}
 SLANTED: dict[str, Any] = {"rotation": 60, "ha": "right"}
 
 # Columns as a reader should see them, by table or figure.
@@ -61,23 +67,7 @@ def style() -> None:
     if shell := get_ipython():
         shell.display_formatter.formatters["text/csv"] = _AsCSV()
     sns.set_theme(context="notebook", style="ticks")
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 220,
-            "figure.constrained_layout.use": True,
-            "figure.constrained_layout.h_pad": 0.08,
-            "figure.constrained_layout.w_pad": 0.08,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "legend.frameon": False,
-            "legend.fontsize": "small",
-            "svg.fonttype": "none",
-            "svg.hashsalt": "widemin",  # the same drawing, the same file
-        }
-    )
+    mpl.style.use(Path(__file__).with_name("book.mplstyle"))
 
 
 def glue(name: str, value: float) -> None:
@@ -103,12 +93,12 @@ def unit_of(column: str) -> int:
     return 100 if column in _FRACTIONS else 1
 
 
-def shown(rows: pd.DataFrame, column: str) -> np.ndarray:
+def shown(rows: DataFrame, column: str) -> np.ndarray:
     """Return a column as it is drawn: fractions in percent."""
     return unit_of(column) * rows[column].to_numpy(float)
 
 
-def with_columns(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+def with_columns(rows: DataFrame, columns: Iterable[str]) -> DataFrame:
     """Return rows that have these columns, empty where nothing was measured."""
     return rows.reindex(columns=rows.columns.union(list(columns)))
 
@@ -118,18 +108,37 @@ def cell_name(row: Any) -> str:
     return f"B = {row['batch_size']:g}, LR = {row['learning_rate']:g}"
 
 
-def by_cell(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_cell(rows: DataFrame) -> dict[str, DataFrame]:
     """Return rows by the name of their batch size and learning rate."""
     cells = rows.groupby(["batch_size", "learning_rate"], sort=False)
     return {cell_name(part.iloc[0]): part for _, part in cells}
 
 
-def plain_log(axis: Any, ticks: Sequence[float] | int) -> None:
-    """Label a logarithmic axis plainly at the given ticks, or at so many."""
-    kind: Any = mt.MaxNLocator if isinstance(ticks, int) else mt.FixedLocator
-    axis.set_major_locator(kind(ticks))
-    axis.set_major_formatter(mt.ScalarFormatter())
-    axis.set_minor_formatter(mt.NullFormatter())
+def framed(
+    ax: Axes, x: str, y: str, legend: str = "", *, log: Any = (), **more: Any
+) -> Axes:
+    """Label axes, add a legend if anything has a name, and return the axes.
+
+    Args:
+        ax: What is drawn in.
+        x: Label of the horizontal axis.
+        y: Of the vertical one.
+        legend: Its place, or one of LEGENDS; none by default.
+        log: Logarithmic axes, "xy" say; as a dictionary, each with the ticks that are
+            labelled plainly, or how many.
+        more: Of `Axes.set`.
+    """
+    scales: dict[str, Any] = {f"{axis}scale": "log" for axis in log}
+    ax.set(xlabel=x, ylabel=y, **scales | more)
+    for name, ticks in log.items() if isinstance(log, dict) else ():
+        axis = getattr(ax, f"{name}axis")
+        locator: Any = mt.MaxNLocator if isinstance(ticks, int) else mt.FixedLocator
+        axis.set_major_locator(locator(ticks))
+        axis.set_major_formatter(mt.ScalarFormatter())
+        axis.set_minor_formatter(mt.NullFormatter())
+    if legend and ax.get_legend_handles_labels()[0]:
+        ax.legend(**LEGENDS.get(legend, {"loc": legend}))
+    return ax
 
 
 def name_rows(ax: Axes, names: Iterable[str]) -> None:
@@ -148,7 +157,7 @@ def curves(
 
 
 def mean_line(
-    ax: Axes, rows: pd.DataFrame, x: str, y: str, band: Sequence[str] = (), **look: Any
+    ax: Axes, rows: DataFrame, x: str, y: str, band: Sequence[str] = (), **look: Any
 ) -> None:
     """Draw the mean of a column over another; between the means of two, an area."""
     means = rows.groupby(x)[[y, *band]].mean()
@@ -159,9 +168,7 @@ def mean_line(
         ax.fill_between(means.index, low, high, **look)
 
 
-def line_a_run(
-    ax: Axes, rows: pd.DataFrame, column: str, label: str, **look: Any
-) -> None:
+def line_a_run(ax: Axes, rows: DataFrame, column: str, label: str, **look: Any) -> None:
     """Draw what is watched after each epoch, a line a run, all under one name."""
     for index, (_, run) in enumerate(rows.groupby("key")):
         name = None if index else label
@@ -169,11 +176,11 @@ def line_a_run(
 
 
 def by_group(
-    rows: pd.DataFrame,
-    groups: dict[str, list[str]],
+    rows: DataFrame,
+    groups: Groups,
     ax: Axes,
     columns: dict[str, str],
-) -> dict[str, pd.DataFrame]:
+) -> dict[str, DataFrame]:
     """Draw named groups of runs, a line a group and a mark a run; return their rows.
 
     Args:
@@ -192,7 +199,7 @@ def by_group(
     return parts
 
 
-def spread(rows: pd.DataFrame, column: str, digits: int = 1, unit: float = 0) -> str:
+def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> str:
     """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2".
 
     "not run" where no run has measured it; fractions are in percent, without a unit.
@@ -205,7 +212,7 @@ def spread(rows: pd.DataFrame, column: str, digits: int = 1, unit: float = 0) ->
     return f"{mean:.{digits}f}{interval}"
 
 
-def spreads(parts: Mapping[Any, pd.DataFrame], table: str) -> pd.DataFrame:
+def spreads(parts: Mapping[Any, DataFrame], table: str) -> DataFrame:
     """Return means and intervals: a row a part, a column a label of a table."""
     listed = _LISTED[_LISTED["table"] == table]
     measures = listed[["column", "digits", "unit"]].to_numpy()
@@ -213,21 +220,21 @@ def spreads(parts: Mapping[Any, pd.DataFrame], table: str) -> pd.DataFrame:
     return stacked(lines, list(listed["label"]))
 
 
-def stacked(lines: Mapping[Any, Any], columns: Sequence[str]) -> pd.DataFrame:
+def stacked(lines: Mapping[Any, Any], columns: Sequence[str]) -> DataFrame:
     """Return lines of a table under the names, or pairs of names, that they go by."""
-    return pd.DataFrame(list(lines.values()), pd.Index(list(lines)), columns)
+    return DataFrame(list(lines.values()), pd.Index(list(lines)), columns)
 
 
 COSTS = ["gradients an image", "core seconds", "seeds"]
 
 
-def costs(rows: pd.DataFrame) -> list[str]:
+def costs(rows: DataFrame) -> list[str]:
     """Return what training took, and how many seeds, for COSTS."""
     means = [f"{rows[column].mean():.0f}" for column in ("gradients", "train_seconds")]
     return [*means, str(rows["seed"].nunique())]
 
 
-def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
+def hours_table(hours: dict[str, tuple[int, float]]) -> DataFrame:
     """Return presets with their runs and the hours of one core that these take."""
     lines = {
         name: (f"{runs:,}", f"{time:,.1f}" if time < 100 else f"{time:,.0f}")
@@ -236,7 +243,7 @@ def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
     return stacked(lines, ["runs", "hours of one core"])
 
 
-def drawn(canvas: Figure) -> pd.DataFrame:
+def drawn(canvas: Figure) -> DataFrame:
     """Return what a figure draws: lines, points, intervals and maps.
 
     Returns:
@@ -260,7 +267,7 @@ def drawn(canvas: Figure) -> pd.DataFrame:
             for x, y, *value in _points(artist):
                 place = [across(x), along(y)]
                 rows.append([" ".join(panel.split()), series, *place, *value])
-    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
+    return DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 
 def _points(artist: Any) -> Iterator[tuple[float, ...]]:

@@ -7,27 +7,28 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
+from pandas import DataFrame
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final
-from widemin.papers.figures import BLUE, COLOURS, GREEN, LABELS, PURPLE, RED
+from widemin.papers.figures import BLUE, COLOURS, GREEN, RED
 from widemin.papers.kamath.claims import by_batch, undertrained, well_trained
 from widemin.papers.ranks import rank_correlations
 from widemin.statistics import spearman
 
 # What the controls, and what the counter-example is about.
-EXPLAINED, COUNTERED = LABELS["controls"], LABELS["counter-example"]
-_LISTED = LABELS["eigenvalues"]
+EXPLAINED, COUNTERED = plot.LABELS["controls"], plot.LABELS["counter-example"]
+_LISTED = plot.LABELS["eigenvalues"]
 
 
-def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw a number against batch size, a line per setting and a point per seed.
 
     Hollow points are undertrained: below 95 % on training images, 85 % of
     Fashion-MNIST, 70 % of CIFAR-10. A row's setting stands in the column `setting`.
     """
     rows, x = final(table), "batch_size"
-    spare = iter([plot.ORANGE, PURPLE, plot.SKY, plot.YELLOW])
+    spare = iter([plot.ORANGE, plot.PURPLE, plot.SKY, plot.YELLOW])
     for setting, part in rows.groupby("setting", sort=False):
         colour = COLOURS.get(str(setting)) or next(spare)
         plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
@@ -35,15 +36,14 @@ def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axe
         for some, face in ((part[~poor], colour), (part[poor], "white")):
             values = plot.shown(some, column)
             ax.scatter(some[x], values, color=colour, facecolor=face, zorder=3)
-    sizes = sorted(rows[x].unique())
-    ax.set(xscale="log", xlabel="batch size", ylabel=label)
-    plot.plain_log(ax.xaxis, sizes if len(sizes) < 7 else sizes[::2])
     if plot.unit_of(column) == 1:
         ax.set(yscale="log")
-    return ax
+    sizes = sorted(rows[x].unique())
+    ticks = sizes if len(sizes) < 7 else sizes[::2]
+    return plot.framed(ax, "batch size", label, log={"x": ticks})
 
 
-def with_settings(table: pd.DataFrame, rate: float, test: str) -> pd.DataFrame:
+def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
     """Return the final rows of one attack, each with the name of its setting.
 
     Args:
@@ -62,7 +62,7 @@ def with_settings(table: pd.DataFrame, rate: float, test: str) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def from_end_to_end(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, float]:
+def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
     """Return what columns are at the ends of the batch sizes, and how they rank.
 
     With `_small` and `_large` the values there, accuracies in percent; with `_rank`
@@ -81,7 +81,7 @@ def from_end_to_end(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, fl
     return found
 
 
-def by_run(table: pd.DataFrame) -> pd.DataFrame:
+def by_run(table: DataFrame) -> DataFrame:
     """Return accuracies and top eigenvalue, a row a run, by batch size."""
     lines = {}
     for _, rows in final(table).groupby("key", sort=False):
@@ -97,12 +97,12 @@ def by_run(table: pd.DataFrame) -> pd.DataFrame:
                 line[said] = f"{100 * row[f'{column}_accuracy']:.1f}"
         lines[run["batch_size"], f"{run['learning_rate']:g}"] = line
     if not lines:
-        return pd.DataFrame()
+        return DataFrame()
     names = ["batch size", "learning rate"]
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(names).sort_index()
+    return DataFrame.from_dict(lines, orient="index").rename_axis(names).sort_index()
 
 
-def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
+def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
     """Return what Algorithm 1 as printed gives beside the usual one, batch size 64."""
     lines = {}
     for name, table in (("as printed", printed), ("as usual", usual)):
@@ -114,7 +114,7 @@ def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
     return plot.stacked(lines, ["runs", "diverged", *EXPLAINED.values()])
 
 
-def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
+def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
     """Return how a small top eigenvalue ranks with robustness, alone and given others.
 
     Held fixed: training loss, median margin (the scale of the logits) and learning
@@ -127,13 +127,13 @@ def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
     return rank_correlations(rows, named, outcomes, held)
 
 
-def with_limit(table: pd.DataFrame) -> pd.DataFrame:
+def with_limit(table: DataFrame) -> DataFrame:
     """Return rows with `limit_share`, the top eigenvalue over the largest stable one.
 
     Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
     momentum m diverges; for m = 0, Cohen et al. (2021).
 
-    >>> row = pd.DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
+    >>> row = DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
     >>> with_limit(row.assign(top_eigenvalue=15.0))["limit_share"].item()
     0.75
     """
@@ -141,12 +141,12 @@ def with_limit(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(limit_share=table["top_eigenvalue"] / limit)
 
 
-def _spectrum(table: pd.DataFrame, of: str) -> pd.DataFrame:
+def _spectrum(table: DataFrame, of: str) -> DataFrame:
     rows = plot.with_columns(table, ["of", "way", "value", "residual", "products"])
     return rows[(rows["measured"] == "spectrum") & (rows["of"] == of)]
 
 
-def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
+def eigenvalues(table: DataFrame) -> DataFrame:
     """Return what each way of finding an eigenvalue gives, a row a network and way."""
     rows = _spectrum(table, "eigenvalue")
     lines = {
@@ -160,7 +160,7 @@ def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
     return plot.stacked(lines, ["eigenvalue", "residual", "products"])
 
 
-def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
+def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
     """Return by how many percent ways of finding a top eigenvalue differ at most.
 
     `solver` on the same images, `images` by Lanczos on more of them, and `smallest`,
@@ -178,7 +178,7 @@ def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
     return {kind: float((100 * part).abs().max()) for kind, part in kinds.items()}
 
 
-def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
+def eigenvalue_of_each(table: DataFrame) -> DataFrame:
     """Return every network's top eigenvalue, and how it was found, a row a network.
 
     A row's setting stands in the column `setting`.
@@ -191,14 +191,13 @@ def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
     return rows.rename(columns=_LISTED).rename_axis(None)
 
 
-def densities(table: pd.DataFrame, ax: Axes) -> Axes:
+def densities(table: DataFrame, ax: Axes) -> Axes:
     """Draw the Hessian's spectral density, a line a network."""
     networks = _spectrum(table, "density").groupby("key", sort=False)
-    for (_, part), colour in zip(networks, (RED, BLUE, GREEN, PURPLE), strict=False):
+    for (_, part), colour in zip(
+        networks, (RED, BLUE, GREEN, plot.PURPLE), strict=False
+    ):
         name, density = plot.cell_name(part.iloc[0]), part["value"].clip(lower=1e-9)
         ax.plot(part["place"], density, color=colour, label=name)
-    ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-6, None))
     ax.set_xscale("symlog", linthresh=1)
-    if ax.lines:
-        ax.legend()
-    return ax
+    return plot.framed(ax, "eigenvalue", "density", "best", log="y", ylim=(1e-6, None))

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from pandas import DataFrame
 from PIL import Image
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import final
-from widemin.papers.figures import BLACK, BLUE, GREEN, LABELS, PURPLE, RED, SKY, WAYS
+from widemin.papers.figures import BLACK, BLUE, GREEN, RED, WAYS, Panels
 from widemin.papers.khritankov.claims import best_epochs, measured_widths
 from widemin.papers.khritankov.theory import logistic_widths
 from widemin.papers.ranks import FLATNESS, rank_flatness
 
-MORE_WAYS, STRONG = LABELS["more ways"], LABELS["fewer images"]
-ROBUSTNESS = LABELS["robustness"]
+MORE_WAYS, STRONG = plot.LABELS["more ways"], plot.LABELS["fewer images"]
+ROBUSTNESS = plot.LABELS["robustness"]
 # Those in orange fade: their gradient is lost as the network grows sure of itself.
 _FADING = ["fgsm_clipped_accuracy", "fgsm_accuracy", "fgsm_float64_accuracy"]
 _COLOURS = dict.fromkeys(WAYS, BLUE) | {"natural_accuracy": BLACK}
@@ -36,9 +36,7 @@ def logistic_scale(ax: Axes, x: Any, theta: Any, scales: Any, level: float) -> A
     lines = np.column_stack([widths, np.full(len(scales), distance)]).T
     names = ["width in weights", "width in inputs", "distance to boundary"]
     plot.curves(ax, scales, dict(zip(names, lines, strict=True)), (RED, BLUE, BLACK))
-    ax.set(xscale="log", yscale="log", xlabel="all weights times", ylabel="length")
-    ax.legend(loc="upper left")
-    return ax
+    return plot.framed(ax, "all weights times", "length", "upper left", log="xy")
 
 
 def level_set(ax: Axes, curvatures: Sequence[float], gap: float) -> Axes:
@@ -55,17 +53,14 @@ def level_set(ax: Axes, curvatures: Sequence[float], gap: float) -> Axes:
     ax.text(0.04 * reach, d / 2, "d(c)", color=BLUE, va="center")
     ax.text(0.8 * reach, 0, "V(c)", color=RED, va="center")
     ax.plot(0, 0, "o", color=BLACK)
-    ax.set(xlabel="flat direction", ylabel="steep direction", aspect="equal")
-    return ax
+    return plot.framed(ax, "flat direction", "steep direction", aspect="equal")
 
 
 def against_bound(ax: Axes, x: Any, loss: Any, bound: Any, theorem: str) -> Axes:
     """Draw a loss and what a theorem allows it."""
     plot.curves(ax, x, {"the loss": loss, "what is allowed": bound}, (RED, BLACK))
-    ax.set(xlabel="way from one point to another", ylabel="loss", ylim=(0, None))
-    ax.set(title=f"theorem {theorem}")
-    ax.legend()
-    return ax
+    ax.set(title=f"theorem {theorem}", ylim=(0, None))
+    return plot.framed(ax, "way from one point to another", "loss", "best")
 
 
 def width_by_gap(
@@ -75,24 +70,20 @@ def width_by_gap(
     points = {f"_{name}": values for name, values in measured.items()}
     for lines, style in ((exact, "-"), (points, "o")):
         plot.curves(ax, gaps, lines, (BLUE, RED, GREEN), style)
-    ax.set(xscale="log", xlabel="level above the minimum, c - φ(x*)")
-    ax.set(yscale="log", ylabel="width w(x*, c)")
-    ax.legend()
-    return ax
+    said = "level above the minimum, c - φ(x*)", "width w(x*, c)"
+    return plot.framed(ax, *said, "best", log="xy")
 
 
-def flatness(grid: pd.DataFrame) -> pd.DataFrame:
+def flatness(grid: DataFrame) -> DataFrame:
     """Return how each measure of flatness ranks with each of robustness.
 
     Partial correlations hold median margin and training loss fixed.
     """
     rows = measured_widths(grid)
-    return pd.DataFrame() if rows.empty else rank_flatness(rows, ROBUSTNESS)
+    return DataFrame() if rows.empty else rank_flatness(rows, ROBUSTNESS)
 
 
-def by_flatness(
-    grid: pd.DataFrame, axes: Sequence[Axes], column: str
-) -> Sequence[Axes]:
+def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
     """Draw accuracy under FGSM and the distance that fools against a flatness."""
     rows = plot.with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
     colours = np.log10(rows["ratio"].to_numpy(float))
@@ -100,12 +91,11 @@ def by_flatness(
         values = plot.shown(rows, name)
         ax.scatter(rows[column], values, c=colours, cmap="viridis", s=44)
         unit = "pixels" if name == "distance_q50" else "%"
-        ax.set(xscale="log", xlabel=FLATNESS[column], ylabel=f"{label} ({unit})")
-        plot.plain_log(ax.xaxis, 4)
+        plot.framed(ax, FLATNESS[column], f"{label} ({unit})", log={"x": 4})
     return axes
 
 
-def accuracy_by_ratio(rows: pd.DataFrame, ax: Axes, column: str) -> Axes:
+def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
     """Draw accuracy against learning rate over batch size; colour is the batch size.
 
     A point is a row. Hollow ones have less than 95 % natural accuracy.
@@ -120,13 +110,12 @@ def accuracy_by_ratio(rows: pd.DataFrame, ax: Axes, column: str) -> Axes:
             ax.scatter(
                 some["ratio"], values, color=[colour], facecolor=face, label=name
             )
-    ax.set(xscale="log", xlabel="learning rate / batch size")
-    ax.set(ylabel="accuracy under FGSM (%)", ylim=(-3, 103))
     ax.legend(title="batch size", loc="upper right")
-    return ax
+    said = "learning rate / batch size", "accuracy under FGSM (%)"
+    return plot.framed(ax, *said, log="x", ylim=(-3, 103))
 
 
-def cell_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+def cell_means(rows: DataFrame, column: str) -> DataFrame:
     """Return means over seeds in percent, learning rates by batch sizes.
 
     Every row counts that gives an answer, be it one class for every image; where the
@@ -137,7 +126,7 @@ def cell_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     )
 
 
-def heat_map(cells: pd.DataFrame, ax: Axes, title: str) -> Axes:
+def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
     """Draw percentages of (learning rate, batch size) cells; empty ones stay blank.
 
     seaborn's would draw the whole figure anew for every panel.
@@ -155,32 +144,28 @@ def heat_map(cells: pd.DataFrame, ax: Axes, title: str) -> Axes:
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.yaxis.set_inverted(True)
-    ax.set(xlabel="batch size", ylabel="learning rate", title=title)
-    return ax
+    return plot.framed(ax, "batch size", "learning rate", title=title)
 
 
-def learning_curves(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+def learning_curves(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw a watched number over epochs, one line per run."""
     cells = plot.by_cell(table[table["measured"] == "epoch"])
-    colours = (RED, BLUE, GREEN, PURPLE, SKY)
+    colours = (RED, BLUE, GREEN, plot.PURPLE, plot.SKY)
     for (name, part), colour in zip(cells.items(), colours, strict=False):
         plot.line_a_run(ax, part, column, name, color=colour)
-    ax.set(xlabel="epoch", ylabel=label)
     if plot.unit_of(column) == 100:
         ax.set(ylim=(-3, 103))
-    if cells:
-        ax.legend()
-    return ax
+    return plot.framed(ax, "epoch", label, "best")
 
 
-def at_updates(table: pd.DataFrame, updates: int) -> pd.DataFrame:
+def at_updates(table: DataFrame, updates: int) -> DataFrame:
     """Return each run's row of the epoch after which it took about so many updates."""
     rows = table[table["measured"] == "epoch"].reset_index(drop=True)
     taken = np.ceil(rows["train_size"] / rows["batch_size"]) * rows["epoch"]
     return rows.loc[(taken / updates - 1).abs().groupby(rows["key"]).idxmin()]
 
 
-def as_printed(printed: pd.DataFrame) -> pd.DataFrame:
+def as_printed(printed: DataFrame) -> DataFrame:
     """Return the paper's own table in the columns and units of ours.
 
     It says best epochs, not how many there were; the largest is 117.
@@ -192,7 +177,7 @@ def as_printed(printed: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
+def chosen_epochs(table: DataFrame) -> DataFrame:
     """Return what three rules of choosing an epoch report, mean over each cell's runs.
 
     The poster's, best on the attacked test images; best on attacked held-out images;
@@ -208,7 +193,7 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     return plot.spreads(parts, "rules of chapter 1")
 
 
-def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
+def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
     """Draw what each way of computing one attack answers; a mark per network."""
     cells = plot.by_cell(final(table))
     shifts = np.linspace(0.15, -0.15, max(2, len(cells)))
@@ -219,12 +204,11 @@ def ways_of_attack(table: pd.DataFrame, ax: Axes) -> Axes:
             ax.scatter(plot.shown(part, way), at, color=colour, s=22, marker=marker)
         ax.scatter([], [], color="grey", label=cell, marker=marker)
     plot.name_rows(ax, WAYS.values())
-    ax.set(xlabel="images still right (%)", xlim=(-3, 103))
-    ax.legend(loc="lower right")
-    return ax
+    ax.set(xlim=(-3, 103))
+    return plot.framed(ax, "images still right (%)", "", "lower right")
 
 
-def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
+def table_of_ways(table: DataFrame) -> DataFrame:
     """Return what each way of attacking leaves: percent, mean and interval over seeds.
 
     A row is a way, a column a cell of the grid; below stand the instruments that were
@@ -241,17 +225,17 @@ def table_of_ways(table: pd.DataFrame) -> pd.DataFrame:
             radius = plot.spread(part, "distance_q50", digits=3)
             found["median radius that fools" + images] = radius
         columns[cell] = found
-    return pd.DataFrame(columns)
+    return DataFrame(columns)
 
 
-def _by_factor(table: pd.DataFrame) -> pd.DataFrame:
+def _by_factor(table: DataFrame) -> DataFrame:
     """Return what ways of attacking leave, in percent, by factor of the logits."""
     rows = table[table["measured"] == "scale"]
     rows = rows.dropna(axis=1, how="all") if len(rows) else rows.assign(factor=[])
     return 100 * rows.groupby("factor")[[way for way in WAYS if way in rows]].mean()
 
 
-def table_by_scale(table: pd.DataFrame) -> pd.DataFrame:
+def table_by_scale(table: DataFrame) -> DataFrame:
     """Return the same as `scaled_logits` in percent, a row a way, a column a factor.
 
     The page turns it into a slider (book/_static/scale.js).
@@ -260,7 +244,7 @@ def table_by_scale(table: pd.DataFrame) -> pd.DataFrame:
     return means.rename(columns=WAYS).T.map("{:.1f}".format)
 
 
-def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
+def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
     """Draw what one attack answers as a network's logits are multiplied."""
     means = _by_factor(table)
     if means.empty:
@@ -268,14 +252,12 @@ def scaled_logits(table: pd.DataFrame, ax: Axes) -> Axes:
     for way, marker in zip(means, "o^sDvPX*", strict=False):
         look: Any = {"color": _COLOURS[way], "marker": marker, "label": WAYS[way]}
         ax.plot(means.index, means[way], **look)
-    ax.set(xscale="log", xlabel="all logits times")
-    ax.set(ylabel="images still classified rightly (%)", ylim=(-3, 103))
-    plot.plain_log(ax.xaxis, means.index.tolist())
-    ax.legend(**plot.OUTSIDE)
-    return ax
+    ax.set(ylim=(-3, 103))
+    said = "all logits times", "images still classified rightly (%)"
+    return plot.framed(ax, *said, "outside", log={"x": list(means.index)})
 
 
-def moved(table: pd.DataFrame) -> pd.DataFrame:
+def moved(table: DataFrame) -> DataFrame:
     """Return how far FGSM on clipped probabilities moves images, a row a cell.
 
     Beside it how sure of themselves the networks are, and what attacks leave right:
@@ -293,7 +275,7 @@ def moved(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def attacked_pictures(
-    table: pd.DataFrame, axes: Any, chosen: Sequence[str] | None = None
+    table: DataFrame, axes: Any, chosen: Sequence[str] | None = None
 ) -> Any:
     """Draw images and what each way of attacking makes of them, a row a way.
 

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
+from pandas import DataFrame
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import final, paper_table
-from widemin.papers.figures import BLACK, BLUE, GREEN, LABELS, PURPLE, RED, SKY
+from widemin.papers.figures import BLACK, BLUE, GREEN, RED, Groups, Panels
 from widemin.papers.wang import theory
 from widemin.papers.wang.claims import ATTACKS, named
 
 DEFENCES = {"unsecured": (BLACK, "o"), "standard": (RED, "s")}
-DEFENCES |= {"curriculum": (PURPLE, "^"), "dynamic": (GREEN, "D")}
+DEFENCES |= {"curriculum": (plot.PURPLE, "^"), "dynamic": (GREEN, "D")}
 # FOSC over the test images: smallest, tenths, largest.
 DECILES = ["fosc_d0", "fosc_d1", "fosc_d2", "fosc_d3", "fosc_d4", "fosc_d5"]
 DECILES += ["fosc_d6", "fosc_d7", "fosc_d8", "fosc_d9", "fosc_d10"]
-WHITE_BOX = LABELS["white box"]
+WHITE_BOX = plot.LABELS["white box"]
 # Where the paper's tables have what a column of ours holds.
 _PRINTED = {f"wang_{way}_accuracy": way for way in ATTACKS} | {
     "natural_accuracy": "clean"
@@ -29,21 +29,21 @@ _PRINTED = {f"wang_{way}_accuracy": way for way in ATTACKS} | {
 _PRINTED["wang_cw_accuracy"] = "cw_inf"
 
 
-def _rows(table: pd.DataFrame, measured: str = "final") -> pd.DataFrame:
+def _rows(table: DataFrame, measured: str = "final") -> DataFrame:
     """Return rows of a kind with their defence."""
     rows = final(table) if measured == "final" else table
     rows = rows[rows["measured"] == measured]
     return named(rows) if len(rows) else rows.assign(defence="")
 
 
-def _labelled(table: pd.DataFrame) -> pd.DataFrame:
+def _labelled(table: DataFrame) -> DataFrame:
     """Return final rows with defence and label, e.g. "dynamic, 8 epochs"."""
     rows = plot.with_columns(_rows(table), WHITE_BOX)
     label = rows["defence"] + ", " + rows["epochs"].astype(int).astype(str) + " epochs"
     return rows.assign(label=label)
 
 
-def _look(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, Any]:
+def _look(rows: DataFrame, part: DataFrame) -> dict[str, Any]:
     """Return a defence's colour and mark, hollow where it was trained for longer."""
     run = part.iloc[0]
     colour, marker = DEFENCES[run["defence"]]
@@ -52,7 +52,7 @@ def _look(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, Any]:
     return {"color": colour, "facecolor": face, "marker": marker}
 
 
-def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
+def white_box(table: DataFrame, ax: Axes) -> Axes:
     """Draw accuracy under each attack, a colour and a mark per defence."""
     rows = _labelled(table)
     groups = rows.groupby("label", sort=False)
@@ -63,14 +63,10 @@ def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
             look = _look(rows, part) | {"label": "" if position else label}
             ax.scatter(at, plot.shown(part, column), **look)
     ax.set_xticks(range(len(WHITE_BOX)), list(WHITE_BOX.values()), **plot.SLANTED)
-    ax.set(ylabel="accuracy (%)", ylim=(-3, 103))
-    ax.legend(**plot.OUTSIDE)
-    return ax
+    return plot.framed(ax, "", "accuracy (%)", "outside", ylim=(-3, 103))
 
 
-def table_of_defences(
-    table: pd.DataFrame, in_depth: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
     Ours with the half-width of the 95 % interval over seeds. Cost is ours alone;
@@ -100,7 +96,7 @@ def table_of_defences(
     return frame.loc[:, (frame != "").any()]  # without attacks that nobody tried
 
 
-def black_box(table: pd.DataFrame) -> pd.DataFrame:
+def black_box(table: DataFrame) -> DataFrame:
     """Return accuracy under transferred attacks, a row a defence and a surrogate.
 
     And the paper's, whose surrogate is not named.
@@ -121,20 +117,17 @@ def black_box(table: pd.DataFrame) -> pd.DataFrame:
     return plot.stacked(lines, ["FGSM", "PGD-10", "PGD-20", "C&W"])
 
 
-def robust_by_cost(table: pd.DataFrame, ax: Axes) -> Axes:
+def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
     rows = _labelled(table)
     for label, part in rows.groupby("label", sort=False):
         y = plot.shown(part, "worst_accuracy")
         ax.scatter(part["gradients"], y, label=label, **_look(rows, part))
-    ax.set(xlabel="gradients taken per training image")
-    ax.set(ylabel="worst-case accuracy (%)")
-    return ax
+    said = "gradients taken per training image", "worst-case accuracy (%)"
+    return plot.framed(ax, *said)
 
 
-def switched(
-    table: pd.DataFrame, groups: dict[str, list[str]], ax: Axes, column: str
-) -> Axes:
+def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
     """Draw an accuracy of named groups of runs, and what training took.
 
     Groups are names to the keys of their runs; without runs a group is left out.
@@ -145,12 +138,11 @@ def switched(
         look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
         at = (plot.shown(part, column).max(), place)
         ax.annotate(text, at, xytext=(7, 0), va="center", **look)  # clear of the mark
-    ax.set(xlabel="worst-case accuracy (%)")
     ax.margins(x=0.25)
-    return ax
+    return plot.framed(ax, "worst-case accuracy (%)", "")
 
 
-def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
+def best_and_last(table: DataFrame) -> DataFrame:
     """Return accuracy under training's own attack by how the epoch is chosen, percent.
 
     The last; the best on held-out images; the best on the test images, which flatters.
@@ -171,25 +163,27 @@ def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
     return plot.spreads(parts, "rules of chapter 3")
 
 
-def ascent(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+def ascent(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw median and quartiles of a number along the steps of an attack."""
     steps = _rows(table, "step")
     band = (f"{column}_q25", f"{column}_q75")
     for defence, part in steps[steps["step_schedule"] == ""].groupby("defence"):
         look = {"color": DEFENCES[defence][0], "label": defence}
         plot.mean_line(ax, part, "step", f"{column}_q50", band, **look)
-    ax.set(xlabel="steps taken", ylabel=label)
-    ax.legend()
-    return ax
+    return plot.framed(ax, "steps taken", label, "best")
 
 
-def _of_standard(table: pd.DataFrame, measured: str) -> pd.DataFrame:
+def _of_standard(table: DataFrame, measured: str) -> DataFrame:
     """Return what was measured of networks of standard adversarial training."""
     rows = _rows(table, measured)
     return rows[rows["defence"] == "standard"]
 
 
-def by_bin(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+_KINDS = {"accuracy": "accuracy (%)", "normalised_fosc_box": "FOSC / largest gain"}
+_KINDS["loss"] = "cross-entropy"
+
+
+def by_bin(table: DataFrame, axes: Panels) -> Panels:
     """Draw accuracy and loss over FOSC, bins of as many images each, mean of seeds."""
     rows = plot.with_columns(_of_standard(table, "bin"), ["pool", "by", "bin", "value"])
     pools = {"all": ("every step", BLUE), "last": ("the last step", RED)}
@@ -200,33 +194,31 @@ def by_bin(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
             means = part.groupby("bin")[["value", column]].mean()
             y = plot.shown(means, column)
             ax.plot(means["value"], y, "o-", color=colour, label=label)
-        ax.set(xlabel="FOSC" if by == "fosc" else "FOSC / largest possible gain")
-        ax.set(ylabel="accuracy (%)" if column == "accuracy" else "cross-entropy")
+        label = "FOSC" if by == "fosc" else "FOSC / largest possible gain"
+        plot.framed(ax, label, _KINDS[column])
     axes[0].legend()
     return axes
 
 
 def by_strength(
-    table: pd.DataFrame, axes: Sequence[Sequence[Axes]]
+    table: DataFrame, axes: Sequence[Sequence[Axes]]
 ) -> Sequence[Sequence[Axes]]:
     """Draw accuracy, FOSC and loss over size and number of an attack's steps."""
     rows = _of_standard(table, "strength")
     if rows.empty:
         return axes
-    kinds = {"accuracy": "accuracy (%)", "normalised_fosc_box": "FOSC / largest gain"}
-    kinds |= {"loss": "cross-entropy"}
     sizes = rows[rows["steps_taken"] == 10], "step_radii", "size of a step (radii)"
     numbers = rows[rows["step_radii"] == 0.25], "steps_taken", "number of steps"
     for line, (part, over, label) in zip(axes, (sizes, numbers), strict=True):
-        for ax, (kind, name) in zip(line, kinds.items(), strict=True):
+        for ax, (kind, name) in zip(line, _KINDS.items(), strict=True):
             band = (f"{kind}_q25", f"{kind}_q75") if kind != "accuracy" else ()
             middle = f"{kind}_q50" if band else kind
             plot.mean_line(ax, part, over, middle, band, color=BLUE, marker="o")
-            ax.set(xlabel=label, ylabel=name)
+            plot.framed(ax, label, name)
     return axes
 
 
-def strengths(table: pd.DataFrame) -> dict[str, float]:
+def strengths(table: DataFrame) -> dict[str, float]:
     """Return what the least and the greatest number of steps do: means over runs.
 
     `steps`, `accuracy` (percent) and `fosc` (median, normalised, in the box), each
@@ -246,29 +238,27 @@ def strengths(table: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _watched(table: pd.DataFrame) -> pd.DataFrame:
+def _watched(table: DataFrame) -> DataFrame:
     """Return the epochs after which FOSC was measured, of each defence's shortest."""
     rows = plot.with_columns(_rows(table, "epoch"), DECILES)
     rows = rows[rows["fosc_d5"].notna()]
     return rows[rows["epochs"] == rows.groupby("defence")["epochs"].transform("min")]
 
 
-def fosc_by_epoch(table: pd.DataFrame, ax: Axes) -> Axes:
+def fosc_by_epoch(table: DataFrame, ax: Axes) -> Axes:
     """Draw FOSC where training's attack stops: median and the middle 60 % of images."""
     for defence, part in _watched(table).groupby("defence", sort=False):
         look = {"color": DEFENCES[defence][0], "label": defence}
         plot.mean_line(ax, part, "epoch", "fosc_d5", ("fosc_d2", "fosc_d8"), **look)
-    ax.set(xlabel="epoch", ylabel="FOSC where training's attack stops")
-    ax.legend()
-    return ax
+    return plot.framed(ax, "epoch", "FOSC where training's attack stops", "best")
 
 
-def fosc_by_stage(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def fosc_by_stage(table: DataFrame, axes: Panels) -> Panels:
     """Draw the distribution of FOSC over test images at three stages, by defence."""
     rows = _watched(table)
     for ax, defence in zip(axes, ("standard", "curriculum", "dynamic"), strict=True):
         part = rows[rows["defence"] == defence]
-        for third, colour in enumerate((SKY, BLUE, BLACK), 1) if len(part) else ():
+        for third, colour in enumerate((plot.SKY, BLUE, BLACK), 1) if len(part) else ():
             stage = math.ceil(part["epochs"].iloc[0] * third / 3)
             means = part.loc[part["epoch"] == stage, DECILES].mean()
             ax.plot(
@@ -296,8 +286,7 @@ def gap_in_ball(
     tip = 0.5 * epsilon * np.array(gradient) / np.hypot(*gradient)
     ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": "white"})
     ax.set(aspect="equal", title=plot.ball_name(f"{norm} {epsilon:g}"))
-    ax.set(xlabel="move of pixel 1", ylabel="move of pixel 2")
-    ax.label_outer()
+    plot.framed(ax, "move of pixel 1", "move of pixel 2").label_outer()
     return ax
 
 
@@ -310,7 +299,4 @@ def rates(
     measured = {f"_{d:g}": [value for value, _ in pairs] for d, pairs in found.items()}
     plot.curves(ax, lengths, bounds, colours)
     plot.curves(ax, lengths, measured, colours, "o")
-    ax.set(xscale="log", yscale="log", xlabel="steps T")
-    ax.set(ylabel="mean squared gradient")
-    ax.legend()
-    return ax
+    return plot.framed(ax, "steps T", "mean squared gradient", "best", log="xy")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from pandas import DataFrame
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, paper_table
-from widemin.papers.figures import BLACK, BLUE, COLOURS, ORANGE, RED
+from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
 from widemin.papers.wei import theory
 from widemin.papers.wei.claims import PAPER_SETS, RULES, chosen_epochs
 
@@ -38,9 +39,7 @@ def three_optima(
         ax.plot(w, 100 * accuracy, color=COLOURS[method], label=label)
         top = np.interp(best[method], w, 100 * accuracy)
         ax.plot(best[method], top, "o", color=COLOURS[method])
-    ax.set(xlabel="weight on the robust feature", ylabel="accuracy (%)")
-    ax.legend()
-    return ax
+    return plot.framed(ax, "weight on the robust feature", "accuracy (%)", "best")
 
 
 def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
@@ -51,10 +50,9 @@ def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
     plot.curves(ax, radii, lines, (RED, BLUE))
     exact = [_shift(p, eta, d, radius, "robust") for radius in radii]
     plot.curves(ax, radii, {"exact": exact}, [BLACK], "o")
-    ax.set(xscale="log", yscale="log", xlabel="SAM's radius")
-    ax.set(ylabel="shift of the robust weight", ylim=(1e-6, None))
-    ax.legend(loc="lower right")
-    return ax
+    ax.set(yscale="log", ylim=(1e-6, None))
+    said = "SAM's radius", "shift of the robust weight"
+    return plot.framed(ax, *said, "lower right", log="x")
 
 
 def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
@@ -74,10 +72,8 @@ def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) ->
         colour, marker, label = look
         name = f"{label} robust weight"
         ax.scatter(*places[of].T, color=colour, marker=marker, label=name)
-    ax.set(xscale="log", yscale="log", xlabel="weak features d", ylabel="their mean η")
-    ax.set(xlim=(min(ds) / 2, 2 * max(ds)))
-    ax.legend(**plot.OUTSIDE)
-    return ax
+    ax.set(xscale="log", xlim=(min(ds) / 2, 2 * max(ds)))
+    return plot.framed(ax, "weak features d", "their mean η", "outside", log="y")
 
 
 def _shift(p: float, eta: float, d: int, radius: float, weights: str) -> float:
@@ -94,9 +90,7 @@ def trained_ratios(
         ax.plot(radii, change.mean(0), color=colour, label=f"d = {d}")
         ax.plot(radii, change.T, "o", color=colour, markersize=4)
     ax.axhline(0, color="grey", linewidth=1)
-    ax.set(xlabel="SAM's radius", ylabel="change of robust / weak (%)")
-    ax.legend()
-    return ax
+    return plot.framed(ax, "SAM's radius", "change of robust / weak (%)", "best")
 
 
 def strength_of(row: Any) -> str:
@@ -115,9 +109,7 @@ def _place(row: Any) -> tuple[int, float, bool, Fraction]:
     return kind, row["rho"], norm == "l2", Fraction(radius or 0)
 
 
-def with_names(
-    table: pd.DataFrame, measured: str = "final", test: str = ""
-) -> pd.DataFrame:
+def with_names(table: DataFrame, measured: str = "final", test: str = "") -> DataFrame:
     """Return rows with the name of their method, in the order of its strength.
 
     Each with the `colour` of its method; training in L2 balls has its own. All of them,
@@ -128,7 +120,9 @@ def with_names(
     rows = rows[rows["test"] == test] if test else rows
     listed = rows.to_dict("records")
     colours = [
-        ORANGE if row["attack"].startswith("l2") else COLOURS.get(row["method"], RED)
+        plot.ORANGE
+        if row["attack"].startswith("l2")
+        else COLOURS.get(row["method"], RED)
         for row in listed
     ]
     rows = rows.assign(name=[strength_of(row) for row in listed], colour=colours)
@@ -136,7 +130,7 @@ def with_names(
     return rows.iloc[order]
 
 
-def line_looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def line_looks(rows: DataFrame) -> dict[str, dict[str, Any]]:
     """Return each name's colour, by method, and line, by strength within it."""
     looks = rows.drop_duplicates("name").set_index("name")[["colour"]]
     strength = looks.groupby("colour").cumcount() % 4
@@ -146,7 +140,7 @@ def line_looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     ).T.to_dict()
 
 
-def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def robust_by_method(table: DataFrame, axes: Panels) -> Panels:
     """Draw robust accuracy by training method, a panel per test set."""
     rows = with_names(table)
     names = list(rows["name"].unique())
@@ -165,7 +159,11 @@ def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes
     return axes
 
 
-def trade_off(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
+def _worst(test: str) -> str:
+    return f"worst-case accuracy, {ball_name(test)} (%)"
+
+
+def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case against natural accuracy, a point per network."""
     rows = with_names(table, test=test)
     markers = dict(
@@ -182,13 +180,10 @@ def trade_off(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
             marker=markers[name],
             label=f"{name}, crop and flip" if other else name,
         )
-    ax.set(xlabel="natural accuracy (%)")
-    ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    ax.legend(**plot.BELOW)
-    return ax
+    return plot.framed(ax, "natural accuracy (%)", _worst(test), "below")
 
 
-def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+def beside_the_paper(table: DataFrame) -> DataFrame:
     """Return ours and the paper's CIFAR-10 table, two rows a method, in percent.
 
     Ours with the half-width of the 95 % interval over seeds. Cost is ours alone.
@@ -212,7 +207,7 @@ def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
     return plot.stacked(lines, heads)
 
 
-def robust_by_cost(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
+def robust_by_cost(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case accuracy over the gradients that training took, a point a run."""
     labels = []
     for name, part in with_names(table, test=test).groupby("name", sort=False):
@@ -227,25 +222,21 @@ def robust_by_cost(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
         for _, accuracy, label in group:
             height = max(height + least, accuracy)
             ax.annotate(label, (cost, height), xytext=(8, -3), **look)
-    ax.set(xscale="log", xlabel="gradients an image in training")
-    plot.plain_log(ax.xaxis, [5, 10, 20, 50, 100, 200, 500, 1000])
-    ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    return ax
+    ticks = [5, 10, 20, 50, 100, 200, 500, 1000]
+    said = "gradients an image in training", _worst(test)
+    return plot.framed(ax, *said, log={"x": ticks})
 
 
-def by_epoch(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw what is watched after each epoch, a line a run."""
     rows = with_names(table, "epoch")
     rows = rows[rows["watch"].astype(str) != ""]
     for name, look in line_looks(rows).items():
         plot.line_a_run(ax, rows[rows["name"] == name], column, name, **look)
-    ax.set(xlabel="epoch", ylabel=label)
-    if ax.lines:
-        ax.legend(**plot.OUTSIDE)
-    return ax
+    return plot.framed(ax, "epoch", label, "outside")
 
 
-def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
+def best_and_last(table: DataFrame) -> DataFrame:
     """Return accuracies by how the epoch is chosen, a row a method and rule, percent.
 
     The last; the best on held-out images; the best on the test images themselves,
@@ -260,21 +251,19 @@ def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
     return plot.spreads(parts, "rules of chapter 2")
 
 
-def eigenvalue_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
+def eigenvalue_by_method(table: DataFrame, ax: Axes) -> Axes:
     """Draw the top Hessian eigenvalue by training method, a point per network."""
     rows = with_names(table).drop_duplicates("key")
     if rows.empty:
         return ax
     ax.scatter(rows["name"], rows["top_eigenvalue"], c=rows["colour"])
     ax.set_xticks(range(rows["name"].nunique()), rows["name"].unique(), **plot.SLANTED)
-    ax.set(ylabel="top Hessian eigenvalue", yscale="log")
-    plot.plain_log(ax.yaxis, [2, 5, 10, 20, 50])
-    return ax
+    return plot.framed(ax, "", "top Hessian eigenvalue", log={"y": [2, 5, 10, 20, 50]})
 
 
 def by_flatness(
-    table: pd.DataFrame, axes: Sequence[Axes], columns: dict[str, str], test: str
-) -> Sequence[Axes]:
+    table: DataFrame, axes: Panels, columns: dict[str, str], test: str
+) -> Panels:
     """Draw worst-case accuracy over measures of flatness, a point a network."""
     rows = plot.with_columns(with_names(table, test=test), ["width_images", *columns])
     rows = rows[rows["width_images"].notna()]
@@ -282,17 +271,15 @@ def by_flatness(
         for method, part in rows.groupby("method", sort=False):
             worst = plot.shown(part, "worst_accuracy")
             ax.scatter(part[column], worst, color=COLOURS[str(method)], label=method)
-        ax.set(xscale="log", xlabel=label)
-        plot.plain_log(ax.xaxis, 4)
         if rows.empty:
             ax.set(title="not measured at this preset")
-    axes[0].set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    if not rows.empty:
-        axes[-1].legend()
+        place = "best" if ax is axes[-1] else ""
+        plot.framed(ax, label, "", place, log={"x": 4})
+    axes[0].set(ylabel=_worst(test))
     return axes
 
 
-def along_lines(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def along_lines(table: DataFrame, axes: Panels) -> Panels:
     """Draw the loss along the steepest line in weights and in images, by method."""
     rows = with_names(table, "line")
     if rows.empty:
@@ -306,14 +293,13 @@ def along_lines(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         for name, look in line_looks(rows).items():
             part = rows[(rows["of"] == of) & (rows["name"] == name)]
             plot.mean_line(ax, part, "distance", "loss", label=name, **look)
-        ax.set(xlabel=label, yscale="log")
-        plot.plain_log(ax.yaxis, [0.2, 0.5, 1, 2, 5, 10])
+        place = "outside" if ax is axes[-1] else ""
+        plot.framed(ax, label, "", place, log={"y": [0.2, 0.5, 1, 2, 5, 10]})
     axes[0].set(ylabel="cross-entropy")
-    axes[-1].legend(**plot.OUTSIDE)
     return axes
 
 
-def in_pixels(table: pd.DataFrame) -> pd.DataFrame:
+def in_pixels(table: DataFrame) -> DataFrame:
     """Return what SAM's step in the first layer is worth in pixels, a row a method."""
     rows = plot.with_columns(
         with_names(table).drop_duplicates("key"), ["implicit_share"]
@@ -322,7 +308,7 @@ def in_pixels(table: pd.DataFrame) -> pd.DataFrame:
     return plot.spreads(dict(list(rows.groupby("name", sort=False))), "in pixels")
 
 
-def sweep_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
+def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy over the L-infinity radius, a line a method."""
     rows = with_names(table)
     radius = rows["test"].str.extract(r"^linf (\d+)/255$")[0].astype(float)
@@ -333,12 +319,11 @@ def sweep_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
         look |= {"marker": "o", "label": name}
         part = rows[rows["name"] == name]
         plot.mean_line(ax, part, "radius", "worst_accuracy", **look)
-    ax.set(xlabel="L∞ radius (1/255)", ylabel="worst-case accuracy (%)", ylim=(0, None))
-    ax.legend(**plot.OUTSIDE)
-    return ax
+    ax.set(ylim=(0, None))
+    return plot.framed(ax, "L∞ radius (1/255)", "worst-case accuracy (%)", "outside")
 
 
-def drops(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def drops(table: DataFrame, axes: Panels) -> Panels:
     """Draw what stronger attacks take beyond PGD-10 on the same images, per set."""
     ways = {"restarts": ("o", "PGD-50, margin, 5 restarts", BLUE)}
     ways["autoattack"] = ("s", "AutoAttack", "none")
@@ -364,9 +349,7 @@ def drops(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     return axes
 
 
-def by_control(
-    table: pd.DataFrame, groups: dict[str, list[str]], ax: Axes, test: str
-) -> Axes:
+def by_control(table: DataFrame, groups: Groups, ax: Axes, test: str) -> Axes:
     """Draw natural and worst-case accuracy of named groups of runs, a mark a run.
 
     Groups are names to the keys of their runs; without runs a group is left out. The
@@ -380,6 +363,4 @@ def by_control(
     names = {"natural": "none", f"worst case, {ball_name(test)}": BLUE}
     for name, face in names.items():
         ax.scatter([], [], color=BLUE, facecolor=face, label=name)
-    ax.set(xlabel="accuracy (%)", xlim=(0, None))
-    ax.legend(**plot.BELOW)
-    return ax
+    return plot.framed(ax, "accuracy (%)", "", "below", xlim=(0, None))

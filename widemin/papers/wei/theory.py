@@ -2,15 +2,14 @@
 
 y is +1 or -1 with probability 1/2; x_1 = y with probability p in (1/2, 1), else -y; the
 d weak features x_2 to x_{d+1} are independent N(eta y, 1), eta > 0. The classifier is
-sign(w x_1 + x_2 + ... + x_{d+1}): one weight w on the robust feature, the weak
-features share the weight 1. Radii are Euclidean in weights, L-infinity in features.
+sign(w x_1 + x_2 + ... + x_{d+1}). Radii are Euclidean in weights, L-infinity in
+features. A model out of range is a ValueError.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +17,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
 from widemin.names import check_counts, check_sizes
+
+_LEGENDRE = np.polynomial.legendre.leggauss(40)
 
 
 def _check_model(p: float, eta: float, d: int) -> None:
@@ -45,8 +46,6 @@ def accuracy(w: ArrayLike, p: float, eta: float, d: int) -> np.ndarray:
 def optimum(p: float, eta: float, d: int) -> float:
     """Return the weight of standard training: ln(p / (1 - p)) / (2 eta), theorem 4.1.
 
-    It does not depend on d. Raises ValueError for a model out of range.
-
     >>> round(optimum(0.95, 0.1, 100), 4)
     14.7222
     """
@@ -57,12 +56,8 @@ def optimum(p: float, eta: float, d: int) -> float:
 def adversarial_optimum(p: float, eta: float, d: int, epsilon: float) -> float:
     """Return the weight of adversarial training: theorem 4.2.
 
-    The attack moves every weak feature by -epsilon y and leaves x_1 alone, so that
-    eta becomes eta - epsilon; from epsilon = eta on the optimum is infinite: the weak
-    features are worth nothing or less.
-
-    Raises:
-        ValueError: A model out of range or a negative epsilon.
+    The attack moves every weak feature by -epsilon y and leaves x_1 alone: eta becomes
+    eta - epsilon. From epsilon = eta on the optimum is infinite.
 
     >>> round(adversarial_optimum(0.95, 0.1, 100, 0.05), 4)
     29.4444
@@ -80,13 +75,9 @@ def sam_optimum(
 ) -> float:
     """Return the weight of SAM of a radius: the exact max-min, to 1e-8 of its shift.
 
-    The worst weights in the ball lie at one of its two ends, and the optimum balances
-    both. With weights="robust" SAM moves w alone, as the theorems have it; with "all"
-    it moves all d + 1 weights, as it does in practice, and since accuracy depends on
-    their direction only, a ball is an angle.
-
-    Raises:
-        ValueError: A model out of range, or a ball so large that no optimum exists.
+    The worst weights lie at one of two ends of the ball, and the optimum balances them.
+    With weights="robust" SAM moves w alone, as the theorems have it; with "all" it
+    moves all d + 1 weights, and since only their direction matters, a ball is an angle.
 
     >>> round(sam_optimum(0.95, 0.1, 100, 5.0) - optimum(0.95, 0.1, 100), 3)
     1.22
@@ -106,19 +97,13 @@ def sam_optimum(
     return _balance_of_angles(best, eta, d, epsilon)
 
 
-@cache
-def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(40)
-
-
 def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
     """Return u(w + high) - u(w + low), up to a positive factor.
 
-    u' at w* + t is proportional to -exp(-(2 w* + t) t / 2d) sinh(eta t): written
-    around w*, it loses no digits where the accuracies themselves agree to all of
-    theirs. By Gauss-Legendre on panels, on each of which the exponential is tame.
+    u' at w* + t is proportional to -exp(-(2 w* + t) t / 2d) sinh(eta t): around w*, it
+    loses no digits. By Gauss-Legendre on panels where the exponential is tame.
     """
-    points, values = _gauss_legendre()
+    points, values = _LEGENDRE
     decay = (2 * w + abs(low) + abs(high)) * (high - low) / (2 * d)
     edges = np.linspace(low, high, 2 + int(decay / 10))
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
@@ -223,10 +208,8 @@ def sam_on_samples(
     """Return the robust weight over the norm of the weak ones, after actual SAM.
 
     All d + 1 weights of a linear classifier are trained on the logistic loss of fresh
-    samples, each step along the gradient at the end of SAM's ascent on the same batch.
-    Every radius, of which 0 is SGD, sees the same samples, so that differences are
-    paired. Averaged over the second half of the steps; shape (radii,). The minimum's
-    ratio is `optimum` / sqrt(d).
+    samples, the same for every radius; radius 0 is SGD. Averaged over the second half
+    of the steps; shape (radii,). The minimum's ratio is `optimum` / sqrt(d).
 
     >>> sgd, sam = sam_on_samples(0.95, 0.1, 20, [0.0, 0.5])
     >>> bool(sam > sgd)
