@@ -19,14 +19,9 @@ from widemin.papers.wang.claims import ATTACKS, named
 DEFENCES = {"unsecured": (BLACK, "o"), "standard": (RED, "s")}
 DEFENCES |= {"curriculum": (plot.PURPLE, "^"), "dynamic": (GREEN, "D")}
 # FOSC over the test images: smallest, tenths, largest.
-DECILES = ["fosc_d0", "fosc_d1", "fosc_d2", "fosc_d3", "fosc_d4", "fosc_d5"]
-DECILES += ["fosc_d6", "fosc_d7", "fosc_d8", "fosc_d9", "fosc_d10"]
+DECILES = [f"fosc_d{tenth}" for tenth in range(11)]
 WHITE_BOX = plot.LABELS["white box"]
-# Where the paper's tables have what a column of ours holds.
-_PRINTED = {f"wang_{way}_accuracy": way for way in ATTACKS} | {
-    "natural_accuracy": "clean"
-}
-_PRINTED["wang_cw_accuracy"] = "cw_inf"
+_PRINTED = plot.LABELS["printed white box"]  # columns of the paper's table
 
 
 def _rows(table: DataFrame, measured: str = "final") -> DataFrame:
@@ -150,7 +145,7 @@ def best_and_last(table: DataFrame) -> DataFrame:
     rules = {"last": "epoch", "best on held-out images": "validation_attack_accuracy"}
     rules["best on test images"] = "attack_accuracy"
     rows = plot.with_columns(_rows(table, "epoch"), rules.values())
-    rows = rows[rows["attack_accuracy"].notna()]
+    rows = rows.dropna(subset="attack_accuracy")
     # Before the radius is grown the attack is weaker: those epochs do not compete.
     rows = rows[rows["epoch"] >= rows["ramp"] * rows["epochs"]]
     parts = {
@@ -241,7 +236,7 @@ def strengths(table: DataFrame) -> dict[str, float]:
 def _watched(table: DataFrame) -> DataFrame:
     """Return the epochs after which FOSC was measured, of each defence's shortest."""
     rows = plot.with_columns(_rows(table, "epoch"), DECILES)
-    rows = rows[rows["fosc_d5"].notna()]
+    rows = rows.dropna(subset="fosc_d5")
     return rows[rows["epochs"] == rows.groupby("defence")["epochs"].transform("min")]
 
 

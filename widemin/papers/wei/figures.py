@@ -93,51 +93,38 @@ def trained_ratios(
     return plot.framed(ax, "SAM's radius", "change of robust / weak (%)", "best")
 
 
-def strength_of(row: Any) -> str:
-    """Return a run's method and how strongly it is applied, e.g. "SAM 0.2"."""
-    if row["method"] == "sam":
-        return f"SAM {row['rho']:g}"
-    return (
-        "standard" if row["method"] == "standard" else f"AT {ball_name(row['attack'])}"
-    )
+def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
+    """Return a run's place by strength, its method's name, e.g. "SAM 0.2", and colour.
 
-
-def _place(row: Any) -> tuple[int, float, bool, Fraction]:
-    """Return where a run stands: plain, SAM by its radius, attacked by norm, radius."""
-    norm, _, radius = row["attack"].partition(" ")
-    kind = {"standard": 0, "sam": 1, "adversarial": 2}.get(row["method"], 3)
-    return kind, row["rho"], norm == "l2", Fraction(radius or 0)
+    Plain, SAM by its radius, attacked by norm and radius; L2 balls have a colour.
+    """
+    norm, _, radius = attack.partition(" ")
+    kind = {"standard": 0, "sam": 1, "adversarial": 2}.get(method, 3)
+    place = kind, rho, norm == "l2", Fraction(radius or 0)
+    name = ("standard", f"SAM {rho:g}")[kind] if kind < 2 else f"AT {ball_name(attack)}"
+    return place, name, plot.ORANGE if norm == "l2" else COLOURS.get(method, RED)
 
 
 def with_names(table: DataFrame, measured: str = "final", test: str = "") -> DataFrame:
-    """Return rows with the name of their method, in the order of its strength.
+    """Return rows, of one test set or of all, with `name` and `colour` of their method.
 
-    Each with the `colour` of its method; training in L2 balls has its own. All of them,
-    or those of one test set.
+    In the order of its strength.
     """
     rows = final(table) if measured == "final" else table
     rows = rows[rows["measured"] == measured]
     rows = rows[rows["test"] == test] if test else rows
-    listed = rows.to_dict("records")
-    colours = [
-        plot.ORANGE
-        if row["attack"].startswith("l2")
-        else COLOURS.get(row["method"], RED)
-        for row in listed
-    ]
-    rows = rows.assign(name=[strength_of(row) for row in listed], colour=colours)
-    order = sorted(range(len(listed)), key=lambda i: _place(listed[i]))
-    return rows.iloc[order]
+    called = list(map(_called, rows["method"], rows["rho"], rows["attack"]))
+    rows = rows.assign(name=[c[1] for c in called], colour=[c[2] for c in called])
+    return rows.iloc[sorted(range(len(called)), key=called.__getitem__)]
 
 
 def line_looks(rows: DataFrame) -> dict[str, dict[str, Any]]:
     """Return each name's colour, by method, and line, by strength within it."""
-    looks = rows.drop_duplicates("name").set_index("name")[["colour"]]
-    strength = looks.groupby("colour").cumcount() % 4
-    looks = looks.rename(columns={"colour": "color"})
-    return looks.assign(
-        linestyle=[("-", "--", ":", "-.")[i] for i in strength]
-    ).T.to_dict()
+    first = rows.drop_duplicates("name")
+    strength = first.groupby("colour").cumcount() % 4
+    listed = zip(first["name"], first["colour"], strength, strict=True)
+    lines = ("-", "--", ":", "-.")
+    return {name: {"color": c, "linestyle": lines[k]} for name, c, k in listed}
 
 
 def robust_by_method(table: DataFrame, axes: Panels) -> Panels:
@@ -166,20 +153,16 @@ def _worst(test: str) -> str:
 def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case against natural accuracy, a point per network."""
     rows = with_names(table, test=test)
-    markers = dict(
-        zip(rows["name"].unique(), itertools.cycle("osD^vPX*<>ph"), strict=False)
-    )
+    names = list(rows["name"].unique())
     augmented = rows["augment"] == "crop+flip"
     for (name, other), part in rows.groupby(["name", augmented], sort=False):
         colour = part["colour"].iloc[0]
-        ax.scatter(
-            plot.shown(part, "natural_accuracy"),
-            plot.shown(part, "worst_accuracy"),
-            color=colour,
-            facecolor="none" if other else colour,
-            marker=markers[name],
-            label=f"{name}, crop and flip" if other else name,
-        )
+        marker = "osD^vPX*<>ph"[names.index(name) % 12]
+        look: Any = {"marker": marker, "color": colour, "label": name}
+        if other:
+            look |= {"facecolor": "none", "label": f"{name}, crop and flip"}
+        natural, worst = plot.shown(part, "natural_accuracy"), "worst_accuracy"
+        ax.scatter(natural, plot.shown(part, worst), **look)
     return plot.framed(ax, "natural accuracy (%)", _worst(test), "below")
 
 
@@ -239,15 +222,14 @@ def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
 def best_and_last(table: DataFrame) -> DataFrame:
     """Return accuracies by how the epoch is chosen, a row a method and rule, percent.
 
-    The last; the best on held-out images; the best on the test images themselves,
-    which flatters.
+    The last; the best on held-out images; the best on the test images, which flatters.
     """
-    rows = chosen_epochs(table)
-    name = rows.apply(strength_of, axis=1) if len(rows) else []
-    groups = rows.assign(name=name).groupby(["name", "rule"], sort=False)
-    found = dict(list(groups))
-    names = dict.fromkeys(name)
-    parts = {(n, rule): found[n, rule] for n in names for rule in RULES}
+    rows = with_names(chosen_epochs(table), "epoch")
+    parts = {
+        (str(name), rule): part[part["rule"] == rule]
+        for name, part in rows.groupby("name", sort=False)
+        for rule in RULES
+    }
     return plot.spreads(parts, "rules of chapter 2")
 
 
@@ -266,7 +248,7 @@ def by_flatness(
 ) -> Panels:
     """Draw worst-case accuracy over measures of flatness, a point a network."""
     rows = plot.with_columns(with_names(table, test=test), ["width_images", *columns])
-    rows = rows[rows["width_images"].notna()]
+    rows = rows.dropna(subset="width_images")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
             worst = plot.shown(part, "worst_accuracy")
@@ -284,9 +266,8 @@ def along_lines(table: DataFrame, axes: Panels) -> Panels:
     rows = with_names(table, "line")
     if rows.empty:
         return axes
-    rows = rows.assign(
-        distance=rows["distance"] * rows["of"].map({"weights": 1, "images": 255})
-    )
+    units = rows["of"].map({"weights": 1, "images": 255})
+    rows = rows.assign(distance=units * rows["distance"])
     kinds = {"weights": "distance in weights (L2)"}
     kinds["images"] = "distance in images (L∞, 1/255)"
     for ax, (of, label) in zip(axes, kinds.items(), strict=True):
@@ -301,10 +282,8 @@ def along_lines(table: DataFrame, axes: Panels) -> Panels:
 
 def in_pixels(table: DataFrame) -> DataFrame:
     """Return what SAM's step in the first layer is worth in pixels, a row a method."""
-    rows = plot.with_columns(
-        with_names(table).drop_duplicates("key"), ["implicit_share"]
-    )
-    rows = rows[rows["implicit_share"].notna()]
+    rows = with_names(table).drop_duplicates("key")
+    rows = plot.with_columns(rows, ["implicit_share"]).dropna(subset="implicit_share")
     return plot.spreads(dict(list(rows.groupby("name", sort=False))), "in pixels")
 
 
@@ -329,15 +308,14 @@ def drops(table: DataFrame, axes: Panels) -> Panels:
     ways["autoattack"] = ("s", "AutoAttack", "none")
     kinds = [f"{way}{kind}_accuracy" for way in ways for kind in ("", "_pgd")]
     rows = plot.with_columns(with_names(table), kinds)
-    rows = rows[rows["restarts_accuracy"].notna()]
+    rows = rows.dropna(subset="restarts_accuracy")
     names = list(rows["name"].unique())
     for ax, test in zip(axes, PAPER_SETS, strict=True):
         part = rows[rows["test"] == test]
         for way, (marker, label, face) in ways.items():
-            lost = (
-                100 * (part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"]).dropna()
-            )
-            places = [names.index(name) for name in part.loc[lost.index, "name"]]
+            lost = part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"]
+            lost = 100 * lost.dropna()
+            places = part.loc[lost.index, "name"].map(names.index)
             look: Any = {"marker": marker, "color": BLUE, "facecolor": face}
             ax.scatter(places, lost, label=label, **look)
         ax.axhline(0, color="grey", linewidth=1)
@@ -352,14 +330,10 @@ def drops(table: DataFrame, axes: Panels) -> Panels:
 def by_control(table: DataFrame, groups: Groups, ax: Axes, test: str) -> Axes:
     """Draw natural and worst-case accuracy of named groups of runs, a mark a run.
 
-    Groups are names to the keys of their runs; without runs a group is left out. The
-    networks are attacked in the set `test`.
+    Attacked in the set `test`; without runs a group is left out.
     """
-    rows = final(table)
-    rows = rows[rows["test"] == test]
-    plot.by_group(
-        rows, groups, ax, {"natural_accuracy": "none", "worst_accuracy": BLUE}
-    )
+    rows, columns = final(table), {"natural_accuracy": "none", "worst_accuracy": BLUE}
+    plot.by_group(rows[rows["test"] == test], groups, ax, columns)
     names = {"natural": "none", f"worst case, {ball_name(test)}": BLUE}
     for name, face in names.items():
         ax.scatter([], [], color=BLUE, facecolor=face, label=name)
