@@ -119,14 +119,8 @@ def framed(
 ) -> Axes:
     """Label axes, add a legend if anything has a name, and return the axes.
 
-    Args:
-        ax: What is drawn in.
-        x: Label of the horizontal axis.
-        y: Of the vertical one.
-        legend: Its place, or one of LEGENDS; none by default.
-        log: Logarithmic axes, "xy" say; as a dictionary, each with the ticks that are
-            labelled plainly, or how many.
-        more: Of `Axes.set`.
+    `legend` is its place, or one of LEGENDS. `log` names logarithmic axes, "xy" say; as
+    a dictionary, each with the ticks that are labelled plainly, or how many.
     """
     scales: dict[str, Any] = {f"{axis}scale": "log" for axis in log}
     ax.set(xlabel=x, ylabel=y, **scales | more)
@@ -183,11 +177,8 @@ def by_group(
 ) -> dict[str, DataFrame]:
     """Draw named groups of runs, a line a group and a mark a run; return their rows.
 
-    Args:
-        rows: Final rows.
-        groups: Name to the keys of its runs; without runs a group is left out.
-        ax: Where to draw.
-        columns: What is drawn, each with the colour its marks are filled with.
+    Columns are drawn, each with the colour its marks are filled with; without runs a
+    group is left out.
     """
     parts = {name: rows[rows["key"].isin(keys)] for name, keys in groups.items()}
     parts = {name: part for name, part in parts.items() if len(part)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -44,22 +45,17 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
 
 
 def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
-    """Return the final rows of one attack, each with the name of its setting.
+    """Return the final rows of one attack, "linf 0.1" say, with their `setting`.
 
-    Args:
-        table: Runs at a constant learning rate and at a constant ratio, in any order.
-        rate: The learning rate of the first, and of both at batch size 64, whose runs
-            are therefore there twice.
-        test: The attack's set, e.g. "linf 0.1".
+    At the learning rate, or at its ratio to a batch size of 64, where both are: those
+    runs are there twice.
     """
     rows = final(table)
     rows = rows[rows["test"] == test]
-    expected = {"LR": rate, "LR/BS": rate / 64 * rows["batch_size"]}
-    parts = [
-        rows[(rows["learning_rate"] / value - 1).abs() < 1e-6].assign(setting=name)
-        for name, value in expected.items()
-    ]
-    return pd.concat(parts)
+    at = rows["learning_rate"] / rate
+    kept, scaled = (at - 1).abs(), (at * 64 / rows["batch_size"] - 1).abs()
+    parts = {"LR": rows[kept < 1e-6], "LR/BS": rows[scaled < 1e-6]}
+    return pd.concat([part.assign(setting=name) for name, part in parts.items()])
 
 
 def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
@@ -69,37 +65,34 @@ def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float
     Spearman's correlation with the batch size; the same of trained batch sizes alone
     with `trained_` before them. NaN without runs. The table is of one attack.
     """
-    rows = final(table)
-    found = {}
+    rows, found = final(table), dict[str, float]()
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
             means = plot.unit_of(column) * by_batch(part, column)
             small, large = means.iloc[[0, -1]] if len(means) else (math.nan, math.nan)
-            found[f"{prefix}{column}_small"] = float(small)
-            found[f"{prefix}{column}_large"] = float(large)
-            found[f"{prefix}{column}_rank"] = spearman(means.index, means)
+            ends = {
+                "small": small,
+                "large": large,
+                "rank": spearman(means.index, means),
+            }
+            found |= {f"{prefix}{column}_{end}": float(n) for end, n in ends.items()}
     return found
 
 
 def by_run(table: DataFrame) -> DataFrame:
     """Return accuracies and top eigenvalue, a row a run, by batch size."""
-    lines = {}
-    for _, rows in final(table).groupby("key", sort=False):
-        run = rows.iloc[0]
-        line = {
-            "right in training (%)": f"{100 * run['train_accuracy']:.1f}",
-            "natural (%)": f"{100 * run['natural_accuracy']:.1f}",
-            "top eigenvalue": f"{run['top_eigenvalue']:.3g}",
-        }
-        for row in rows.to_dict("records"):
-            for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
-                said = f"{name}, {ball_name(row['test'])} (%)"
-                line[said] = f"{100 * row[f'{column}_accuracy']:.1f}"
-        lines[run["batch_size"], f"{run['learning_rate']:g}"] = line
-    if not lines:
-        return DataFrame()
+    lines: dict[Any, dict[str, str]] = {}
+    for row in final(table).to_dict("records"):
+        line = lines.setdefault((row["batch_size"], f"{row['learning_rate']:g}"), {})
+        line["right in training (%)"] = f"{100 * row['train_accuracy']:.1f}"
+        line["natural (%)"] = f"{100 * row['natural_accuracy']:.1f}"
+        line["top eigenvalue"] = f"{row['top_eigenvalue']:.3g}"
+        for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
+            said = f"{name}, {ball_name(row['test'])} (%)"
+            line[said] = f"{100 * row[f'{column}_accuracy']:.1f}"
     names = ["batch size", "learning rate"]
-    return DataFrame.from_dict(lines, orient="index").rename_axis(names).sort_index()
+    index = pd.MultiIndex.from_tuples(lines, names=names)
+    return DataFrame(list(lines.values()), index).sort_index()
 
 
 def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
@@ -149,15 +142,14 @@ def _spectrum(table: DataFrame, of: str) -> DataFrame:
 def eigenvalues(table: DataFrame) -> DataFrame:
     """Return what each way of finding an eigenvalue gives, a row a network and way."""
     rows = _spectrum(table, "eigenvalue")
+    formats = {"value": "{:.4g}", "residual": "{:.2g}", "products": "{:.0f}"}
     lines = {
         (plot.cell_name(row), row["way"]): [
-            f"{row['value']:.4g}",
-            f"{row['residual']:.2g}",
-            f"{row['products']:.0f}",
+            f.format(row[c]) for c, f in formats.items()
         ]
         for row in rows.to_dict("records")
     }
-    return plot.stacked(lines, ["eigenvalue", "residual", "products"])
+    return plot.stacked(lines, ["eigenvalue", *list(formats)[1:]])
 
 
 def eigenvalue_differences(table: DataFrame) -> dict[str, float]:

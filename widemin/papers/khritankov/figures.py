@@ -220,8 +220,9 @@ def table_of_ways(table: DataFrame) -> DataFrame:
         found = {label: plot.spread(part, way) for way, label in listed.items()}
         if "strong_images" in part and part["strong_images"].notna().any():
             images = f" ({part['strong_images'].max():.0f} images)"
-            for way in filter(part.columns.__contains__, STRONG):
-                found[STRONG[way] + images] = plot.spread(part, way)
+            for way, label in STRONG.items():
+                if way in part:
+                    found[label + images] = plot.spread(part, way)
             radius = plot.spread(part, "distance_q50", digits=3)
             found["median radius that fools" + images] = radius
         columns[cell] = found
@@ -279,12 +280,8 @@ def attacked_pictures(
 ) -> Any:
     """Draw images and what each way of attacking makes of them, a row a way.
 
-    Over each stands what the network answers, and how far it was moved, in pixels.
-
-    Args:
-        table: Rows of which the first network with pictures is drawn.
-        axes: Rows of as many axes as there are images.
-        chosen: Ways of attacking; all of them by default.
+    Over each stands what the first network with pictures answers, and how far it was
+    moved, in pixels. A row of axes a way chosen, all of them by default.
     """
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])

@@ -21,7 +21,7 @@ DEFENCES |= {"curriculum": (plot.PURPLE, "^"), "dynamic": (GREEN, "D")}
 # FOSC over the test images: smallest, tenths, largest.
 DECILES = [f"fosc_d{tenth}" for tenth in range(11)]
 WHITE_BOX = plot.LABELS["white box"]
-_PRINTED = plot.LABELS["printed white box"]  # columns of the paper's table
+_THEIRS = plot.LABELS["printed white box"]  # columns of the paper's table
 
 
 def _rows(table: DataFrame, measured: str = "final") -> DataFrame:
@@ -61,29 +61,28 @@ def white_box(table: DataFrame, ax: Axes) -> Axes:
     return plot.framed(ax, "", "accuracy (%)", "outside", ylim=(-3, 103))
 
 
+def _printed(table: str) -> DataFrame:
+    """Return the paper's numbers for MNIST by defence."""
+    rows = paper_table(table)
+    return rows[rows["dataset"] == "mnist"].set_index("defense")
+
+
 def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
-    Ours with the half-width of the 95 % interval over seeds. Cost is ours alone;
-    an attack that neither has a number of is left out.
-
-    Args:
-        table: The runs of every seed.
-        in_depth: Runs of like training with more attacks, which fill columns that the
-            others lack.
+    Ours with the half-width of the 95 % interval over seeds; runs of like training,
+    `in_depth`, fill columns that the table lacks. Cost is ours alone; an attack that
+    neither has a number of is left out.
     """
-    rows, more = map(_labelled, (table, table if in_depth is None else in_depth))
-    theirs = (
-        paper_table("dynamic_table1").query("dataset == 'mnist'").set_index("defense")
-    )
-    lines = {}
-    for label, part in rows.groupby("label", sort=False):
+    more = _labelled(table if in_depth is None else in_depth)
+    theirs, lines = _printed("dynamic_table1"), {}
+    for label, part in _labelled(table).groupby("label", sort=False):
         again, defence = more[more["label"] == label], part["defence"].iloc[0]
         ours, printed = [], []
         for column in WHITE_BOX:
             filled = part if part[column].notna().any() else again
             ours.append(plot.spread(filled, column).replace("not run", ""))
-            place = _PRINTED.get(column)
+            place = _THEIRS.get(column)
             printed.append(f"{theirs.loc[defence, place]:g}" if place else "")
         lines[label, "ours"] = [*ours, *plot.costs(part)]
         lines[label, "paper"] = [*printed, "", "", ""]
@@ -96,10 +95,7 @@ def black_box(table: DataFrame) -> DataFrame:
 
     And the paper's, whose surrogate is not named.
     """
-    theirs = (
-        paper_table("dynamic_table2").query("dataset == 'mnist'").set_index("defense")
-    )
-    lines = {}
+    theirs, lines = _printed("dynamic_table2"), {}
     for label, part in _labelled(table).groupby("label", sort=False):
         defence = part["defence"].iloc[0]
         if defence not in theirs.index or "natural_fgsm_accuracy" not in part:
@@ -125,7 +121,7 @@ def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
 def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
     """Draw an accuracy of named groups of runs, and what training took.
 
-    Groups are names to the keys of their runs; without runs a group is left out.
+    Without runs a group is left out.
     """
     parts = plot.by_group(final(table), groups, ax, {column: BLUE})
     for place, part in enumerate(parts.values()):
@@ -195,9 +191,7 @@ def by_bin(table: DataFrame, axes: Panels) -> Panels:
     return axes
 
 
-def by_strength(
-    table: DataFrame, axes: Sequence[Sequence[Axes]]
-) -> Sequence[Sequence[Axes]]:
+def by_strength(table: DataFrame, axes: Sequence[Panels]) -> Sequence[Panels]:
     """Draw accuracy, FOSC and loss over size and number of an attack's steps."""
     rows = _of_standard(table, "strength")
     if rows.empty:
@@ -219,18 +213,16 @@ def strengths(table: DataFrame) -> dict[str, float]:
     `steps`, `accuracy` (percent) and `fosc` (median, normalised, in the box), each
     with `_few` and `_many`; NaN where nothing was measured.
     """
-    kinds = {"steps": "steps_taken", "accuracy": "accuracy"}
-    kinds |= {"fosc": "normalised_fosc_box_q50"}
-    rows = plot.with_columns(
-        _of_standard(table, "strength"), ["step_radii", *kinds.values()]
-    )
+    columns = ["steps_taken", "accuracy", "normalised_fosc_box_q50"]
+    rows = plot.with_columns(_of_standard(table, "strength"), ["step_radii", *columns])
     rows = rows[rows["step_radii"] == 0.25]
-    means = rows.groupby("steps_taken", as_index=False)[[*kinds.values()]].mean()
-    found: dict[str, float] = {}
-    for kind, column in kinds.items():
-        few, many = plot.shown(means, column)[[0, -1]] if len(means) else [math.nan] * 2
-        found |= {f"{kind}_few": float(few), f"{kind}_many": float(many)}
-    return found
+    means = rows.groupby("steps_taken", as_index=False)[columns].mean()
+    ends = means.iloc[[0, -1]] if len(means) else means.reindex([0, 1])
+    return {
+        f"{kind}_{end}": float(value)
+        for kind, column in zip(("steps", "accuracy", "fosc"), columns, strict=True)
+        for end, value in zip(("few", "many"), plot.shown(ends, column), strict=True)
+    }
 
 
 def _watched(table: DataFrame) -> DataFrame:
@@ -289,9 +281,8 @@ def rates(
     ax: Axes, lengths: Sequence[int], found: dict[float, list[tuple[float, float]]]
 ) -> Axes:
     """Draw measured mean squared gradients and their bounds, a colour per delta."""
-    colours = (BLUE, GREEN, RED)
-    bounds = {f"δ = {d:g}": [bound for _, bound in pairs] for d, pairs in found.items()}
-    measured = {f"_{d:g}": [value for value, _ in pairs] for d, pairs in found.items()}
-    plot.curves(ax, lengths, bounds, colours)
-    plot.curves(ax, lengths, measured, colours, "o")
+    for (delta, pairs), colour in zip(found.items(), (BLUE, GREEN, RED), strict=False):
+        measured, bound = zip(*pairs, strict=True)
+        ax.plot(lengths, bound, color=colour, label=f"δ = {delta:g}")
+        ax.plot(lengths, measured, "o", color=colour)
     return plot.framed(ax, "steps T", "mean squared gradient", "best", log="xy")

@@ -23,22 +23,17 @@ def three_optima(
     ax: Axes, p: float, eta: float, d: int, attack: float, radius: float
 ) -> Axes:
     """Draw the feature model's accuracy over the robust weight, by three trainings."""
-    best = {
-        "standard": theory.optimum(p, eta, d),
-        "adversarial": theory.adversarial_optimum(p, eta, d, attack),
-        "sam": theory.sam_optimum(p, eta, d, radius),
-    }
-    w = np.linspace(0, 1.3 * max(best.values()), 241)
+    best = [theory.optimum(p, eta, d), theory.sam_optimum(p, eta, d, radius)]
+    best.insert(1, theory.adversarial_optimum(p, eta, d, attack))
+    w = np.linspace(0, 1.3 * max(best), 241)
     ends = [theory.accuracy(w + sign * radius, p, eta, d) for sign in (-1, 1)]
-    lines = {
-        "standard": (theory.accuracy(w, p, eta, d), "standard"),
-        "adversarial": (theory.accuracy(w, p, eta - attack, d), "attacked inputs"),
-        "sam": (np.minimum(*ends), "worst weights within SAM's radius"),
-    }
-    for method, (accuracy, label) in lines.items():
-        ax.plot(w, 100 * accuracy, color=COLOURS[method], label=label)
-        top = np.interp(best[method], w, 100 * accuracy)
-        ax.plot(best[method], top, "o", color=COLOURS[method])
+    natural = theory.accuracy(w, p, eta, d)
+    heights = natural, theory.accuracy(w, p, eta - attack, d), np.minimum(*ends)
+    names = ("standard", "attacked inputs", "worst weights within SAM's radius")
+    colours = (BLACK, RED, BLUE)
+    for at, height, name, colour in zip(best, heights, names, colours, strict=True):
+        ax.plot(w, 100 * height, color=colour, label=name)
+        ax.plot(at, np.interp(at, w, 100 * height), "o", color=colour)
     return plot.framed(ax, "weight on the robust feature", "accuracy (%)", "best")
 
 
@@ -65,13 +60,10 @@ def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) ->
     ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
     places = np.array([(d, eta) for d in ds for eta in etas])
     shifts = np.array([_shift(p, eta, int(d), radius, "all") for d, eta in places])
-    for of, look in (
-        (shifts > 0, (BLUE, "^", "more")),
-        (shifts < 0, (RED, "v", "less")),
-    ):
-        colour, marker, label = look
-        name = f"{label} robust weight"
-        ax.scatter(*places[of].T, color=colour, marker=marker, label=name)
+    for sign, colour, name in ((1, BLUE, "more"), (-1, RED, "less")):
+        look: Any = {"marker": "^" if sign > 0 else "v", "color": colour}
+        at = places[sign * shifts > 0].T
+        ax.scatter(*at, label=f"{name} robust weight", **look)
     ax.set(xscale="log", xlim=(min(ds) / 2, 2 * max(ds)))
     return plot.framed(ax, "weak features d", "their mean η", "outside", log="y")
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
-from widemin.names import check_counts, check_sizes
+from widemin.names import check_choice, check_counts, check_sizes
 
 _LEGENDRE = np.polynomial.legendre.leggauss(40)
 
@@ -65,8 +65,7 @@ def adversarial_optimum(p: float, eta: float, d: int, epsilon: float) -> float:
     inf
     """
     _check_model(p, eta, d)
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon must be at least 0; got {epsilon}")
+    check_sizes(epsilon=epsilon)
     return optimum(p, eta - epsilon, d) if epsilon < eta else math.inf
 
 
@@ -87,14 +86,18 @@ def sam_optimum(
     """
     _check_model(p, eta, d)
     check_sizes(epsilon=epsilon)
-    if weights not in ("robust", "all"):
-        raise ValueError(f"weights must be 'robust' or 'all'; got {weights!r}")
+    check_choice("weights", weights, ("robust", "all"))
     best = optimum(p, eta, d)
     if epsilon == 0:
         return best
-    if weights == "robust":
-        return best + _balance(best, eta, d, epsilon)
-    return _balance_of_angles(best, eta, d, epsilon)
+    if weights == "all":
+        return _balance_of_angles(best, eta, d, epsilon)
+
+    def gap(share: float) -> float:  # u at both ends; 0 < share < 1, by theorem 4.3
+        lam = share * epsilon
+        return _difference(lam - epsilon, lam + epsilon, best, eta, d)
+
+    return best + epsilon * float(brentq(gap, 0.0, 1.0, xtol=1e-16, rtol=1e-14))
 
 
 def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
@@ -113,25 +116,14 @@ def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
     return float((half[:, None] * values * slope).sum())
 
 
-def _balance(best: float, eta: float, d: int, epsilon: float) -> float:
-    """Return lam with u(best + lam - epsilon) = u(best + lam + epsilon)."""
-
-    def gap(share: float) -> float:  # between 0 and 1, by theorem 4.3
-        lam = share * epsilon
-        return _difference(lam - epsilon, lam + epsilon, best, eta, d)
-
-    return epsilon * float(brentq(gap, 0.0, 1.0, xtol=1e-16, rtol=1e-14))
-
-
 def _balance_of_angles(best: float, eta: float, d: int, epsilon: float) -> float:
     root = math.sqrt(d)
 
     def gap(w: float) -> float:
-        if epsilon >= math.hypot(w, root):  # the ball holds every direction
-            return -math.inf
-        turn = math.asin(epsilon / math.hypot(w, root))
+        # From a quarter turn on the ball holds every direction.
+        turn = math.asin(min(1.0, epsilon / math.hypot(w, root)))
         angle = math.atan2(w, root)
-        if angle + turn >= math.pi / 2:
+        if max(turn, angle + turn) >= math.pi / 2:
             return -math.inf
         low, high = (root * math.tan(angle + s * turn) for s in (-1, 1))
         return _difference(low - best, high - best, best, eta, d)
@@ -144,18 +136,15 @@ def _balance_of_angles(best: float, eta: float, d: int, epsilon: float) -> float
     while gap(high) > 0:
         high, step = high + step, 2 * step
     if not gap(low) >= 0 or math.isinf(gap(high)):
-        raise ValueError(
-            "epsilon must be small enough that SAM on all weights has an optimum; "
-            f"got {epsilon}"
-        )
+        needed = "small enough that SAM on all weights has an optimum"
+        raise ValueError(f"epsilon must be {needed}; got {epsilon}")
     return float(brentq(gap, low, high, xtol=1e-15, rtol=1e-14))
 
 
 def sam_shift(p: float, eta: float, d: int, epsilon: float) -> float:
     """Return the leading term of w_SAM - w*: w* epsilon^2 / (3 d), theorem 4.4.
 
-    The constant is derived from the balance of both ends; the paper prints 2/3 in the
-    place of 1 / (3 d), which is `printed_sam_shift`.
+    The paper prints 2/3 in the place of 1 / (3 d): `printed_sam_shift`.
 
     >>> round(sam_shift(0.95, 0.1, 100, 1.0), 4)
     0.0491
