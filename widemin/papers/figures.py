@@ -60,10 +60,7 @@ _FRACTIONS = frozenset(name for name, c in COLUMNS.items() if c.unit == "fractio
 
 
 def style() -> None:
-    """Set the book's style; call it once, before the first figure.
-
-    In a notebook figures then carry their numbers too, to be downloaded.
-    """
+    """Set the book's style; in a notebook figures carry their numbers from then on."""
     if shell := get_ipython():
         shell.display_formatter.formatters["text/csv"] = _AsCSV()
     sns.set_theme(context="notebook", style="ticks")
@@ -170,15 +167,11 @@ def line_a_run(ax: Axes, rows: DataFrame, column: str, label: str, **look: Any) 
 
 
 def by_group(
-    rows: DataFrame,
-    groups: Groups,
-    ax: Axes,
-    columns: dict[str, str],
+    rows: DataFrame, groups: Groups, ax: Axes, columns: dict[str, str]
 ) -> dict[str, DataFrame]:
-    """Draw named groups of runs, a line a group and a mark a run; return their rows.
+    """Draw groups that have runs, a line a group and a mark a run; return their rows.
 
-    Columns are drawn, each with the colour its marks are filled with; without runs a
-    group is left out.
+    Columns are drawn, each with the colour its marks are filled with.
     """
     parts = {name: rows[rows["key"].isin(keys)] for name, keys in groups.items()}
     parts = {name: part for name, part in parts.items() if len(part)}
@@ -191,9 +184,9 @@ def by_group(
 
 
 def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> str:
-    """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2".
+    """Return a column's mean and 95 % interval over runs, "49.1 ± 5.2", or "not run".
 
-    "not run" where no run has measured it; fractions are in percent, without a unit.
+    Times the unit, which for fractions is 100 and else 1.
     """
     values = list((unit or unit_of(column)) * rows[column].dropna())
     if not values:
@@ -216,11 +209,11 @@ def stacked(lines: Mapping[Any, Any], columns: Sequence[str]) -> DataFrame:
     return DataFrame(list(lines.values()), pd.Index(list(lines)), columns)
 
 
-COSTS = ["gradients an image", "core seconds", "seeds"]
+COSTS = ["gradients an image", "core seconds", "seeds"]  # heads of `costs`
 
 
 def costs(rows: DataFrame) -> list[str]:
-    """Return what training took, and how many seeds, for COSTS."""
+    """Return what training took, and how many seeds."""
     means = [f"{rows[column].mean():.0f}" for column in ("gradients", "train_seconds")]
     return [*means, str(rows["seed"].nunique())]
 
@@ -237,9 +230,8 @@ def hours_table(hours: dict[str, tuple[int, float]]) -> DataFrame:
 def drawn(canvas: Figure) -> DataFrame:
     """Return what a figure draws: lines, points, intervals and maps.
 
-    Returns:
-        Columns panel (its title, or what its axes say), series (as in the legend),
-        x, y (numbers, or names where the axis has names) and value (of a map's cell).
+    Columns panel (its title, or what its axes say), series (as in the legend), x, y
+    (numbers, or names where the axis has names) and value (of a map's cell).
 
     >>> canvas = Figure()
     >>> _ = canvas.subplots().plot([1, 2], [3, 4], label="ours")
@@ -248,7 +240,8 @@ def drawn(canvas: Figure) -> DataFrame:
     """
     rows = []
     for ax in (ax for ax in canvas.axes if ax.get_label() != "<colorbar>"):
-        panel = ax.get_title() or f"{ax.get_ylabel()} over {ax.get_xlabel()}"
+        said = ax.get_title() or f"{ax.get_ylabel()} over {ax.get_xlabel()}"
+        panel = " ".join(said.split())
         # The parts of an error bar go by the name of the whole.
         whole = {part: bar for bar in ax.containers for part in bar.get_children()}
         across, along = _namer(ax.xaxis), _namer(ax.yaxis)
@@ -256,8 +249,7 @@ def drawn(canvas: Figure) -> DataFrame:
             series = str(whole.get(artist, artist).get_label())
             series = "" if series.startswith("_") else series
             for x, y, *value in _points(artist):
-                place = [across(x), along(y)]
-                rows.append([" ".join(panel.split()), series, *place, *value])
+                rows.append([panel, series, across(x), along(y), *value])
     return DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 
@@ -279,10 +271,7 @@ def _points(artist: Any) -> Iterator[tuple[float, ...]]:
 
 
 def _namer(axis: Axis) -> Callable[[float], str | float]:
-    """Return what gives places their names, where an axis has words, not numbers.
-
-    What is drawn beside a name belongs to it.
-    """
+    """Return what gives places the name next to them, where an axis has words."""
     said = [label.get_text() for label in axis.get_ticklabels()]
     words = any(re.search("[^\\W\\d_]{2}", text) for text in said if "$" not in text)
     names = dict(zip(axis.get_ticklocs(), said, strict=False)) if words else {}
@@ -295,10 +284,7 @@ def _namer(axis: Axis) -> Callable[[float], str | float]:
 
 
 class _AsCSV(BaseFormatter):
-    """Figures that a notebook shows carry their numbers.
-
-    Not registered by type: pyplot strikes Figure from every such list.
-    """
+    """Figures carry their numbers; by type, pyplot would strike them from the list."""
 
     format_type = Unicode("text/csv")
     print_method = ObjectName("_repr_csv_")

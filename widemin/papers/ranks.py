@@ -22,11 +22,10 @@ def rank_correlations(
     outcomes: Mapping[str, str],
     given: Sequence[str],
 ) -> DataFrame:
-    """Return how each measure ranks with each outcome, plainly and given others.
+    """Return how each measure ranks with each outcome over networks, a row a pair.
 
-    The table has a row a network; measures and outcomes are columns to names. A row a
-    pair: measure, outcome, networks, and for "plain" and "partial" the correlation with
-    the ends of its 95 % interval (`plain_low`, ...).
+    Measures and outcomes are columns to names. Correlations are `plain` and `partial`,
+    given other columns, with the ends of their 95 % intervals (`plain_low`, ...).
 
     >>> table = DataFrame({"a": range(9), "b": range(9), "c": [1, 0, 2] * 3})
     >>> found = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"])
@@ -52,10 +51,7 @@ def rank_correlations(
 
 
 def rank_flatness(rows: DataFrame, outcomes: dict[str, str]) -> DataFrame:
-    """Return how each measure of flatness ranks with each outcome, a row a network.
-
-    Partial correlations hold median margin and training loss fixed.
-    """
+    """Return how flatness ranks with outcomes, also given margin and training loss."""
     rows = plot.with_columns(rows, [*FLATNESS, "adaptive_sharpness"])
     turned = {"small_eigenvalue": -rows["top_eigenvalue"]}
     rows = rows.assign(**turned, small_sharpness=-rows["adaptive_sharpness"])

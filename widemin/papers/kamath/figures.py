@@ -59,11 +59,10 @@ def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
 
 
 def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
-    """Return what columns are at the ends of the batch sizes, and how they rank.
+    """Return what columns of one attack's runs are at the ends of the batch sizes.
 
-    With `_small` and `_large` the values there, accuracies in percent; with `_rank`
-    Spearman's correlation with the batch size; the same of trained batch sizes alone
-    with `trained_` before them. NaN without runs. The table is of one attack.
+    `_small` and `_large`, fractions in percent, and `_rank`, Spearman's correlation
+    with the batch size; with `trained_` of trained batch sizes alone. NaN without runs.
     """
     rows, found = final(table), dict[str, float]()
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
@@ -108,10 +107,9 @@ def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
 
 
 def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
-    """Return how a small top eigenvalue ranks with robustness, alone and given others.
+    """Return how a small top eigenvalue ranks with robustness in trained networks.
 
-    Held fixed: training loss, median margin (the scale of the logits) and learning
-    rate. Runs that are undertrained are left out. Outcomes are columns to names.
+    Held fixed: training loss, median margin (the scale of the logits), learning rate.
     """
     rows = table.assign(small_eigenvalue=-table["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
@@ -155,8 +153,7 @@ def eigenvalues(table: DataFrame) -> DataFrame:
 def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
     """Return by how many percent ways of finding a top eigenvalue differ at most.
 
-    `solver` on the same images, `images` by Lanczos on more of them, and `smallest`,
-    the size of the most negative eigenvalue over the largest; NaN where none is known.
+    By `solver`, by `images`, and `smallest`, the most negative one over it; or NaN.
     """
     rows = _spectrum(table, "eigenvalue")
     way = rows["way"].astype(str).str.split(",").str[0]
@@ -171,10 +168,7 @@ def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
 
 
 def eigenvalue_of_each(table: DataFrame) -> DataFrame:
-    """Return every network's top eigenvalue, and how it was found, a row a network.
-
-    A row's setting stands in the column `setting`.
-    """
+    """Return every network's top eigenvalue, how it was found, and its setting."""
     rows = plot.with_columns(final(table), ["setting", "key", *_LISTED])
     rows = rows.drop_duplicates(["setting", "key"]).set_index("setting")
     numbers = rows[["top_eigenvalue", "eigenvalue_residual"]].map("{:.3g}".format)

@@ -57,12 +57,9 @@ def plan(**values: Any) -> dict[str, Any]:
     recipes = [run for name in order for run in settings[name]]
     recipes.sort(key=lambda run: run.seed)
     recipes += looked + distant
-    return {
+    lists = dict(settings=settings, order=order, looked=looked, distant=distant)
+    return lists | {
         "recipes": recipes + [run for name in controls for run in settings[name]],
         "first": [run for name in DECISIVE for run in settings[name]],
         "printed": [run for name in plotted for run in settings[name]],
-        "settings": settings,
-        "order": order,
-        "looked": looked,
-        "distant": distant,
     }

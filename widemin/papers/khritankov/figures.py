@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,10 +74,7 @@ def width_by_gap(
 
 
 def flatness(grid: DataFrame) -> DataFrame:
-    """Return how each measure of flatness ranks with each of robustness.
-
-    Partial correlations hold median margin and training loss fixed.
-    """
+    """Return how each measure of flatness ranks with each of robustness."""
     rows = measured_widths(grid)
     return DataFrame() if rows.empty else rank_flatness(rows, ROBUSTNESS)
 
@@ -96,9 +92,9 @@ def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
 
 
 def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
-    """Draw accuracy against learning rate over batch size; colour is the batch size.
+    """Draw accuracy against learning rate over batch size, a point a row.
 
-    A point is a row. Hollow ones have less than 95 % natural accuracy.
+    Colour is the batch size; hollow points have less than 95 % natural accuracy.
     """
     rows = rows.assign(ratio=lambda t: t["learning_rate"] / t["batch_size"])
     sizes = dict(list(rows.groupby("batch_size")))
@@ -118,12 +114,9 @@ def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
 def cell_means(rows: DataFrame, column: str) -> DataFrame:
     """Return means over seeds in percent, learning rates by batch sizes.
 
-    Every row counts that gives an answer, be it one class for every image; where the
-    loss overflowed there is none.
+    A network that answers one class counts; where the loss overflowed there is none.
     """
-    return 100 * rows.pivot_table(
-        index="learning_rate", columns="batch_size", values=column, dropna=False
-    )
+    return 100 * rows.pivot_table(column, "learning_rate", "batch_size", dropna=False)
 
 
 def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
@@ -178,10 +171,9 @@ def as_printed(printed: DataFrame) -> DataFrame:
 
 
 def chosen_epochs(table: DataFrame) -> DataFrame:
-    """Return what three rules of choosing an epoch report, mean over each cell's runs.
+    """Return what rules of choosing an epoch report, on test images in percent.
 
-    The poster's, best on the attacked test images; best on attacked held-out images;
-    the last. Accuracies in percent, of the test images.
+    Best on the attacked test images, the poster's; on held-out ones; the last.
     """
     rules = {"best on test images": "fgsm_accuracy"}
     rules |= {"best on held-out images": "validation_fgsm_accuracy", "last": "epoch"}
@@ -197,10 +189,10 @@ def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
     """Draw what each way of computing one attack answers; a mark per network."""
     cells = plot.by_cell(final(table))
     shifts = np.linspace(0.15, -0.15, max(2, len(cells)))
-    looks = zip(shifts, itertools.cycle("os^Dv"), strict=False)
-    for (cell, part), (shift, marker) in zip(cells.items(), looks, strict=False):
+    for index, (cell, part) in enumerate(cells.items()):
+        marker = "os^Dv"[index % 5]
         for row, way in enumerate(WAYS):
-            at, colour = np.full(len(part), row + shift), _COLOURS[way]
+            at, colour = np.full(len(part), row + shifts[index]), _COLOURS[way]
             ax.scatter(plot.shown(part, way), at, color=colour, s=22, marker=marker)
         ax.scatter([], [], color="grey", label=cell, marker=marker)
     plot.name_rows(ax, WAYS.values())
@@ -209,10 +201,9 @@ def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
 
 
 def table_of_ways(table: DataFrame) -> DataFrame:
-    """Return what each way of attacking leaves: percent, mean and interval over seeds.
+    """Return what each way of attacking leaves in percent, a column a cell.
 
-    A row is a way, a column a cell of the grid; below stand the instruments that were
-    run on fewer images, and the median radius that fools an image, in pixels.
+    Below stand those run on fewer images, and the median radius that fools, in pixels.
     """
     columns = {}
     for cell, part in plot.by_cell(final(table)).items():
@@ -237,10 +228,7 @@ def _by_factor(table: DataFrame) -> DataFrame:
 
 
 def table_by_scale(table: DataFrame) -> DataFrame:
-    """Return the same as `scaled_logits` in percent, a row a way, a column a factor.
-
-    The page turns it into a slider (book/_static/scale.js).
-    """
+    """Return `scaled_logits` as a table: book/_static/scale.js makes it a slider."""
     means = _by_factor(table).rename("times {:g}".format).rename_axis(None)
     return means.rename(columns=WAYS).T.map("{:.1f}".format)
 
@@ -261,8 +249,7 @@ def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
 def moved(table: DataFrame) -> DataFrame:
     """Return how far FGSM on clipped probabilities moves images, a row a cell.
 
-    Beside it how sure of themselves the networks are, and what attacks leave right:
-    means and intervals over seeds, of accuracies and shares in percent.
+    And how sure of themselves the networks are, and what attacks leave right.
     """
     rows = plot.with_columns(final(table), ["moved_share"])
     rows = rows[rows["moved_share"].notna()]

@@ -35,13 +35,10 @@ def plan(**values: Any) -> dict[str, Any]:
     squares += grid(base, seed=range(1, p.seeds), **axes)
     corner = cells(base, p.corner_cells, p.long_seeds)
     adam = cells(replace(attacked, optimizer="adam"), p.adam_cells, p.seeds)
-    return {
+    lists = dict(decisive=decisive, squares=squares, corner=corner, adam=adam)
+    return lists | {
         "recipes": decisive + squares + corner + adam + short,
         "first": short + decisive,
         "printed": decisive + squares,
-        "decisive": decisive,
-        "squares": squares,
-        "corner": corner,
-        "adam": adam,
         "short": short,
     }

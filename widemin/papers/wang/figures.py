@@ -91,10 +91,7 @@ def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> Da
 
 
 def black_box(table: DataFrame) -> DataFrame:
-    """Return accuracy under transferred attacks, a row a defence and a surrogate.
-
-    And the paper's, whose surrogate is not named.
-    """
+    """Return accuracy under transferred attacks, a row a surrogate, and the paper's."""
     theirs, lines = _printed("dynamic_table2"), {}
     for label, part in _labelled(table).groupby("label", sort=False):
         defence = part["defence"].iloc[0]
@@ -119,10 +116,7 @@ def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
 
 
 def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
-    """Draw an accuracy of named groups of runs, and what training took.
-
-    Without runs a group is left out.
-    """
+    """Draw an accuracy of groups that have runs, and what training took."""
     parts = plot.by_group(final(table), groups, ax, {column: BLUE})
     for place, part in enumerate(parts.values()):
         text = f"{part['gradients'].iloc[0]:.0f} gradients"
@@ -134,10 +128,7 @@ def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
 
 
 def best_and_last(table: DataFrame) -> DataFrame:
-    """Return accuracy under training's own attack by how the epoch is chosen, percent.
-
-    The last; the best on held-out images; the best on the test images, which flatters.
-    """
+    """Return accuracy under training's own attack by how the epoch is chosen."""
     rules = {"last": "epoch", "best on held-out images": "validation_attack_accuracy"}
     rules["best on test images"] = "attack_accuracy"
     rows = plot.with_columns(_rows(table, "epoch"), rules.values())

@@ -58,11 +58,6 @@ def plan(**values: Any) -> dict[str, Any]:
     by_number = grid(attacked, seed=sweep_seeds, attack_steps=[10, 20, 30, 40])
     recipes = defences[: (2 + len(longer)) * p.seeds] + in_depth + defences
     recipes += [run for runs in turned.values() for run in runs] + by_size + by_number
-    return {
-        "recipes": recipes,
-        **dict.fromkeys(("first", "printed", "in_depth"), in_depth),
-        "defences": defences,
-        "turned": turned,
-        "by_size": by_size,
-        "by_number": by_number,
-    }
+    lists = dict(recipes=recipes, defences=defences, turned=turned)
+    lists |= dict.fromkeys(("first", "printed", "in_depth"), in_depth)
+    return lists | dict(by_size=by_size, by_number=by_number)

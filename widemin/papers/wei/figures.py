@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -86,10 +85,7 @@ def trained_ratios(
 
 
 def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
-    """Return a run's place by strength, its method's name, e.g. "SAM 0.2", and colour.
-
-    Plain, SAM by its radius, attacked by norm and radius; L2 balls have a colour.
-    """
+    """Return a run's place by strength, its method's name ("SAM 0.2") and colour."""
     norm, _, radius = attack.partition(" ")
     kind = {"standard": 0, "sam": 1, "adversarial": 2}.get(method, 3)
     place = kind, rho, norm == "l2", Fraction(radius or 0)
@@ -98,10 +94,7 @@ def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
 
 
 def with_names(table: DataFrame, measured: str = "final", test: str = "") -> DataFrame:
-    """Return rows, of one test set or of all, with `name` and `colour` of their method.
-
-    In the order of its strength.
-    """
+    """Return rows by strength of their method, with its `name` and `colour`."""
     rows = final(table) if measured == "final" else table
     rows = rows[rows["measured"] == measured]
     rows = rows[rows["test"] == test] if test else rows
@@ -192,14 +185,12 @@ def robust_by_cost(table: DataFrame, ax: Axes, test: str) -> Axes:
         labels.append((part["gradients"].mean(), worst.mean(), label))
     least = 0.035 * np.ptp(ax.get_ylim())
     look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
-    for cost, group in itertools.groupby(sorted(labels), lambda label: label[0]):
-        height = -np.inf  # labels of one cost stand above each other
-        for _, accuracy, label in group:
-            height = max(height + least, accuracy)
-            ax.annotate(label, (cost, height), xytext=(8, -3), **look)
-    ticks = [5, 10, 20, 50, 100, 200, 500, 1000]
-    said = "gradients an image in training", _worst(test)
-    return plot.framed(ax, *said, log={"x": ticks})
+    heights: dict[float, float] = {}  # labels of one cost stand above each other
+    for cost, accuracy, label in sorted(labels):
+        heights[cost] = max(heights.get(cost, -np.inf) + least, accuracy)
+        ax.annotate(label, (cost, heights[cost]), xytext=(8, -3), **look)
+    ticks = {"x": [5, 10, 20, 50, 100, 200, 500, 1000]}
+    return plot.framed(ax, "gradients an image in training", _worst(test), log=ticks)
 
 
 def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
@@ -212,10 +203,7 @@ def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
 
 
 def best_and_last(table: DataFrame) -> DataFrame:
-    """Return accuracies by how the epoch is chosen, a row a method and rule, percent.
-
-    The last; the best on held-out images; the best on the test images, which flatters.
-    """
+    """Return accuracies by how the epoch is chosen, a row a method and rule."""
     rows = with_names(chosen_epochs(table), "epoch")
     parts = {
         (str(name), rule): part[part["rule"] == rule]
@@ -320,13 +308,9 @@ def drops(table: DataFrame, axes: Panels) -> Panels:
 
 
 def by_control(table: DataFrame, groups: Groups, ax: Axes, test: str) -> Axes:
-    """Draw natural and worst-case accuracy of named groups of runs, a mark a run.
-
-    Attacked in the set `test`; without runs a group is left out.
-    """
+    """Draw natural and worst-case accuracy of groups that have runs, a mark a run."""
     rows, columns = final(table), {"natural_accuracy": "none", "worst_accuracy": BLUE}
     plot.by_group(rows[rows["test"] == test], groups, ax, columns)
-    names = {"natural": "none", f"worst case, {ball_name(test)}": BLUE}
-    for name, face in names.items():
+    for name, face in (("natural", "none"), (f"worst case, {ball_name(test)}", BLUE)):
         ax.scatter([], [], color=BLUE, facecolor=face, label=name)
     return plot.framed(ax, "accuracy (%)", "", "below", xlim=(0, None))

@@ -72,11 +72,6 @@ def plan(**values: Any) -> dict[str, Any]:
     recipes += [run for runs in control_recipes.values() for run in runs]
     # The first two sets come first, then the others.
     softer = grid(plain, seed=range(attacked_seeds), attack=p.table_balls[2:])
-    return {
-        "recipes": recipes + softer,
-        "first": [],
-        **dict.fromkeys(("printed", "table_recipes"), table_recipes + softer),
-        "first_recipes": first_recipes,
-        "others": others,
-        "control_recipes": control_recipes,
-    }
+    lists = dict(first_recipes=first_recipes, others=others, first=[])
+    lists |= dict.fromkeys(("printed", "table_recipes"), table_recipes + softer)
+    return lists | dict(recipes=recipes + softer, control_recipes=control_recipes)
