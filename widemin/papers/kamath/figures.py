@@ -37,11 +37,10 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
         for some, face in ((part[~poor], colour), (part[poor], "white")):
             values = plot.shown(some, column)
             ax.scatter(some[x], values, color=colour, facecolor=face, zorder=3)
-    if plot.unit_of(column) == 1:
-        ax.set(yscale="log")
+    ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
     sizes = sorted(rows[x].unique())
-    ticks = sizes if len(sizes) < 7 else sizes[::2]
-    return plot.framed(ax, "batch size", label, log={"x": ticks})
+    log = {"x": sizes if len(sizes) < 7 else sizes[::2]}
+    return plot.framed(ax, "batch size", label, log=log)
 
 
 def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
@@ -68,13 +67,10 @@ def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
             means = plot.unit_of(column) * by_batch(part, column)
-            small, large = means.iloc[[0, -1]] if len(means) else (math.nan, math.nan)
-            ends = {
-                "small": small,
-                "large": large,
-                "rank": spearman(means.index, means),
-            }
-            found |= {f"{prefix}{column}_{end}": float(n) for end, n in ends.items()}
+            ends = means.iloc[[0, -1]].tolist() if len(means) else [math.nan] * 2
+            numbers = zip(("small", "large"), ends, strict=True)
+            found |= {f"{prefix}{column}_{end}": float(n) for end, n in numbers}
+            found[f"{prefix}{column}_rank"] = spearman(means.index, means)
     return found
 
 
@@ -89,8 +85,7 @@ def by_run(table: DataFrame) -> DataFrame:
         for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
             said = f"{name}, {ball_name(row['test'])} (%)"
             line[said] = f"{100 * row[f'{column}_accuracy']:.1f}"
-    names = ["batch size", "learning rate"]
-    index = pd.MultiIndex.from_tuples(lines, names=names)
+    index = pd.MultiIndex.from_tuples(lines, names=["batch size", "learning rate"])
     return DataFrame(list(lines.values()), index).sort_index()
 
 
@@ -139,15 +134,15 @@ def _spectrum(table: DataFrame, of: str) -> DataFrame:
 
 def eigenvalues(table: DataFrame) -> DataFrame:
     """Return what each way of finding an eigenvalue gives, a row a network and way."""
-    rows = _spectrum(table, "eigenvalue")
-    formats = {"value": "{:.4g}", "residual": "{:.2g}", "products": "{:.0f}"}
-    lines = {
-        (plot.cell_name(row), row["way"]): [
-            f.format(row[c]) for c, f in formats.items()
-        ]
-        for row in rows.to_dict("records")
-    }
-    return plot.stacked(lines, ["eigenvalue", *list(formats)[1:]])
+    lines = {}
+    for row in _spectrum(table, "eigenvalue").to_dict("records"):
+        numbers = (
+            f"{row['value']:.4g}",
+            f"{row['residual']:.2g}",
+            f"{row['products']:.0f}",
+        )
+        lines[plot.cell_name(row), row["way"]] = numbers
+    return plot.stacked(lines, ["eigenvalue", "residual", "products"])
 
 
 def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
@@ -159,12 +154,9 @@ def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
     way = rows["way"].astype(str).str.split(",").str[0]
     usual = rows[way == "Lanczos"].groupby("key")["value"].first()
     ratio = rows["value"].astype(float) / rows["key"].map(usual)
-    kinds = {"solver": ratio[way == "PyHessian"] - 1}
-    kinds |= {
-        "images": ratio[way == "Lanczos"] - 1,
-        "smallest": ratio[way == "smallest"],
-    }
-    return {kind: float((100 * part).abs().max()) for kind, part in kinds.items()}
+    off = 100 * (ratio - (way != "smallest")).abs()
+    kinds = {"solver": "PyHessian", "images": "Lanczos", "smallest": "smallest"}
+    return {kind: float(off[way == name].max()) for kind, name in kinds.items()}
 
 
 def eigenvalue_of_each(table: DataFrame) -> DataFrame:
@@ -180,9 +172,8 @@ def eigenvalue_of_each(table: DataFrame) -> DataFrame:
 def densities(table: DataFrame, ax: Axes) -> Axes:
     """Draw the Hessian's spectral density, a line a network."""
     networks = _spectrum(table, "density").groupby("key", sort=False)
-    for (_, part), colour in zip(
-        networks, (RED, BLUE, GREEN, plot.PURPLE), strict=False
-    ):
+    colours = (RED, BLUE, GREEN, plot.PURPLE)
+    for (_, part), colour in zip(networks, colours, strict=False):
         name, density = plot.cell_name(part.iloc[0]), part["value"].clip(lower=1e-9)
         ax.plot(part["place"], density, color=colour, label=name)
     ax.set_xscale("symlog", linthresh=1)

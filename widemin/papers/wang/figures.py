@@ -20,6 +20,7 @@ DEFENCES = {"unsecured": (BLACK, "o"), "standard": (RED, "s")}
 DEFENCES |= {"curriculum": (plot.PURPLE, "^"), "dynamic": (GREEN, "D")}
 # FOSC over the test images: smallest, tenths, largest.
 DECILES = [f"fosc_d{tenth}" for tenth in range(11)]
+_WORST = "worst-case accuracy (%)"
 WHITE_BOX = plot.LABELS["white box"]
 _THEIRS = plot.LABELS["printed white box"]  # columns of the paper's table
 
@@ -111,8 +112,7 @@ def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
     for label, part in rows.groupby("label", sort=False):
         y = plot.shown(part, "worst_accuracy")
         ax.scatter(part["gradients"], y, label=label, **_look(rows, part))
-    said = "gradients taken per training image", "worst-case accuracy (%)"
-    return plot.framed(ax, *said)
+    return plot.framed(ax, "gradients taken per training image", _WORST)
 
 
 def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
@@ -124,7 +124,7 @@ def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
         at = (plot.shown(part, column).max(), place)
         ax.annotate(text, at, xytext=(7, 0), va="center", **look)  # clear of the mark
     ax.margins(x=0.25)
-    return plot.framed(ax, "worst-case accuracy (%)", "")
+    return plot.framed(ax, _WORST, "")
 
 
 def best_and_last(table: DataFrame) -> DataFrame:
@@ -135,13 +135,11 @@ def best_and_last(table: DataFrame) -> DataFrame:
     rows = rows.dropna(subset="attack_accuracy")
     # Before the radius is grown the attack is weaker: those epochs do not compete.
     rows = rows[rows["epoch"] >= rows["ramp"] * rows["epochs"]]
-    parts = {
-        (f"{defence}, {epochs} epochs", rule): part.loc[
-            part.groupby("key")[column].idxmax()
-        ]
-        for (defence, epochs), part in rows.groupby(["defence", "epochs"], sort=False)
-        for rule, column in rules.items()
-    }
+    parts = {}
+    for (defence, epochs), part in rows.groupby(["defence", "epochs"], sort=False):
+        for rule, column in rules.items():
+            chosen = part.groupby("key")[column].idxmax()
+            parts[f"{defence}, {epochs} epochs", rule] = part.loc[chosen]
     return plot.spreads(parts, "rules of chapter 3")
 
 
@@ -208,12 +206,11 @@ def strengths(table: DataFrame) -> dict[str, float]:
     rows = plot.with_columns(_of_standard(table, "strength"), ["step_radii", *columns])
     rows = rows[rows["step_radii"] == 0.25]
     means = rows.groupby("steps_taken", as_index=False)[columns].mean()
-    ends = means.iloc[[0, -1]] if len(means) else means.reindex([0, 1])
-    return {
-        f"{kind}_{end}": float(value)
-        for kind, column in zip(("steps", "accuracy", "fosc"), columns, strict=True)
-        for end, value in zip(("few", "many"), plot.shown(ends, column), strict=True)
-    }
+    ends, found = means.iloc[[0, -1]] if len(means) else means, dict[str, float]()
+    for kind, column in zip(("steps", "accuracy", "fosc"), columns, strict=True):
+        few, many = plot.shown(ends, column) if len(ends) else (math.nan, math.nan)
+        found |= {f"{kind}_few": float(few), f"{kind}_many": float(many)}
+    return found
 
 
 def _watched(table: DataFrame) -> DataFrame:
@@ -238,10 +235,8 @@ def fosc_by_stage(table: DataFrame, axes: Panels) -> Panels:
         part = rows[rows["defence"] == defence]
         for third, colour in enumerate((plot.SKY, BLUE, BLACK), 1) if len(part) else ():
             stage = math.ceil(part["epochs"].iloc[0] * third / 3)
-            means = part.loc[part["epoch"] == stage, DECILES].mean()
-            ax.plot(
-                means, np.linspace(0, 100, 11), color=colour, label=f"epoch {stage}"
-            )
+            means, name = part[part["epoch"] == stage][DECILES].mean(), f"epoch {stage}"
+            ax.plot(means, np.linspace(0, 100, 11), color=colour, label=name)
         ax.set(title=defence, xlabel="FOSC")
         ax.label_outer()
     axes[0].set(ylabel="images with at most this FOSC (%)")
