@@ -64,7 +64,7 @@ def rate_on_toy(
         worst: Whether the minimum lies where the inner maximum just meets the edge, so
             that |x - x_max|^2 = delta / mu; else it lies inside.
         start: Every coordinate of theta at first; the minimum is at 0.5, or at 0.
-        spread: Of the a_i, and so of the stochastic gradients; at 0 nothing is random.
+        spread: Of the a_i, and so of the stochastic gradients.
         repeats: Runs averaged.
         seed: Of the draws.
 
@@ -79,9 +79,8 @@ def rate_on_toy(
     pull += (2 * radius if worst else 0) - pull.mean(0)
     noise = float(np.sqrt(((pull - pull.mean(0)) ** 2).sum(1).mean()))
 
-    def loss(theta: np.ndarray) -> float:
+    def loss(theta: np.ndarray) -> float:  # what depends on theta
         inner = np.clip(theta, -radius, radius)
-        # What depends on theta; the rest is the same everywhere.
         rise = theta @ inner - inner @ inner / 2
         return float(theta @ theta / 2 - theta @ pull.mean(0) + rise)
 

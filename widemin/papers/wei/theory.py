@@ -32,8 +32,7 @@ def _check_model(p: float, eta: float, d: int) -> None:
 def accuracy(w: ArrayLike, p: float, eta: float, d: int) -> np.ndarray:
     """Return the expected accuracy of the classifier, shape of w.
 
-    p Phi((m + w) / sqrt d) + (1 - p) Phi((m - w) / sqrt d), where m = d eta is the
-    mean of the summed weak features.
+    p Phi((m + w) / sqrt d) + (1 - p) Phi((m - w) / sqrt d), where m = d eta.
 
     >>> float(accuracy(0.0, 0.95, 0.1, 100).round(4))  # the weak features alone
     0.8413
@@ -189,9 +188,7 @@ def sam_on_samples(
     eta: float,
     d: int,
     radii: Sequence[float],
-    *,
     steps: int = 3_000,
-    batch_size: int = 64,
     seed: int = 0,
 ) -> np.ndarray:
     """Return the robust weight over the norm of the weak ones, after actual SAM.
@@ -208,8 +205,7 @@ def sam_on_samples(
     draws, rho = np.random.default_rng(seed), np.asarray(radii, float)[:, None]
     if not ((rho >= 0) & np.isfinite(rho)).all():
         raise ValueError(f"radii must be at least 0 and finite; got {radii}")
-    weights = np.zeros((len(rho), d + 1))
-    mean = np.zeros_like(weights)
+    (weights, mean), batch_size = np.zeros((2, len(rho), d + 1)), 64
 
     def gradient(at: np.ndarray, signed: np.ndarray) -> np.ndarray:
         return np.asarray(-expit(-at @ signed.T) @ signed / batch_size)
