@@ -102,10 +102,9 @@ def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
     for (size, part), colour in zip(sizes.items(), colours, strict=True):
         good = part["natural_accuracy"] > 0.95
         for some, face in ((part[good], colour), (part[~good], "none")):
-            name, values = "" if face == "none" else f"{size}", plot.shown(some, column)
-            ax.scatter(
-                some["ratio"], values, color=[colour], facecolor=face, label=name
-            )
+            look: Any = {"facecolor": face, "label": "" if face == "none" else size}
+            values = plot.shown(some, column)
+            ax.scatter(some["ratio"], values, color=[colour], **look)
     ax.legend(title="batch size", loc="upper right")
     said = "learning rate / batch size", "accuracy under FGSM (%)"
     return plot.framed(ax, *said, log="x", ylim=(-3, 103))
@@ -182,7 +181,8 @@ def chosen_epochs(table: DataFrame) -> DataFrame:
         for rule, column in rules.items()
         for cell, part in plot.by_cell(best_epochs(table, column)).items()
     }
-    return plot.spreads(parts, "rules of chapter 1")
+    found = plot.spreads(parts, "rules of chapter 1")
+    return found.rename_axis(["cell", "epoch chosen"]) if parts else found
 
 
 def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
