@@ -18,7 +18,8 @@ def plan(**values: Any) -> dict[str, Any]:
     """
     p = SimpleNamespace(**values)
     ball, held_out = f"linf {p.epsilon}", min(p.test_size, 1000)
-    base = base_recipe(values, validation_size=held_out, watch=ball, tests=(ball,))
+    watched = dict[str, Any](watch=ball, tests=(ball,), validation_size=held_out)
+    base = base_recipe(values, batch_size=p.batch_sizes[0], **watched)
     attacked = replace(base, strong_size=p.strong_size)
     decisive = cells(replace(attacked, brief_epochs=2), p.decisive_cells, p.long_seeds)
     decisive = [replace(run, pictures=0 if run.seed else 6) for run in decisive]
