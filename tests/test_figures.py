@@ -31,7 +31,7 @@ from widemin.papers.kamath import figures as kamath
 from widemin.papers.khritankov import figures as khritankov
 from widemin.papers.wang import figures as wang
 from widemin.papers.wang.claims import ATTACKS as wang_attacks
-from widemin.papers.wei import features
+from widemin.papers.wei import figures as features
 from widemin.papers.wei import figures as wei
 
 matplotlib.use("Agg")
@@ -710,10 +710,12 @@ def test_numbers_are_those_that_are_drawn():
 
 
 def test_a_spread_is_over_the_runs_that_measured_it():
-    rows = pd.DataFrame({"a": [0.4, 0.6, np.nan], "b": [0.25, np.nan, np.nan]})
+    rows = pd.DataFrame({"pgd_accuracy": [0.4, 0.6, np.nan], "b": [25, np.nan, np.nan]})
     assert figures.spread(rows.assign(c=np.nan), "c") == "not run"
     assert figures.spread(rows, "b") == "25.0"
-    assert figures.spread(rows, "a") == "50.0 ±\u00a0127.1"  # t of one degree: 12.706
+    assert figures.spread(rows, "b", 2, 4) == "100.00"
+    wide = "50.0 ±\u00a0127.1"  # t of one degree: 12.706
+    assert figures.spread(rows, "pgd_accuracy") == wide
 
 
 @pytest.mark.parametrize("label", where.figures())

@@ -233,7 +233,7 @@ def test_a_quadratics_width_is_distance_over_gap():
         (lambda: sam_optimum(0.9, 0.1, 1, math.nan), "epsilon must be at least 0"),
         (
             lambda: sam_optimum(0.9, 0.1, 1, 0.1, "some"),
-            "'robust' or 'all'; got 'some'",
+            "unknown weights 'some'.*; known: robust, all",
         ),
         (lambda: sam_optimum(0.9, 0.1, 4, 99, "all"), "small enough"),
         (
@@ -250,7 +250,7 @@ def test_a_quadratics_width_is_distance_over_gap():
         ),
         (
             lambda: khritankov.masked_margin("int8"),
-            "precision must be one of float32",
+            "unknown precision .int8.; known: float32",
         ),
     ],
 )

@@ -226,7 +226,7 @@ def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[An
     return sorted(runs.values(), key=rank)
 
 
-_HASHED = {".py", ".csv", ".yml"}  # of the package and of the published results
+_HASHED = {".py", ".csv", ".yml", ".toml", ".mplstyle"}  # of the package and of the published results
 
 
 class ChapterFailed(RuntimeError):

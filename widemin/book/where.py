@@ -19,7 +19,7 @@ from widemin.experiments.columns import COLUMNS, Column
 from widemin.names import check_choice
 
 # Modules that draw, and what a chapter imports of them.
-_DRAWS = re.compile(r"widemin\.papers\.(\w+\.)*(figures|features|ranks)")
+_DRAWS = re.compile(r"widemin\.papers\.(\w+\.)*(figures|ranks)")
 
 
 @cache

@@ -257,6 +257,7 @@ def alone() -> Iterator[None]:
     from filelock import Timeout
 
     from widemin import paths
+    from widemin.experiments import disk
 
     disk.checkout()
     lock = disk.lock(paths.BUILD / ".lock")

@@ -1,17 +1,20 @@
-"""One function per figure: a tidy table and axes in, the axes out.
+"""What the papers' figures and tables share.
 
-Figures compute no results beyond means. A method keeps one colour, safe for the
-colour-blind, through the book; every seed is a visible point; accuracies are drawn
-in percent.
+A figure is a function, a tidy table and axes in, the axes out; it computes no results
+beyond means. A method keeps one colour, safe for the colour-blind, through the book;
+every seed is a visible point; fractions are drawn in percent.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
+import matplotlib.ticker as mt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -22,78 +25,46 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.lines import Line2D
+from pandas import DataFrame
 from traitlets import ObjectName, Unicode
 
+from widemin.experiments.columns import COLUMNS
 from widemin.papers.claims import ball_name as ball_name
 from widemin.statistics import over_seeds
 
+Panels = Sequence[Axes]
+Groups = Mapping[str, list[str]]  # name to the keys of its runs
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-COLOURS = {
-    "standard": BLACK,
-    "sam": BLUE,
-    "adversarial": RED,
-    "dynamic": GREEN,
-    "LR": RED,
-    "LR/BS": BLUE,
-    "Benchmark": GREEN,
-    "cross-entropy": RED,
-    "margin": BLUE,
+COLOURS = {"standard": BLACK, "sam": BLUE, "adversarial": RED, "dynamic": GREEN}
+COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN}
+# Where a legend may stand beside its axes; names below an axis.
+LEGENDS: dict[str, dict[str, Any]] = {
+    "outside": {"loc": "upper left", "bbox_to_anchor": (1, 1)},
+    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2},
 }
-# How an attack is computed, as a reader should see it.
-WAYS = {
-    "natural_accuracy": "no attack",
-    "fgsm_clipped_accuracy": "FGSM, clipped probabilities",
-    "fgsm_accuracy": "FGSM, cross-entropy float32",
-    "fgsm_float64_accuracy": "FGSM, cross-entropy float64",
-    "fgsm_rescaled_accuracy": "FGSM, rescaled logits",
-    "fgsm_margin_accuracy": "FGSM, margin",
-    "pgd_accuracy": "PGD, cross-entropy",
-    "pgd_margin_accuracy": "PGD, margin",
-    "worst_accuracy": "worst case per image",
+SLANTED: dict[str, Any] = {"rotation": 60, "ha": "right"}
+
+# Columns as a reader should see them, by table or figure.
+_LISTED = pd.read_csv(Path(__file__).with_name("labels.csv"))
+_LISTED = _LISTED.fillna({"digits": 1, "unit": 0}).astype({"digits": int})
+LABELS: dict[str, dict[str, str]] = {
+    str(table): dict(zip(part["column"], part["label"], strict=True))
+    for table, part in _LISTED.groupby("table", sort=False)
 }
-MORE_WAYS = {
-    "transfer_accuracy": "PGD on a briefly trained network",
-    "masked_share": "images with a margin above 16.64",
-}
-# On fewer images
-STRONG = {
-    "restarts_accuracy": "PGD, margin, 5 restarts",
-    "restarts_float64_accuracy": "the same in float64",
-    "autoattack_accuracy": "AutoAttack",
-    "moved_share": "images moved by FGSM, clipped probabilities",
-}
-# Those whose gradient fades as the network grows sure of itself.
-FADING = {"fgsm_clipped_accuracy", "fgsm_accuracy", "fgsm_float64_accuracy"}
-FADING.add("pgd_accuracy")
+WAYS = LABELS["ways"]  # how an attack is computed
+# Drawn in percent; frozen, so that `where` does not take them for a figure's columns.
+_FRACTIONS = frozenset(name for name, c in COLUMNS.items() if c.unit == "fraction")
 
 
 def style() -> None:
-    """Set the book's style; call it once, before the first figure.
-
-    In a notebook figures then carry their numbers too, to be downloaded.
-    """
+    """Set the book's style; in a notebook figures carry their numbers from then on."""
     if shell := get_ipython():
         shell.display_formatter.formatters["text/csv"] = _AsCSV()
     sns.set_theme(context="notebook", style="ticks")
-    mpl.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "savefig.dpi": 220,
-            "figure.constrained_layout.use": True,
-            "figure.constrained_layout.h_pad": 0.08,
-            "figure.constrained_layout.w_pad": 0.08,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "legend.frameon": False,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "widemin",  # the same drawing, the same file
-        }
-    )
+    mpl.style.use(Path(__file__).with_name("book.mplstyle"))
 
 
 def glue(name: str, value: float) -> None:
@@ -114,90 +85,153 @@ def panels(columns: int, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
     return plt.subplots(rows, columns, figsize=size, **options)
 
 
-def as_percent(values: Any) -> Any:
-    """Return fractions in percent."""
-    return 100 * np.asarray(values, float)
+def unit_of(column: str) -> int:
+    """Return what a column is multiplied by: 100 if it is a fraction, else 1."""
+    return 100 if column in _FRACTIONS else 1
 
 
-def plain_log(axis: Any, ticks: Sequence[float] | int) -> None:
-    """Label a logarithmic axis plainly at the given ticks, or at so many."""
-    if isinstance(ticks, int):
-        axis.set_major_locator(MaxNLocator(ticks))
-    else:
-        axis.set_major_locator(FixedLocator(list(ticks)))  # outside: not drawn
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
+def shown(rows: DataFrame, column: str) -> np.ndarray:
+    """Return a column as it is drawn: fractions in percent."""
+    return unit_of(column) * rows[column].to_numpy(float)
 
 
-def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) -> str:
-    """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2".
-
-    "not run" where no run has measured it.
-    """
-    values = list(unit * rows[column].dropna())
-    if not values:
-        return "not run"
-    mean, half = over_seeds(values)
-    return f"{mean:.{digits}f}" + (
-        "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"
-    )
+def with_columns(rows: DataFrame, columns: Iterable[str]) -> DataFrame:
+    """Return rows that have these columns, empty where nothing was measured."""
+    return rows.reindex(columns=rows.columns.union(list(columns)))
 
 
-def stacked(
-    lines: dict[tuple[str, str], Any], columns: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Return lines of a table under the pairs of names that they go by."""
-    index = pd.MultiIndex.from_tuples(lines, names=[None, None]) if lines else None
-    return pd.DataFrame(list(lines.values()), index, columns=columns)
+def cell_name(row: Any) -> str:
+    """Return a row's batch size and learning rate, e.g. "B = 16, LR = 0.1"."""
+    return f"B = {row['batch_size']:g}, LR = {row['learning_rate']:g}"
 
 
-def hours_table(hours: dict[str, tuple[int, float]]) -> pd.DataFrame:
-    """Return presets with their runs and the hours of one core that these take."""
-    rows = [
-        (name, f"{runs:,}", f"{time:,.1f}" if time < 100 else f"{time:,.0f}")
-        for name, (runs, time) in hours.items()
-    ]
-    table = pd.DataFrame(rows, columns=["preset", "runs", "hours of one core"])
-    return table.set_index("preset").rename_axis(None)
+def by_cell(rows: DataFrame) -> dict[str, DataFrame]:
+    """Return rows by the name of their batch size and learning rate."""
+    cells = rows.groupby(["batch_size", "learning_rate"], sort=False)
+    return {cell_name(part.iloc[0]): part for _, part in cells}
 
 
-def there(rows: pd.DataFrame, groups: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return the groups of runs, name to keys, that have rows."""
-    return {name: keys for name, keys in groups.items() if rows["key"].isin(keys).any()}
-
-
-def by_group(
-    rows: pd.DataFrame,
-    groups: dict[str, list[str]],
-    ax: Axes,
-    columns: dict[str, str],
+def framed(
+    ax: Axes, x: str, y: str, legend: str = "", *, log: Any = (), **more: Any
 ) -> Axes:
-    """Draw accuracies of named groups of runs, a line a group and a mark a run.
+    """Label axes, add a legend if anything has a name, and return the axes.
 
-    Args:
-        rows: Final rows.
-        groups: Name to the keys of its runs; without runs a group is left out.
-        ax: Where to draw.
-        columns: What is drawn, each with the colour its marks are filled with.
+    `legend` is its place, or one of LEGENDS. `log` names logarithmic axes, "xy" say; as
+    a dictionary, each with the ticks that are labelled plainly, or how many.
     """
-    groups = there(rows, groups)
-    for place, keys in enumerate(groups.values()):
-        part = rows[rows["key"].isin(keys)]
-        for column, face in columns.items():
-            at = np.full(len(part), place)
-            ax.scatter(as_percent(part[column]), at, color=BLUE, facecolor=face)
-    ax.set_yticks(range(len(groups)), list(groups))
-    if not ax.yaxis_inverted():
-        ax.invert_yaxis()
+    scales: dict[str, Any] = {f"{axis}scale": "log" for axis in log}
+    ax.set(xlabel=x, ylabel=y, **scales | more)
+    for name, ticks in log.items() if isinstance(log, dict) else ():
+        axis = getattr(ax, f"{name}axis")
+        locator: Any = mt.MaxNLocator if isinstance(ticks, int) else mt.FixedLocator
+        axis.set_major_locator(locator(ticks))
+        axis.set_major_formatter(mt.ScalarFormatter())
+        axis.set_minor_formatter(mt.NullFormatter())
+    if legend and ax.get_legend_handles_labels()[0]:
+        ax.legend(**LEGENDS.get(legend, {"loc": legend}))
     return ax
 
 
-def drawn(canvas: Figure) -> pd.DataFrame:
+def name_rows(ax: Axes, names: Iterable[str]) -> None:
+    """Name the whole numbers of the vertical axis, from the top down."""
+    names = list(names)
+    ax.set_yticks(range(len(names)), names)
+    ax.yaxis.set_inverted(True)
+
+
+def curves(
+    ax: Axes, x: Any, lines: Mapping[str, Any], colours: Sequence[str], style: str = "-"
+) -> None:
+    """Draw named lines over the same places, each in its colour."""
+    for (label, y), colour in zip(lines.items(), colours, strict=False):
+        ax.plot(x, y, style, color=colour, label=label)
+
+
+def mean_line(
+    ax: Axes, rows: DataFrame, x: str, y: str, band: Sequence[str] = (), **look: Any
+) -> None:
+    """Draw the mean of a column over another; between the means of two, an area."""
+    means = rows.groupby(x)[[y, *band]].mean()
+    [line] = ax.plot(means.index, shown(means, y), **look)
+    if band:
+        low, high = (means[column] for column in band)
+        look = {"color": line.get_color(), "alpha": 0.2, "lw": 0}
+        ax.fill_between(means.index, low, high, **look)
+
+
+def line_a_run(ax: Axes, rows: DataFrame, column: str, label: str, **look: Any) -> None:
+    """Draw what is watched after each epoch, a line a run, all under one name."""
+    for index, (_, run) in enumerate(rows.groupby("key")):
+        name = None if index else label
+        ax.plot(run["epoch"], shown(run, column), label=name, **look)
+
+
+def by_group(
+    rows: DataFrame, groups: Groups, ax: Axes, columns: dict[str, str]
+) -> dict[str, DataFrame]:
+    """Draw groups that have runs, a line a group and a mark a run; return their rows.
+
+    Columns are drawn, each with the colour its marks are filled with.
+    """
+    parts = {name: rows[rows["key"].isin(keys)] for name, keys in groups.items()}
+    parts = {name: part for name, part in parts.items() if len(part)}
+    for place, part in enumerate(parts.values()):
+        for column, face in columns.items():
+            at = np.full(len(part), place)
+            ax.scatter(shown(part, column), at, color=BLUE, facecolor=face)
+    name_rows(ax, parts)
+    return parts
+
+
+def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> str:
+    """Return a column's mean and 95 % interval over runs, "49.1 ± 5.2", or "not run".
+
+    Times the unit, which for fractions is 100 and else 1.
+    """
+    values = list((unit or unit_of(column)) * rows[column].dropna())
+    if not values:
+        return "not run"
+    mean, half = over_seeds(values)
+    interval = "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"
+    return f"{mean:.{digits}f}{interval}"
+
+
+def spreads(parts: Mapping[Any, DataFrame], table: str) -> DataFrame:
+    """Return means and intervals: a row a part, a column a label of a table."""
+    listed = _LISTED[_LISTED["table"] == table]
+    measures = listed[["column", "digits", "unit"]].to_numpy()
+    lines = {name: [spread(part, *m) for m in measures] for name, part in parts.items()}
+    return stacked(lines, list(listed["label"]))
+
+
+def stacked(lines: Mapping[Any, Any], columns: Sequence[str]) -> DataFrame:
+    """Return lines of a table under the names, or pairs of names, that they go by."""
+    return DataFrame(list(lines.values()), pd.Index(list(lines)), columns)
+
+
+COSTS = ["gradients an image", "core seconds", "seeds"]  # heads of `costs`
+
+
+def costs(rows: DataFrame) -> list[str]:
+    """Return what training took, and how many seeds."""
+    means = [f"{rows[column].mean():.0f}" for column in ("gradients", "train_seconds")]
+    return [*means, str(rows["seed"].nunique())]
+
+
+def hours_table(hours: dict[str, tuple[int, float]]) -> DataFrame:
+    """Return presets with their runs and the hours of one core that these take."""
+    lines = {
+        name: (f"{runs:,}", f"{time:,.1f}" if time < 100 else f"{time:,.0f}")
+        for name, (runs, time) in hours.items()
+    }
+    return stacked(lines, ["runs", "hours of one core"])
+
+
+def drawn(canvas: Figure) -> DataFrame:
     """Return what a figure draws: lines, points, intervals and maps.
 
-    Returns:
-        Columns panel (its title, or what its axes say), series (as in the legend),
-        x, y (numbers, or names where the axis has names) and value (of a map's cell).
+    Columns panel (its title, or what its axes say), series (as in the legend), x, y
+    (numbers, or names where the axis has names) and value (of a map's cell).
 
     >>> canvas = Figure()
     >>> _ = canvas.subplots().plot([1, 2], [3, 4], label="ours")
@@ -206,65 +240,51 @@ def drawn(canvas: Figure) -> pd.DataFrame:
     """
     rows = []
     for ax in (ax for ax in canvas.axes if ax.get_label() != "<colorbar>"):
-        panel = ax.get_title() or f"{ax.get_ylabel()} over {ax.get_xlabel()}"
+        said = ax.get_title() or f"{ax.get_ylabel()} over {ax.get_xlabel()}"
+        panel = " ".join(said.split())
         # The parts of an error bar go by the name of the whole.
         whole = {part: bar for bar in ax.containers for part in bar.get_children()}
-        across, along = _names(ax.xaxis), _names(ax.yaxis)
+        across, along = _namer(ax.xaxis), _namer(ax.yaxis)
         for artist in (*ax.lines, *ax.collections):
             series = str(whole.get(artist, artist).get_label())
             series = "" if series.startswith("_") else series
             for x, y, *value in _points(artist):
-                place = [_name(across, x), _name(along, y)]
-                rows.append([" ".join(panel.split()), series, *place, *value])
-    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
+                rows.append([panel, series, across(x), along(y), *value])
+    return DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 
 def _points(artist: Any) -> Iterator[tuple[float, ...]]:
     """Yield the places of an artist, those of a map with the value of the cell."""
-    cells: Any
-    places: Any
+    places: Any = np.empty((0, 2))  # of a rule across the panel, an area
     if isinstance(artist, QuadMesh):
-        cells = np.ma.filled(np.ma.asarray(artist.get_array(), float), np.nan)
-        for (row, column), value in np.ndenumerate(np.atleast_2d(cells)):
+        cells: Any = np.ma.atleast_2d(np.ma.asarray(artist.get_array(), float))
+        for (row, column), value in np.ndenumerate(np.ma.filled(cells, np.nan)):
             yield column + 0.5, row + 0.5, value
-        return
-    if isinstance(artist, PathCollection):
+    elif isinstance(artist, PathCollection):
         places = np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
-    elif isinstance(artist, LineCollection):  # intervals: both ends
-        # A segment that is not finite has no ends.
+    elif isinstance(artist, LineCollection):  # intervals: both ends, if they are finite
         segments = [np.reshape(ends, (-1, 2)) for ends in artist.get_segments()]
-        places = np.concatenate([*segments, np.empty((0, 2))])
-    elif (
-        hasattr(artist, "get_xydata")
-        and artist.get_transform() == artist.axes.transData
-    ):
+        places = np.concatenate([places, *segments])
+    elif artist.get_transform() == artist.axes.transData and isinstance(artist, Line2D):
         places = np.array(artist.get_data(orig=False), float).T
-    else:  # a rule across the panel, an area
-        return
     yield from ((x, y, np.nan) for x, y in places)
 
 
-def _names(axis: Axis) -> dict[float, str]:
-    """Return what an axis calls places, where it has words instead of numbers."""
+def _namer(axis: Axis) -> Callable[[float], str | float]:
+    """Return what gives places the name next to them, where an axis has words."""
     said = [label.get_text() for label in axis.get_ticklabels()]
     words = any(re.search("[^\\W\\d_]{2}", text) for text in said if "$" not in text)
-    places = map(float, axis.get_ticklocs())
-    return dict(zip(places, said, strict=False)) if words else {}
+    names = dict(zip(axis.get_ticklocs(), said, strict=False)) if words else {}
 
+    def name(place: float) -> str | float:
+        nearest = min(names, key=lambda known: abs(known - place), default=np.nan)
+        return names[nearest] if abs(nearest - place) <= 0.45 else place
 
-def _name(names: dict[float, str], place: float) -> str | float:
-    """Return the name nearest to a place; what is drawn beside it belongs to it."""
-    if not names or not np.isfinite(place):
-        return place
-    nearest = min(names, key=lambda known: abs(known - place))
-    return names[nearest] if abs(nearest - place) <= 0.45 else place
+    return name
 
 
 class _AsCSV(BaseFormatter):
-    """Figures that a notebook shows carry their numbers.
-
-    Not registered by type: pyplot strikes Figure from every such list.
-    """
+    """Figures carry their numbers; by type, pyplot would strike them from the list."""
 
     format_type = Unicode("text/csv")
     print_method = ObjectName("_repr_csv_")

@@ -8,154 +8,103 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from pandas import DataFrame
 
+from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final
-from widemin.papers.figures import (
-    BLUE,
-    COLOURS,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    YELLOW,
-    plain_log,
-    spread,
-)
+from widemin.papers.figures import BLUE, COLOURS, GREEN, RED
 from widemin.papers.kamath.claims import by_batch, undertrained, well_trained
 from widemin.papers.ranks import rank_correlations
 from widemin.statistics import spearman
 
+# What the controls, and what the counter-example is about.
+EXPLAINED, COUNTERED = plot.LABELS["controls"], plot.LABELS["counter-example"]
+_LISTED = plot.LABELS["eigenvalues"]
 
-def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+
+def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw a number against batch size, a line per setting and a point per seed.
 
     Hollow points are undertrained: below 95 % on training images, 85 % of
     Fashion-MNIST, 70 % of CIFAR-10. A row's setting stands in the column `setting`.
     """
-    rows = final(table)
-    spare = iter([ORANGE, PURPLE, SKY, YELLOW])
-    scale = 100 if column.endswith("accuracy") else 1
+    rows, x = final(table), "batch_size"
+    spare = iter([plot.ORANGE, plot.PURPLE, plot.SKY, plot.YELLOW])
     for setting, part in rows.groupby("setting", sort=False):
         colour = COLOURS.get(str(setting)) or next(spare)
-        mean = part.groupby("batch_size")[column].mean()
-        ax.plot(mean.index, scale * mean, color=colour, label=str(setting))
+        plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
         poor = undertrained(part)
-        for points, face in ((part[~poor], colour), (part[poor], "white")):
-            at, values = points["batch_size"], scale * points[column]
-            ax.scatter(at, values, color=colour, facecolor=face, zorder=3)
-    sizes = sorted(rows["batch_size"].unique())
-    ax.set(xscale="log", xlabel="batch size", ylabel=label)
-    plain_log(ax.xaxis, sizes if len(sizes) < 7 else sizes[::2])
-    if scale == 1:
-        ax.set(yscale="log")
-    return ax
+        for some, face in ((part[~poor], colour), (part[poor], "white")):
+            values = plot.shown(some, column)
+            ax.scatter(some[x], values, color=colour, facecolor=face, zorder=3)
+    ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
+    sizes = sorted(rows[x].unique())
+    log = {"x": sizes if len(sizes) < 7 else sizes[::2]}
+    return plot.framed(ax, "batch size", label, log=log)
 
 
-def with_settings(table: pd.DataFrame, rate: float, test: str) -> pd.DataFrame:
-    """Return the final rows of one attack, each with the name of its setting.
+def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
+    """Return the final rows of one attack, "linf 0.1" say, with their `setting`.
 
-    Args:
-        table: Runs at a constant learning rate and at a constant ratio, in any order.
-        rate: The learning rate of the first, and of both at batch size 64, whose runs
-            are therefore there twice.
-        test: The attack's set, e.g. "linf 0.1".
+    At the learning rate, or at its ratio to a batch size of 64, where both are: those
+    runs are there twice.
     """
     rows = final(table)
     rows = rows[rows["test"] == test]
-    expected = {"LR": rate, "LR/BS": rate / 64 * rows["batch_size"]}
-    parts = [
-        rows[(rows["learning_rate"] / value - 1).abs() < 1e-6].assign(setting=name)
-        for name, value in expected.items()
-    ]
-    return pd.concat(parts)
+    at = rows["learning_rate"] / rate
+    kept, scaled = (at - 1).abs(), (at * 64 / rows["batch_size"] - 1).abs()
+    parts = {"LR": rows[kept < 1e-6], "LR/BS": rows[scaled < 1e-6]}
+    return pd.concat([part.assign(setting=name) for name, part in parts.items()])
 
 
-def from_end_to_end(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, float]:
-    """Return what columns are at the ends of the batch sizes, and how they rank.
+def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
+    """Return what columns of one attack's runs are at the ends of the batch sizes.
 
-    With `_small` and `_large` the values there, accuracies in percent; with `_rank`
-    Spearman's correlation with the batch size; the same of trained batch sizes alone
-    with `trained_` before them. NaN without runs.
-
-    Args:
-        table: The rows of one attack.
-        columns: Of final rows.
+    `_small` and `_large`, fractions in percent, and `_rank`, Spearman's correlation
+    with the batch size; with `trained_` of trained batch sizes alone. NaN without runs.
     """
-    rows = final(table)
-    found = {}
+    rows, found = final(table), dict[str, float]()
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
-            means = by_batch(part, column)
-            unit = 100 if column.endswith("accuracy") else 1
-            small, large = means.iloc[[0, -1]] if len(means) else (math.nan, math.nan)
-            found[f"{prefix}{column}_small"] = float(unit * small)
-            found[f"{prefix}{column}_large"] = float(unit * large)
+            means = plot.unit_of(column) * by_batch(part, column)
+            ends = means.iloc[[0, -1]].tolist() if len(means) else [math.nan] * 2
+            numbers = zip(("small", "large"), ends, strict=True)
+            found |= {f"{prefix}{column}_{end}": float(n) for end, n in numbers}
             found[f"{prefix}{column}_rank"] = spearman(means.index, means)
     return found
 
 
-def by_run(table: pd.DataFrame) -> pd.DataFrame:
+def by_run(table: DataFrame) -> DataFrame:
     """Return accuracies and top eigenvalue, a row a run, by batch size."""
-    found = {}
-    for _, rows in final(table).groupby("key", sort=False):
-        run = rows.iloc[0]
-        row = {
-            "right in training (%)": f"{100 * run['train_accuracy']:.1f}",
-            "natural (%)": f"{100 * run['natural_accuracy']:.1f}",
-            "top eigenvalue": f"{run['top_eigenvalue']:.3g}",
-        }
-        for _, attacked in rows.iterrows():
-            for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
-                said = f"{name}, {ball_name(attacked['test'])} (%)"
-                row[said] = f"{100 * attacked[f'{column}_accuracy']:.1f}"
-        found[run["batch_size"], f"{run['learning_rate']:g}"] = row
-    if not found:
-        return pd.DataFrame()
-    names = ["batch size", "learning rate"]
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis(names).sort_index()
+    lines: dict[Any, dict[str, str]] = {}
+    for row in final(table).to_dict("records"):
+        line = lines.setdefault((row["batch_size"], f"{row['learning_rate']:g}"), {})
+        line["right in training (%)"] = f"{100 * row['train_accuracy']:.1f}"
+        line["natural (%)"] = f"{100 * row['natural_accuracy']:.1f}"
+        line["top eigenvalue"] = f"{row['top_eigenvalue']:.3g}"
+        for column, name in (("fgsm", "FGSM"), ("pgd_margin", "margin-loss PGD")):
+            said = f"{name}, {ball_name(row['test'])} (%)"
+            line[said] = f"{100 * row[f'{column}_accuracy']:.1f}"
+    index = pd.MultiIndex.from_tuples(lines, names=["batch size", "learning rate"])
+    return DataFrame(list(lines.values()), index).sort_index()
 
 
-# What the controls are about.
-EXPLAINED = {
-    "natural_accuracy": "natural accuracy (%)",
-    "top_eigenvalue": "top Hessian eigenvalue",
-    "pgd_margin_accuracy": "accuracy, margin-loss PGD (%)",
-}
-
-
-# What the counter-example is about.
-COUNTERED = {
-    "top_eigenvalue": "top Hessian eigenvalue",
-    "fgsm_accuracy": "accuracy, FGSM (%)",
-    "pgd_margin_accuracy": "accuracy, margin-loss PGD (%)",
-}
-
-
-def beside_printed(printed: pd.DataFrame, usual: pd.DataFrame) -> pd.DataFrame:
+def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
     """Return what Algorithm 1 as printed gives beside the usual one, batch size 64."""
-    found = []
+    lines = {}
     for name, table in (("as printed", printed), ("as usual", usual)):
         rows = final(table)
         rows = rows[rows["batch_size"] == 64] if len(rows) else rows
         lost = table["diverged"].eq(True).sum() if len(table) else 0
-        row = {"algorithm": name, "runs": len(rows), "diverged": int(lost)}
-        for column, label in EXPLAINED.items():
-            unit = 100 if column.endswith("accuracy") else 1
-            row[label] = spread(rows, column, unit) if len(rows) else ""
-        found.append(row)
-    return pd.DataFrame(found).set_index("algorithm").rename_axis(None)
+        means = [plot.spread(rows, c) if len(rows) else "" for c in EXPLAINED]
+        lines[name] = [len(rows), lost, *means]
+    return plot.stacked(lines, ["runs", "diverged", *EXPLAINED.values()])
 
 
-def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
-    """Return how a small top eigenvalue ranks with robustness, alone and given others.
+def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
+    """Return how a small top eigenvalue ranks with robustness in trained networks.
 
-    Held fixed: training loss, median margin (the scale of the logits) and learning
-    rate. Runs that are undertrained are left out.
-
-    Args:
-        table: A row a network.
-        outcomes: Columns of robustness to their names.
+    Held fixed: training loss, median margin (the scale of the logits), learning rate.
     """
     rows = table.assign(small_eigenvalue=-table["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
@@ -164,13 +113,13 @@ def explanations(table: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:
     return rank_correlations(rows, named, outcomes, held)
 
 
-def with_limit(table: pd.DataFrame) -> pd.DataFrame:
+def with_limit(table: DataFrame) -> DataFrame:
     """Return rows with `limit_share`, the top eigenvalue over the largest stable one.
 
     Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
     momentum m diverges; for m = 0, Cohen et al. (2021).
 
-    >>> row = pd.DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
+    >>> row = DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
     >>> with_limit(row.assign(top_eigenvalue=15.0))["limit_share"].item()
     0.75
     """
@@ -178,88 +127,54 @@ def with_limit(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(limit_share=table["top_eigenvalue"] / limit)
 
 
-def _spectrum(table: pd.DataFrame, of: str) -> pd.DataFrame:
-    rows = table[table["measured"] == "spectrum"]
-    return rows[rows["of"] == of] if len(rows) else rows
+def _spectrum(table: DataFrame, of: str) -> DataFrame:
+    rows = plot.with_columns(table, ["of", "way", "value", "residual", "products"])
+    return rows[(rows["measured"] == "spectrum") & (rows["of"] == of)]
 
 
-def eigenvalues(table: pd.DataFrame) -> pd.DataFrame:
+def eigenvalues(table: DataFrame) -> DataFrame:
     """Return what each way of finding an eigenvalue gives, a row a network and way."""
-    rows = _spectrum(table, "eigenvalue")
-    found = [
-        {
-            "network": _network(row),
-            "way": row["way"],
-            "eigenvalue": f"{row['value']:.4g}",
-            "residual": f"{row['residual']:.2g}",
-            "products": f"{row['products']:.0f}",
-        }
-        for _, row in rows.iterrows()
-    ]
-    columns = ["network", "way", "eigenvalue", "residual", "products"]
-    index = ["network", "way"]
-    named = pd.DataFrame(found, columns=columns).set_index(index)
-    return named.rename_axis([None, None])
+    lines = {}
+    for row in _spectrum(table, "eigenvalue").to_dict("records"):
+        numbers = (
+            f"{row['value']:.4g}",
+            f"{row['residual']:.2g}",
+            f"{row['products']:.0f}",
+        )
+        lines[plot.cell_name(row), row["way"]] = numbers
+    return plot.stacked(lines, ["eigenvalue", "residual", "products"])
 
 
-def eigenvalue_differences(table: pd.DataFrame) -> dict[str, float]:
+def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
     """Return by how many percent ways of finding a top eigenvalue differ at most.
 
-    `solver` on the same images, `images` by Lanczos on more of them, and `smallest`,
-    the size of the most negative eigenvalue over the largest; NaN where none is known.
+    By `solver`, by `images`, and `smallest`, the most negative one over it; or NaN.
     """
     rows = _spectrum(table, "eigenvalue")
-    found: dict[str, list[float]] = {"solver": [], "images": [], "smallest": []}
-    for _, part in rows.groupby("key") if len(rows) else ():
-        ways = dict(zip(part["way"], part["value"], strict=True))
-        usual = next(v for way, v in ways.items() if way.startswith("Lanczos"))
-        for way, value in ways.items():
-            kind = {"Lanczos": "images", "PyHessian": "solver"}.get(way.split(",")[0])
-            if kind:
-                found[kind].append(100 * abs(value / usual - 1))
-            else:
-                found["smallest"].append(100 * abs(value / usual))
-    return {kind: max(values, default=math.nan) for kind, values in found.items()}
+    way = rows["way"].astype(str).str.split(",").str[0]
+    usual = rows[way == "Lanczos"].groupby("key")["value"].first()
+    ratio = rows["value"].astype(float) / rows["key"].map(usual)
+    off = 100 * (ratio - (way != "smallest")).abs()
+    kinds = {"solver": "PyHessian", "images": "Lanczos", "smallest": "smallest"}
+    return {kind: float(off[way == name].max()) for kind, name in kinds.items()}
 
 
-def eigenvalue_of_each(table: pd.DataFrame) -> pd.DataFrame:
-    """Return every network's top eigenvalue, and how it was found, a row a network.
-
-    A row's setting stands in the column `setting`.
-    """
-    shown = {
-        "setting": "setting",
-        "batch_size": "batch size",
-        "seed": "seed",
-        "top_eigenvalue": "eigenvalue",
-        "eigenvalue_residual": "residual",
-        "hessian_products": "products",
-        "hessian_images": "images",
-    }
-    rows = final(table)
-    rows = rows.drop_duplicates(["setting", "key"]) if len(rows) else rows
-    rows = rows.reindex(columns=list(shown)).rename(columns=shown)
-    rows[["products", "images"]] = rows[["products", "images"]].astype("Int64")
-    for column in ("eigenvalue", "residual"):
-        rows[column] = rows[column].map("{:.3g}".format)
-    return rows.set_index("setting").rename_axis(None)
+def eigenvalue_of_each(table: DataFrame) -> DataFrame:
+    """Return every network's top eigenvalue, how it was found, and its setting."""
+    rows = plot.with_columns(final(table), ["setting", "key", *_LISTED])
+    rows = rows.drop_duplicates(["setting", "key"]).set_index("setting")
+    numbers = rows[["top_eigenvalue", "eigenvalue_residual"]].map("{:.3g}".format)
+    counts = rows[["hessian_products", "hessian_images"]].astype("Int64")
+    rows = rows.assign(**numbers, **counts)[list(_LISTED)]
+    return rows.rename(columns=_LISTED).rename_axis(None)
 
 
-def _network(row: pd.Series[Any]) -> str:
-    return f"B = {row['batch_size']}, LR = {row['learning_rate']:g}"
-
-
-def densities(table: pd.DataFrame, ax: Axes) -> Axes:
+def densities(table: DataFrame, ax: Axes) -> Axes:
     """Draw the Hessian's spectral density, a line a network."""
-    rows = _spectrum(table, "density")
-    for (_, part), colour in zip(
-        rows.groupby("key", sort=False), (RED, BLUE, GREEN, PURPLE), strict=False
-    ):
-        density = part["value"].clip(lower=1e-9)
-        name = _network(part.iloc[0])
+    networks = _spectrum(table, "density").groupby("key", sort=False)
+    colours = (RED, BLUE, GREEN, plot.PURPLE)
+    for (_, part), colour in zip(networks, colours, strict=False):
+        name, density = plot.cell_name(part.iloc[0]), part["value"].clip(lower=1e-9)
         ax.plot(part["place"], density, color=colour, label=name)
-    ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-6, None))
     ax.set_xscale("symlog", linthresh=1)
-    if ax.lines:
-        ax.legend(fontsize="small")
-    return ax
+    return plot.framed(ax, "eigenvalue", "density", "best", log="y", ylim=(1e-6, None))

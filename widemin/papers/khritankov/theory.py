@@ -7,8 +7,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Margins beyond which floating point loses the true-class gradient of cross-entropy:
-# 1 + e^-m rounds to 1 once e^-m <= 2^-t, t the bits of the significand.
+from widemin.names import check_choice
+
+# Bits t of the significand: 1 + e^-m rounds to 1 once e^-m <= 2^-t.
 SIGNIFICANDS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
 
 
@@ -18,17 +19,12 @@ def masked_margin(precision: str = "float32") -> float:
     >>> round(masked_margin(), 2)
     16.64
     """
-    if precision not in SIGNIFICANDS:
-        raise ValueError(
-            f"precision must be one of {', '.join(SIGNIFICANDS)}; got {precision!r}"
-        )
+    check_choice("precision", precision, list(SIGNIFICANDS))
     return SIGNIFICANDS[precision] * math.log(2)
 
 
 def quadratic_width(top_eigenvalue: float, gap: float) -> float:
-    """Return the width of a quadratic minimum: sqrt(2 / (lambda_1 gap)).
-
-    It grows without bound as the level comes down: widths compare only at equal gaps.
+    """Return the width of a quadratic minimum at a level: sqrt(2 / (lambda_1 gap)).
 
     >>> quadratic_width(8.0, 1.0)
     0.5
@@ -54,10 +50,9 @@ def logistic_widths(
 ) -> tuple[float, float]:
     """Return the widths in weights and in inputs of one sample's logistic loss.
 
-    L = ln(1 + exp(-s)), s = x . theta; the level is reached at s_c = -ln(e^c - 1), at
-    distance (s - s_c) / |x| in the weights and (s - s_c) / |theta| in the inputs
-    (theorem 2.2). Scaling theta widens the first and, at c = ln 2, moves no image:
-    theorem 2.3 is false. A ValueError if the level c is not above the sample's loss.
+    With s = x . theta the level c, above the loss, is reached at s_c = -ln(e^c - 1),
+    (s - s_c) / |x| away in weights and (s - s_c) / |theta| in inputs (theorem 2.2).
+    Scaling theta widens the first and, at c = ln 2, moves no image: 2.3 is false.
 
     >>> once = logistic_widths([1.0, 0.0], [1.0, 2.0], math.log(2))
     >>> scaled = logistic_widths([1.0, 0.0], [16.0, 32.0], math.log(2))
@@ -65,23 +60,20 @@ def logistic_widths(
     True
     """
     x, theta = np.asarray(x, float), np.asarray(theta, float)
-    s = float(x @ theta)
-    loss = logistic_loss(x, theta)
+    s, loss = float(x @ theta), logistic_loss(x, theta)
     if not level > loss:
         raise ValueError(
             f"level must be above the sample's loss {loss:.3g}; got {level}"
         )
-    way = s + math.log(math.expm1(level))
-    gap = level - loss
-    size_x, size_theta = float(np.linalg.norm(x)), float(np.linalg.norm(theta))
-    return way / size_x / gap, way / size_theta / gap
+    way, gap = s + math.log(math.expm1(level)), level - loss
+    in_weights, in_inputs = (way / float(np.linalg.norm(v)) / gap for v in (x, theta))
+    return in_weights, in_inputs
 
 
 def bent_ramp(x: ArrayLike) -> np.ndarray:
     """Return 1.8 |x| up to 1/2, then slope 0.2: theorem 1.2 fails if convex on S alone.
 
-    At c = 1 the level is at d = 1, so 1/w = 1, and the function is convex on
-    S = [-1/2, 1/2]; yet it has risen by 0.9 at 1/2, where 1.2 allows 1/2.
+    At c = 1, d = 1 and 1/w = 1; on S = [-1/2, 1/2] it is convex, and rises by 0.9.
 
     >>> float(bent_ramp(0.5)), float(bent_ramp(1.0))
     (0.9, 1.0)
@@ -93,8 +85,7 @@ def bent_ramp(x: ArrayLike) -> np.ndarray:
 def two_sigmoids(theta: ArrayLike) -> np.ndarray:
     """Return the sum of (1 - sigmoid(t))^2 over the last axis: theorem 2.1 fails.
 
-    Each term falls in its margin, yet the sum is not quasi-convex: it is larger
-    half-way between (-8, 2) and (2, -8) than at either.
+    Each term falls in its margin; the sum is larger half-way between two points.
 
     >>> ends, middle = two_sigmoids([[-8, 2], [2, -8]]), two_sigmoids([-3, -3])
     >>> bool((middle > ends).all())

@@ -7,62 +7,39 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
+from pandas import DataFrame
 
+from widemin.papers import figures as plot
 from widemin.papers.claims import final, paper_table
-from widemin.papers.figures import (
-    BLACK,
-    BLUE,
-    GREEN,
-    PURPLE,
-    RED,
-    SKY,
-    as_percent,
-    ball_name,
-    by_group,
-    spread,
-    stacked,
-    there,
-)
+from widemin.papers.figures import BLACK, BLUE, GREEN, RED, Groups, Panels
 from widemin.papers.wang import theory
 from widemin.papers.wang.claims import ATTACKS, named
 
-DEFENCES = {
-    "unsecured": (BLACK, "o"),
-    "standard": (RED, "s"),
-    "curriculum": (PURPLE, "^"),
-    "dynamic": (GREEN, "D"),
-}
-
+DEFENCES = {"unsecured": (BLACK, "o"), "standard": (RED, "s")}
+DEFENCES |= {"curriculum": (plot.PURPLE, "^"), "dynamic": (GREEN, "D")}
 # FOSC over the test images: smallest, tenths, largest.
-DECILES = ["fosc_d0", "fosc_d1", "fosc_d2", "fosc_d3", "fosc_d4", "fosc_d5"]
-DECILES += ["fosc_d6", "fosc_d7", "fosc_d8", "fosc_d9", "fosc_d10"]
-
-# Columns of the white-box table, as a reader should see them.
-WHITE_BOX = {
-    "natural_accuracy": "none",
-    "wang_fgsm_accuracy": "FGSM",
-    "wang_pgd10_accuracy": "PGD-10",
-    "wang_pgd20_accuracy": "PGD-20",
-    "wang_cw_accuracy": "C&W",
-    "pgd_margin_accuracy": "PGD-20, margin",
-    "restarts_accuracy": "PGD-50, 5 restarts",
-    "autoattack_accuracy": "AutoAttack",
-}
+DECILES = [f"fosc_d{tenth}" for tenth in range(11)]
+_WORST = "worst-case accuracy (%)"
+WHITE_BOX = plot.LABELS["white box"]
+_THEIRS = plot.LABELS["printed white box"]  # columns of the paper's table
 
 
-def _defences(table: pd.DataFrame) -> pd.DataFrame:
+def _rows(table: DataFrame, measured: str = "final") -> DataFrame:
+    """Return rows of a kind with their defence."""
+    rows = final(table) if measured == "final" else table
+    rows = rows[rows["measured"] == measured]
+    return named(rows) if len(rows) else rows.assign(defence="")
+
+
+def _labelled(table: DataFrame) -> DataFrame:
     """Return final rows with defence and label, e.g. "dynamic, 8 epochs"."""
-    rows = final(table)
-    if rows.empty:
-        return rows.assign(defence="", label="")
-    rows = named(rows)
+    rows = plot.with_columns(_rows(table), WHITE_BOX)
     label = rows["defence"] + ", " + rows["epochs"].astype(int).astype(str) + " epochs"
-    return rows.reindex(columns=rows.columns.union(WHITE_BOX)).assign(label=label)
+    return rows.assign(label=label)
 
 
-def _look(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, Any]:
+def _look(rows: DataFrame, part: DataFrame) -> dict[str, Any]:
     """Return a defence's colour and mark, hollow where it was trained for longer."""
     run = part.iloc[0]
     colour, marker = DEFENCES[run["defence"]]
@@ -71,284 +48,199 @@ def _look(rows: pd.DataFrame, part: pd.DataFrame) -> dict[str, Any]:
     return {"color": colour, "facecolor": face, "marker": marker}
 
 
-def white_box(table: pd.DataFrame, ax: Axes) -> Axes:
+def white_box(table: DataFrame, ax: Axes) -> Axes:
     """Draw accuracy under each attack, a colour and a mark per defence."""
-    rows = _defences(table)
-    labels = list(rows["label"].unique())
-    shifts = np.linspace(-0.3, 0.3, max(2, len(labels)))
-    for label, shift in zip(labels, shifts, strict=False):
-        part = rows[rows["label"] == label]
-        look = _look(rows, part)
+    rows = _labelled(table)
+    groups = rows.groupby("label", sort=False)
+    shifts = np.linspace(-0.3, 0.3, max(2, groups.ngroups))
+    for (label, part), shift in zip(groups, shifts, strict=False):
         for position, column in enumerate(WHITE_BOX):
             at = np.full(len(part), position + shift)
-            name = label if position == 0 else None
-            ax.scatter(at, as_percent(part[column]), label=name, **look)
-    names = list(WHITE_BOX.values())
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    ax.set(ylabel="accuracy (%)", ylim=(-3, 103))
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+            look = _look(rows, part) | {"label": "" if position else label}
+            ax.scatter(at, plot.shown(part, column), **look)
+    ax.set_xticks(range(len(WHITE_BOX)), list(WHITE_BOX.values()), **plot.SLANTED)
+    return plot.framed(ax, "", "accuracy (%)", "outside", ylim=(-3, 103))
 
 
-def table_of_defences(
-    table: pd.DataFrame, in_depth: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def _printed(table: str) -> DataFrame:
+    """Return the paper's numbers for MNIST by defence."""
+    rows = paper_table(table)
+    return rows[rows["dataset"] == "mnist"].set_index("defense")
+
+
+def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
-    Ours with the half-width of the 95 % interval over seeds. Cost is ours alone;
-    an attack that neither has a number of is left out.
-
-    Args:
-        table: The runs of every seed.
-        in_depth: Runs of like training with more attacks, which fill columns that the
-            others lack.
+    Ours with the half-width of the 95 % interval over seeds; runs of like training,
+    `in_depth`, fill columns that the table lacks. Cost is ours alone; an attack that
+    neither has a number of is left out.
     """
-    rows, more = (
-        # Runs of one kind alone lack the columns of the other.
-        found.reindex(columns=found.columns.union(list(WHITE_BOX)))
-        for found in map(_defences, (table, table if in_depth is None else in_depth))
-    )
-    printed = paper_table("dynamic_table1")
-    theirs = printed[printed["dataset"] == "mnist"].set_index("defense")
-    places = {"natural_accuracy": "clean", "wang_cw_accuracy": "cw_inf"}
-    places |= {f"wang_{name}_accuracy": name for name in ("fgsm", "pgd10", "pgd20")}
-    cost = ["gradients an image", "core seconds", "seeds"]
-    found = {}
-    for label, part in rows.groupby("label", sort=False):
-        defence = part["defence"].iloc[0]
-        again = more[more["label"] == label]
-        filled = [part if part[column].notna().any() else again for column in WHITE_BOX]
-        ours = [
-            spread(rows, column) if rows[column].notna().any() else ""
-            for rows, column in zip(filled, WHITE_BOX, strict=True)
-        ]
-        ours += [f"{part[c].mean():.0f}" for c in ("gradients", "train_seconds")]
-        found[str(label), "ours"] = [*ours, str(part["seed"].nunique())]
-        printed_row = [
-            f"{theirs.loc[defence, places[column]]:g}" if column in places else ""
-            for column in WHITE_BOX
-        ]
-        found[str(label), "paper"] = [*printed_row, "", "", ""]
-    frame = stacked(found, [*WHITE_BOX.values(), *cost])
+    more = _labelled(table if in_depth is None else in_depth)
+    theirs, lines = _printed("dynamic_table1"), {}
+    for label, part in _labelled(table).groupby("label", sort=False):
+        again, defence = more[more["label"] == label], part["defence"].iloc[0]
+        ours, printed = [], []
+        for column in WHITE_BOX:
+            filled = part if part[column].notna().any() else again
+            ours.append(plot.spread(filled, column).replace("not run", ""))
+            place = _THEIRS.get(column)
+            printed.append(f"{theirs.loc[defence, place]:g}" if place else "")
+        lines[label, "ours"] = [*ours, *plot.costs(part)]
+        lines[label, "paper"] = [*printed, "", "", ""]
+    frame = plot.stacked(lines, [*WHITE_BOX.values(), *plot.COSTS])
     return frame.loc[:, (frame != "").any()]  # without attacks that nobody tried
 
 
-def black_box(table: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracy under transferred attacks, a row a defence and a surrogate.
-
-    And the paper's, whose surrogate is not named.
-    """
-    printed = paper_table("dynamic_table2")
-    theirs = printed[printed["dataset"] == "mnist"].set_index("defense")
-    rows, found = _defences(table), {}
-    for label, part in rows.groupby("label", sort=False):
+def black_box(table: DataFrame) -> DataFrame:
+    """Return accuracy under transferred attacks, a row a surrogate, and the paper's."""
+    theirs, lines = _printed("dynamic_table2"), {}
+    for label, part in _labelled(table).groupby("label", sort=False):
         defence = part["defence"].iloc[0]
         if defence not in theirs.index or "natural_fgsm_accuracy" not in part:
             continue
         for kind in ("natural", "robust"):
-            ours = [spread(part, f"{kind}_{way}_accuracy") for way in ATTACKS]
-            found[str(label), f"from a {kind} network"] = ours
+            ours = [plot.spread(part, f"{kind}_{way}_accuracy") for way in ATTACKS]
+            lines[label, f"from a {kind} network"] = ours
         names = ["fgsm", "pgd10", "pgd20", "cw_inf"]
-        found[str(label), "paper"] = [f"{theirs.loc[defence, n]:g}" for n in names]
-    return stacked(found, ["FGSM", "PGD-10", "PGD-20", "C&W"])
+        lines[label, "paper"] = [f"{theirs.loc[defence, name]:g}" for name in names]
+    return plot.stacked(lines, ["FGSM", "PGD-10", "PGD-20", "C&W"])
 
 
-def robust_by_cost(table: pd.DataFrame, ax: Axes) -> Axes:
+def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
-    rows = _defences(table)
+    rows = _labelled(table)
     for label, part in rows.groupby("label", sort=False):
-        x, y = part["gradients"], as_percent(part["worst_accuracy"])
-        ax.scatter(x, y, label=label, **_look(rows, part))
-    ax.set(xlabel="gradients taken per training image")
-    ax.set(ylabel="worst-case accuracy (%)")
-    return ax
+        y = plot.shown(part, "worst_accuracy")
+        ax.scatter(part["gradients"], y, label=label, **_look(rows, part))
+    return plot.framed(ax, "gradients taken per training image", _WORST)
 
 
-def switched(
-    table: pd.DataFrame, groups: dict[str, list[str]], ax: Axes, column: str
-) -> Axes:
-    """Draw worst-case accuracy of named groups of runs, and what training took.
-
-    Args:
-        table: Their rows.
-        groups: Name to the keys of its runs; without runs a group is left out.
-        ax: Where to draw.
-        column: The accuracy drawn.
-    """
-    rows = final(table)
-    by_group(rows, groups, ax, {column: BLUE})
-    for place, keys in enumerate(there(rows, groups).values()):
-        part = rows[rows["key"].isin(keys)]
+def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
+    """Draw an accuracy of groups that have runs, and what training took."""
+    parts = plot.by_group(final(table), groups, ax, {column: BLUE})
+    for place, part in enumerate(parts.values()):
         text = f"{part['gradients'].iloc[0]:.0f} gradients"
-        at = (100 * part[column].max(), place)
         look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
+        at = (plot.shown(part, column).max(), place)
         ax.annotate(text, at, xytext=(7, 0), va="center", **look)  # clear of the mark
-    ax.set(xlabel="worst-case accuracy (%)")
     ax.margins(x=0.25)
-    return ax
+    return plot.framed(ax, _WORST, "")
 
 
-def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracy under training's own attack by how the epoch is chosen, percent.
-
-    The last; the best on held-out images; the best on the test images, which flatters.
-    """
-    rows = table[table["measured"] == "epoch"]
-    if rows.empty or "validation_attack_accuracy" not in rows:
-        return pd.DataFrame()
-    rows = named(rows[rows["attack_accuracy"].notna()])
+def best_and_last(table: DataFrame) -> DataFrame:
+    """Return accuracy under training's own attack by how the epoch is chosen."""
     rules = {"last": "epoch", "best on held-out images": "validation_attack_accuracy"}
     rules["best on test images"] = "attack_accuracy"
+    rows = plot.with_columns(_rows(table, "epoch"), rules.values())
+    rows = rows.dropna(subset="attack_accuracy")
     # Before the radius is grown the attack is weaker: those epochs do not compete.
     rows = rows[rows["epoch"] >= rows["ramp"] * rows["epochs"]]
-    found = {}
+    parts = {}
     for (defence, epochs), part in rows.groupby(["defence", "epochs"], sort=False):
         for rule, column in rules.items():
-            chosen = part.loc[part.groupby("key")[column].idxmax()]
-            found[f"{defence}, {epochs} epochs", rule] = {
-                "epoch": spread(chosen, "epoch", 1),
-                "accuracy (%)": spread(chosen, "attack_accuracy"),
-            }
-    return stacked(found)
+            chosen = part.groupby("key")[column].idxmax()
+            parts[f"{defence}, {epochs} epochs", rule] = part.loc[chosen]
+    return plot.spreads(parts, "rules of chapter 3")
 
 
-def ascent(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+def ascent(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw median and quartiles of a number along the steps of an attack."""
-    steps = table[table["measured"] == "step"]
-    steps = named(steps) if len(steps) else steps.assign(defence="")
+    steps = _rows(table, "step")
+    band = (f"{column}_q25", f"{column}_q75")
     for defence, part in steps[steps["step_schedule"] == ""].groupby("defence"):
-        mean = part.groupby("step").mean(numeric_only=True)
-        colour, _ = DEFENCES[str(defence)]
-        low, high = mean[f"{column}_q25"], mean[f"{column}_q75"]
-        ax.plot(mean.index, mean[f"{column}_q50"], color=colour, label=defence)
-        ax.fill_between(mean.index, low, high, color=colour, alpha=0.2, lw=0)
-    ax.set(xlabel="steps taken", ylabel=label)
-    ax.legend()
-    return ax
+        look = {"color": DEFENCES[defence][0], "label": defence}
+        plot.mean_line(ax, part, "step", f"{column}_q50", band, **look)
+    return plot.framed(ax, "steps taken", label, "best")
 
 
-def _of_standard(table: pd.DataFrame, measured: str) -> pd.DataFrame:
+def _of_standard(table: DataFrame, measured: str) -> DataFrame:
     """Return what was measured of networks of standard adversarial training."""
-    rows = table[table["measured"] == measured]
-    return named(rows)[lambda r: r["defence"] == "standard"] if len(rows) else rows
+    rows = _rows(table, measured)
+    return rows[rows["defence"] == "standard"]
 
 
-def _watched(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the epochs after which FOSC was measured, with the defence."""
-    rows = table[table["measured"] == "epoch"]
-    rows = rows.reindex(columns=rows.columns.union(DECILES))
-    rows = rows[rows["fosc_d5"].notna()]
-    return named(rows) if len(rows) else rows.assign(defence="")
+_KINDS = {"accuracy": "accuracy (%)", "normalised_fosc_box": "FOSC / largest gain"}
+_KINDS["loss"] = "cross-entropy"
 
 
-def by_bin(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def by_bin(table: DataFrame, axes: Panels) -> Panels:
     """Draw accuracy and loss over FOSC, bins of as many images each, mean of seeds."""
-    rows = _of_standard(table, "bin")
-    pools = {"all": (BLUE, "every step"), "last": (RED, "the last step")}
-    for ax, (by, column) in zip(
-        axes,
-        [("fosc", "accuracy"), ("fosc", "loss"), ("normalised_fosc", "accuracy")],
-        strict=True,
-    ):
-        for pool, (colour, label) in pools.items():
-            if rows.empty:
-                continue
+    rows = plot.with_columns(_of_standard(table, "bin"), ["pool", "by", "bin", "value"])
+    pools = {"all": ("every step", BLUE), "last": ("the last step", RED)}
+    kinds = [("fosc", "accuracy"), ("fosc", "loss"), ("normalised_fosc", "accuracy")]
+    for ax, (by, column) in zip(axes, kinds, strict=True):
+        for pool, (label, colour) in pools.items() if len(rows) else ():
             part = rows[(rows["pool"] == pool) & (rows["by"] == by)]
-            means = part.groupby("bin")[["value", "accuracy", "loss"]].mean()
-            values = means[column]
-            values = as_percent(values) if column == "accuracy" else values
-            ax.plot(means["value"], values, "o-", color=colour, label=label)
-        ax.set(xlabel="FOSC" if by == "fosc" else "FOSC / largest possible gain")
-        ax.set(ylabel="accuracy (%)" if column == "accuracy" else "cross-entropy")
-    axes[0].legend(fontsize="small")
+            means = part.groupby("bin")[["value", column]].mean()
+            y = plot.shown(means, column)
+            ax.plot(means["value"], y, "o-", color=colour, label=label)
+        label = "FOSC" if by == "fosc" else "FOSC / largest possible gain"
+        plot.framed(ax, label, _KINDS[column])
+    axes[0].legend()
     return axes
 
 
-def by_strength(
-    table: pd.DataFrame, axes: Sequence[Sequence[Axes]]
-) -> Sequence[Sequence[Axes]]:
+def by_strength(table: DataFrame, axes: Sequence[Panels]) -> Sequence[Panels]:
     """Draw accuracy, FOSC and loss over size and number of an attack's steps."""
     rows = _of_standard(table, "strength")
     if rows.empty:
         return axes
-    kinds = ["accuracy", "normalised_fosc_box", "loss"]
-    labels = ["accuracy (%)", "FOSC / largest gain", "cross-entropy"]
     sizes = rows[rows["steps_taken"] == 10], "step_radii", "size of a step (radii)"
     numbers = rows[rows["step_radii"] == 0.25], "steps_taken", "number of steps"
-    for row, (part, over, label) in zip(axes, (sizes, numbers), strict=True):
-        means = part.groupby(over).mean(numeric_only=True)
-        for ax, kind, name in zip(row, kinds, labels, strict=True):
-            middle = "accuracy" if kind == "accuracy" else f"{kind}_q50"
-            values = means[middle]
-            values = as_percent(values) if kind == "accuracy" else values
-            ax.plot(means.index, values, "o-", color=BLUE)
-            if kind != "accuracy":
-                low, high = means[f"{kind}_q25"], means[f"{kind}_q75"]
-                ax.fill_between(means.index, low, high, color=BLUE, alpha=0.2, lw=0)
-            ax.set(xlabel=label, ylabel=name)
+    for line, (part, over, label) in zip(axes, (sizes, numbers), strict=True):
+        for ax, (kind, name) in zip(line, _KINDS.items(), strict=True):
+            band = (f"{kind}_q25", f"{kind}_q75") if kind != "accuracy" else ()
+            middle = f"{kind}_q50" if band else kind
+            plot.mean_line(ax, part, over, middle, band, color=BLUE, marker="o")
+            plot.framed(ax, label, name)
     return axes
 
 
-def strengths(table: pd.DataFrame) -> dict[str, float]:
+def strengths(table: DataFrame) -> dict[str, float]:
     """Return what the least and the greatest number of steps do: means over runs.
 
     `steps`, `accuracy` (percent) and `fosc` (median, normalised, in the box), each
     with `_few` and `_many`; NaN where nothing was measured.
     """
-    rows = _of_standard(table, "strength")
-    found = dict.fromkeys(
-        (f"{kind}_{end}" for kind in _KINDS for end in ("few", "many")), math.nan
-    )
-    if rows.empty:
-        return found
+    columns = ["steps_taken", "accuracy", "normalised_fosc_box_q50"]
+    rows = plot.with_columns(_of_standard(table, "strength"), ["step_radii", *columns])
     rows = rows[rows["step_radii"] == 0.25]
-    means = rows.groupby("steps_taken").mean(numeric_only=True).reset_index()
-    for kind, (column, unit) in _KINDS.items():
-        found[f"{kind}_few"] = float(unit * means[column].iloc[0])
-        found[f"{kind}_many"] = float(unit * means[column].iloc[-1])
+    means = rows.groupby("steps_taken", as_index=False)[columns].mean()
+    ends, found = means.iloc[[0, -1]] if len(means) else means, dict[str, float]()
+    for kind, column in zip(("steps", "accuracy", "fosc"), columns, strict=True):
+        few, many = plot.shown(ends, column) if len(ends) else (math.nan, math.nan)
+        found |= {f"{kind}_few": float(few), f"{kind}_many": float(many)}
     return found
 
 
-_KINDS = {
-    "steps": ("steps_taken", 1),
-    "accuracy": ("accuracy", 100),
-    "fosc": ("normalised_fosc_box_q50", 1),
-}
+def _watched(table: DataFrame) -> DataFrame:
+    """Return the epochs after which FOSC was measured, of each defence's shortest."""
+    rows = plot.with_columns(_rows(table, "epoch"), DECILES)
+    rows = rows.dropna(subset="fosc_d5")
+    return rows[rows["epochs"] == rows.groupby("defence")["epochs"].transform("min")]
 
 
-def fosc_by_epoch(table: pd.DataFrame, ax: Axes) -> Axes:
+def fosc_by_epoch(table: DataFrame, ax: Axes) -> Axes:
     """Draw FOSC where training's attack stops: median and the middle 60 % of images."""
-    rows = _watched(table)
-    shortest = rows.groupby("defence")["epochs"].transform("min")
-    rows = rows[rows["epochs"] == shortest]
-    for defence, part in rows.groupby("defence", sort=False):
-        colour, _ = DEFENCES[str(defence)]
-        means = part.groupby("epoch").mean(numeric_only=True)
-        low, high = means["fosc_d2"], means["fosc_d8"]
-        ax.plot(means.index, means["fosc_d5"], color=colour, label=defence)
-        ax.fill_between(means.index, low, high, color=colour, alpha=0.2, lw=0)
-    ax.set(xlabel="epoch", ylabel="FOSC where training's attack stops")
-    ax.legend(fontsize="small")
-    return ax
+    for defence, part in _watched(table).groupby("defence", sort=False):
+        look = {"color": DEFENCES[defence][0], "label": defence}
+        plot.mean_line(ax, part, "epoch", "fosc_d5", ("fosc_d2", "fosc_d8"), **look)
+    return plot.framed(ax, "epoch", "FOSC where training's attack stops", "best")
 
 
-def fosc_by_stage(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def fosc_by_stage(table: DataFrame, axes: Panels) -> Panels:
     """Draw the distribution of FOSC over test images at three stages, by defence."""
     rows = _watched(table)
     for ax, defence in zip(axes, ("standard", "curriculum", "dynamic"), strict=True):
         part = rows[rows["defence"] == defence]
-        part = part[part["epochs"] == part["epochs"].min()]
-        stages = part["epochs"].min() * np.array([1 / 3, 2 / 3, 1])
-        for stage, colour in zip(np.ceil(stages), (SKY, BLUE, BLACK), strict=True):
-            if part.empty:
-                continue
-            means = part.loc[part["epoch"] == stage, DECILES].mean()
-            shares = np.linspace(0, 100, 11)
-            ax.plot(means, shares, color=colour, label=f"epoch {stage:.0f}")
+        for third, colour in enumerate((plot.SKY, BLUE, BLACK), 1) if len(part) else ():
+            stage = math.ceil(part["epochs"].iloc[0] * third / 3)
+            means, name = part[part["epoch"] == stage][DECILES].mean(), f"epoch {stage}"
+            ax.plot(means, np.linspace(0, 100, 11), color=colour, label=name)
         ax.set(title=defence, xlabel="FOSC")
         ax.label_outer()
     axes[0].set(ylabel="images with at most this FOSC (%)")
-    axes[-1].legend(fontsize="small")
+    axes[-1].legend()
     return axes
 
 
@@ -364,12 +256,10 @@ def gap_in_ball(
     ax.contourf(side, side, gap, levels=12, cmap="viridis")
     lines = ax.contour(side, side, gap, levels=4, colors="white", linewidths=1)
     ax.clabel(lines, fontsize="small")
-    length = 0.5 * epsilon / float(np.hypot(*gradient))
-    tip = (length * gradient[0], length * gradient[1])
+    tip = 0.5 * epsilon * np.array(gradient) / np.hypot(*gradient)
     ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": "white"})
-    ax.set(aspect="equal", title=ball_name(f"{norm} {epsilon:g}"))
-    ax.set(xlabel="move of pixel 1", ylabel="move of pixel 2")
-    ax.label_outer()
+    ax.set(aspect="equal", title=plot.ball_name(f"{norm} {epsilon:g}"))
+    plot.framed(ax, "move of pixel 1", "move of pixel 2").label_outer()
     return ax
 
 
@@ -377,11 +267,8 @@ def rates(
     ax: Axes, lengths: Sequence[int], found: dict[float, list[tuple[float, float]]]
 ) -> Axes:
     """Draw measured mean squared gradients and their bounds, a colour per delta."""
-    for (delta, pairs), colour in zip(found.items(), [BLUE, GREEN, RED], strict=False):
+    for (delta, pairs), colour in zip(found.items(), (BLUE, GREEN, RED), strict=False):
         measured, bound = zip(*pairs, strict=True)
         ax.plot(lengths, bound, color=colour, label=f"δ = {delta:g}")
         ax.plot(lengths, measured, "o", color=colour)
-    ax.set(xscale="log", yscale="log", xlabel="steps T")
-    ax.set(ylabel="mean squared gradient")
-    ax.legend()
-    return ax
+    return plot.framed(ax, "steps T", "mean squared gradient", "best", log="xy")

@@ -16,8 +16,7 @@ def first_order_gap(
 ) -> np.ndarray:
     """Return FOSC: the largest <z - x, g> over the ball, in closed form.
 
-    epsilon |g|_* - <x - x_0, g> for gradients g and moved = x - x_0, shape (..., n),
-    with the dual norm: the sum of sizes for "linf", the Euclidean one for "l2".
+    epsilon |g|_* - <x - x_0, g> for gradients g and moved = x - x_0, shape (..., n).
 
     >>> float(first_order_gap([1.0, -2.0], [0.1, -0.1], 0.1))
     0.0
@@ -30,12 +29,11 @@ def first_order_gap(
 def rate_bound(
     steps: ArrayLike, delta: ArrayLike, *, noise: float, smoothness: float, start: float
 ) -> np.ndarray:
-    """Return theorem 1's bound on the mean squared gradient norm over the steps.
+    """Return theorem 1's bound on the mean squared gradient norm over T steps.
 
-    4 sigma sqrt(L Delta / T) + 5 L_theta,x^2 delta / mu, here with L_theta,x = mu = 1;
-    delta is the FOSC at which each inner problem is left, sigma (noise) the root of the
-    variance of a stochastic gradient, L the smoothness, and Delta (start) how far the
-    loss starts above its minimum.
+    4 sigma sqrt(L Delta / T) + 5 delta, for L_theta,x = mu = 1: delta is the FOSC left,
+    sigma (noise) the root of a gradient's variance, L the smoothness, Delta (start) how
+    far the loss starts above its minimum.
 
     >>> float(rate_bound(100, 0.1, noise=1.0, smoothness=2.0, start=2.0))
     1.3
@@ -57,17 +55,16 @@ def rate_on_toy(
     """Return the mean squared gradient norm of SGD on a toy problem, and its bound.
 
     f_i(theta, x) = |theta - a_i|^2 / 2 + theta . x - |x - x_i|^2 / 2 for x within 0.5
-    of x_i in every coordinate: strongly concave in x with mu = 1, and all Lipschitz
-    constants are 1, so that L = 2. Each inner problem is left at FOSC delta exactly,
-    on the side that biases the gradient most.
+    of x_i in every coordinate: mu = 1, all Lipschitz constants are 1, and L = 2. Each
+    inner problem is left at FOSC delta, on the side that biases the gradient most.
 
     Args:
-        steps: T, how many steps, with the step size that the theorem sets for them.
+        steps: T, with the step size that the theorem sets for them.
         delta: FOSC at which each inner problem is left.
         worst: Whether the minimum lies where the inner maximum just meets the edge, so
             that |x - x_max|^2 = delta / mu; else it lies inside.
         start: Every coordinate of theta at first; the minimum is at 0.5, or at 0.
-        spread: Of the a_i, and so of the stochastic gradients; at 0 nothing is random.
+        spread: Of the a_i, and so of the stochastic gradients.
         repeats: Runs averaged.
         seed: Of the draws.
 
@@ -82,9 +79,8 @@ def rate_on_toy(
     pull += (2 * radius if worst else 0) - pull.mean(0)
     noise = float(np.sqrt(((pull - pull.mean(0)) ** 2).sum(1).mean()))
 
-    def loss(theta: np.ndarray) -> float:
+    def loss(theta: np.ndarray) -> float:  # what depends on theta
         inner = np.clip(theta, -radius, radius)
-        # What depends on theta; the rest is the same everywhere.
         rise = theta @ inner - inner @ inner / 2
         return float(theta @ theta / 2 - theta @ pull.mean(0) + rise)
 
@@ -106,11 +102,9 @@ def rate_on_toy(
 
 
 def _short(theta: np.ndarray, delta: float, radius: float) -> np.ndarray:
-    """Return how far every coordinate stops short of the maximum at FOSC delta.
+    """Return how far, s, every coordinate stops short of the maximum at FOSC delta.
 
-    With v = clip(theta) - s the gradient is theta - v, and FOSC is the sum of
-    radius |theta - v| - v (theta - v): with both ends of the interval above v, the sum
-    of (radius - v)(theta - v), a quadratic in s.
+    At v = clip(theta) - s FOSC is the sum of (radius - v)(theta - v), a quadratic in s.
     """
     edge = np.clip(theta, -radius, radius)
     gap, over = radius - edge, theta - edge  # one of them is 0 on the upper side

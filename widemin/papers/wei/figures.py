@@ -1,128 +1,157 @@
-"""Chapter 2: robustness, its price and flatness, by training method."""
+"""Chapter 2: the feature model; robustness, its price and flatness, by method."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from pandas import DataFrame
 
-from widemin.papers.claims import final, paper_table
-from widemin.papers.figures import (
-    BLUE,
-    COLOURS,
-    ORANGE,
-    as_percent,
-    ball_name,
-    by_group,
-    plain_log,
-    spread,
-    stacked,
-)
+from widemin.papers import figures as plot
+from widemin.papers.claims import ball_name, final, paper_table
+from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
+from widemin.papers.wei import theory
 from widemin.papers.wei.claims import PAPER_SETS, RULES, chosen_epochs
 
 
-def strength_of(row: pd.Series[Any]) -> str:
-    """Return a run's method and how strongly it is applied, e.g. "SAM 0.2"."""
-    if row["method"] == "sam":
-        return f"SAM {row['rho']:g}"
-    if row["method"] == "standard":
-        return "standard"
-    return f"AT {ball_name(row['attack'])}"
+def three_optima(
+    ax: Axes, p: float, eta: float, d: int, attack: float, radius: float
+) -> Axes:
+    """Draw the feature model's accuracy over the robust weight, by three trainings."""
+    best = [theory.optimum(p, eta, d), theory.sam_optimum(p, eta, d, radius)]
+    best.insert(1, theory.adversarial_optimum(p, eta, d, attack))
+    w = np.linspace(0, 1.3 * max(best), 241)
+    ends = [theory.accuracy(w + sign * radius, p, eta, d) for sign in (-1, 1)]
+    natural = theory.accuracy(w, p, eta, d)
+    heights = natural, theory.accuracy(w, p, eta - attack, d), np.minimum(*ends)
+    names = ("standard", "attacked inputs", "worst weights within SAM's radius")
+    colours = (BLACK, RED, BLUE)
+    for at, height, name, colour in zip(best, heights, names, colours, strict=True):
+        ax.plot(w, 100 * height, color=colour, label=name)
+        ax.plot(at, np.interp(at, w, 100 * height), "o", color=colour)
+    return plot.framed(ax, "weight on the robust feature", "accuracy (%)", "best")
 
 
-_LINES = ("-", "--", ":", "-.")
+def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
+    """Draw how far SAM moves the robust weight: exactly, as printed, as derived."""
+    printed = [theory.printed_sam_shift(p, eta, d, radius) for radius in radii]
+    derived = [theory.sam_shift(p, eta, d, radius) for radius in radii]
+    lines = {"as printed, 2/3": printed, "as derived, 1/(3d)": derived}
+    plot.curves(ax, radii, lines, (RED, BLUE))
+    exact = [_shift(p, eta, d, radius, "robust") for radius in radii]
+    plot.curves(ax, radii, {"exact": exact}, [BLACK], "o")
+    ax.set(yscale="log", ylim=(1e-6, None))
+    said = "SAM's radius", "shift of the robust weight"
+    return plot.framed(ax, *said, "lower right", log="x")
 
 
-def with_names(table: pd.DataFrame, measured: str = "final") -> pd.DataFrame:
-    """Return rows with the name of their method, in the order of its strength."""
+def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
+    """Draw which way SAM on all weights moves the robust one, over the model's sizes.
+
+    The line is where w*^2 = 2 d; marks are exact solutions.
+    """
+    line = np.geomspace(min(etas), max(etas), 61)
+    odds = np.log(p / (1 - p))
+    ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
+    places = np.array([(d, eta) for d in ds for eta in etas])
+    shifts = np.array([_shift(p, eta, int(d), radius, "all") for d, eta in places])
+    for sign, colour, name in ((1, BLUE, "more"), (-1, RED, "less")):
+        look: Any = {"marker": "^" if sign > 0 else "v", "color": colour}
+        at = places[sign * shifts > 0].T
+        ax.scatter(*at, label=f"{name} robust weight", **look)
+    ax.set(xscale="log", xlim=(min(ds) / 2, 2 * max(ds)))
+    return plot.framed(ax, "weak features d", "their mean η", "outside", log="y")
+
+
+def _shift(p: float, eta: float, d: int, radius: float, weights: str) -> float:
+    found = theory.sam_optimum(p, eta, d, radius, weights)
+    return found - theory.optimum(p, eta, d)
+
+
+def trained_ratios(
+    ax: Axes, radii: Sequence[float], ratios: dict[int, np.ndarray]
+) -> Axes:
+    """Draw the robust over the weak weights after SAM, relative to SGD, by radius."""
+    for (d, found), colour in zip(sorted(ratios.items()), [BLUE, RED], strict=False):
+        change = 100 * (found / found[:, :1] - 1)
+        ax.plot(radii, change.mean(0), color=colour, label=f"d = {d}")
+        ax.plot(radii, change.T, "o", color=colour, markersize=4)
+    ax.axhline(0, color="grey", linewidth=1)
+    return plot.framed(ax, "SAM's radius", "change of robust / weak (%)", "best")
+
+
+def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
+    """Return a run's place by strength, its method's name ("SAM 0.2") and colour."""
+    norm, _, radius = attack.partition(" ")
+    kind = {"standard": 0, "sam": 1, "adversarial": 2}.get(method, 3)
+    place = kind, rho, norm == "l2", Fraction(radius or 0)
+    name = ("standard", f"SAM {rho:g}")[kind] if kind < 2 else f"AT {ball_name(attack)}"
+    return place, name, plot.ORANGE if norm == "l2" else COLOURS.get(method, RED)
+
+
+def with_names(table: DataFrame, measured: str = "final", test: str = "") -> DataFrame:
+    """Return rows by strength of their method, with its `name` and `colour`."""
     rows = final(table) if measured == "final" else table
     rows = rows[rows["measured"] == measured]
-    if rows.empty:
-        return rows.assign(name="")
-    order = rows.apply(_place, axis=1).sort_values(kind="stable").index
-    return rows.assign(name=rows.apply(strength_of, axis=1)).loc[order]
+    rows = rows[rows["test"] == test] if test else rows
+    called = list(map(_called, rows["method"], rows["rho"], rows["attack"]))
+    rows = rows.assign(name=[c[1] for c in called], colour=[c[2] for c in called])
+    return rows.iloc[sorted(range(len(called)), key=called.__getitem__)]
 
 
-def _place(row: pd.Series[Any]) -> tuple[int, float, bool, Fraction]:
-    """Return where a run stands: plain, SAM by its radius, attacked by norm, radius."""
-    norm, _, radius = row["attack"].partition(" ")
-    kinds = ["standard", "sam", "adversarial"]
-    kind = kinds.index(row["method"]) if row["method"] in kinds else len(kinds)
-    return kind, row["rho"], norm == "l2", Fraction(radius or 0)
-
-
-def colour_of(row: pd.Series[Any]) -> str:
-    """Return the colour of a run's method; training in L2 balls has its own."""
-    return ORANGE if row["attack"].startswith("l2") else COLOURS[row["method"]]
-
-
-def line_looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def line_looks(rows: DataFrame) -> dict[str, dict[str, Any]]:
     """Return each name's colour, by method, and line, by strength within it."""
-    looks: dict[str, dict[str, Any]] = {}
-    lines: dict[str, Iterator[str]] = {}
-    for name, part in rows.groupby("name", sort=False):
-        colour = colour_of(part.iloc[0])
-        line = next(lines.setdefault(colour, itertools.cycle(_LINES)))
-        looks[str(name)] = {"color": colour, "linestyle": line}
-    return looks
+    first = rows.drop_duplicates("name")
+    strength = first.groupby("colour").cumcount() % 4
+    listed = zip(first["name"], first["colour"], strength, strict=True)
+    lines = ("-", "--", ":", "-.")
+    return {name: {"color": c, "linestyle": lines[k]} for name, c, k in listed}
 
 
-def robust_by_method(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def robust_by_method(table: DataFrame, axes: Panels) -> Panels:
     """Draw robust accuracy by training method, a panel per test set."""
-    rows = final(table)
-    if rows.empty:
-        return axes
-    rows = rows.assign(name=rows.apply(strength_of, axis=1))
-    names = list(dict.fromkeys(rows["name"]))
+    rows = with_names(table)
+    names = list(rows["name"].unique())
     ways = (("pgd_accuracy", -0.1), ("worst_accuracy", 0.1))  # filled; hollow beside it
     top = 100 * rows[[column for column, _ in ways]].max().max() + 5
-    for ax, (test, part) in zip(axes, rows.groupby("test", sort=False), strict=True):
-        for position, name in enumerate(names):
-            of_method = part[part["name"] == name]
-            colour = COLOURS[of_method["method"].iloc[0]]
-            for column, shift in ways:
-                ax.scatter(
-                    np.full(len(of_method), position + shift),
-                    as_percent(of_method[column]),
-                    color=colour,
-                    facecolor=colour if shift < 0 else "none",
-                )
-        ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    for ax, (test, part) in zip(axes, rows.groupby("test", sort=False), strict=False):
+        at = part["name"].map(names.index)
+        for column, shift in ways:
+            face = part["colour"] if shift < 0 else "none"
+            values = plot.shown(part, column)
+            ax.scatter(at + shift, values, edgecolor=part["colour"], facecolor=face)
+        ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(str(test)), ylim=(0, top))
         ax.label_outer()
     axes[0].figure.supylabel("robust accuracy (%)", fontsize="medium")
     return axes
 
 
-def trade_off(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
+def _worst(test: str) -> str:
+    return f"worst-case accuracy, {ball_name(test)} (%)"
+
+
+def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case against natural accuracy, a point per network."""
-    rows = with_names(table)
-    rows = rows[rows["test"] == test]
-    names = list(dict.fromkeys(rows["name"]))
-    markers = dict(zip(names, itertools.cycle("osD^vPX*<>ph")))
+    rows = with_names(table, test=test)
+    names = list(rows["name"].unique())
     augmented = rows["augment"] == "crop+flip"
     for (name, other), part in rows.groupby(["name", augmented], sort=False):
-        colour = colour_of(part.iloc[0])
-        ax.scatter(
-            as_percent(part["natural_accuracy"]),
-            as_percent(part["worst_accuracy"]),
-            color=colour,
-            facecolor="none" if other else colour,
-            marker=markers[name],
-            label=f"{name}, crop and flip" if other else name,
-        )
-    ax.set(xlabel="natural accuracy (%)")
-    ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
-    return ax
+        colour = part["colour"].iloc[0]
+        marker = "osD^vPX*<>ph"[names.index(name) % 12]
+        look: Any = {"marker": marker, "color": colour, "label": name}
+        if other:
+            look |= {"facecolor": "none", "label": f"{name}, crop and flip"}
+        natural, worst = plot.shown(part, "natural_accuracy"), "worst_accuracy"
+        ax.scatter(natural, plot.shown(part, worst), **look)
+    return plot.framed(ax, "natural accuracy (%)", _worst(test), "below")
 
 
-def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
+def beside_the_paper(table: DataFrame) -> DataFrame:
     """Return ours and the paper's CIFAR-10 table, two rows a method, in percent.
 
     Ours with the half-width of the 95 % interval over seeds. Cost is ours alone.
@@ -133,217 +162,155 @@ def beside_the_paper(table: pd.DataFrame) -> pd.DataFrame:
         f"{kinds[row[1]]} {row[3]}".strip(): [f"{value:g}" for value in row[4:]]
         for row in printed.itertuples()
     }
-    heads = ["natural", *(ball_name(test) for test in PAPER_SETS)]
-    cost = ["gradients an image", "core seconds", "seeds"]
-    found = {}
+    lines = {}
     for name, rows in with_names(table).groupby("name", sort=False):
         one = rows.drop_duplicates("key")
-        ours = [spread(one, "natural_accuracy")]
+        ours = [plot.spread(one, "natural_accuracy")]
         for test in PAPER_SETS:
-            ours.append(spread(rows[rows["test"] == test], "pgd_accuracy"))
-        ours += [f"{one[c].mean():.0f}" for c in ("gradients", "train_seconds")]
-        found[str(name), "ours"] = [*ours, str(one["seed"].nunique())]
+            ours.append(plot.spread(rows[rows["test"] == test], "pgd_accuracy"))
+        lines[name, "ours"] = [*ours, *plot.costs(one)]
         if name in theirs:
-            found[str(name), "paper"] = [*theirs[str(name)], "", "", ""]
-    return stacked(found, [*heads, *cost])
+            lines[name, "paper"] = [*theirs[name], "", "", ""]
+    heads = ["natural", *map(ball_name, PAPER_SETS), *plot.COSTS]
+    return plot.stacked(lines, heads)
 
 
-def robust_by_cost(table: pd.DataFrame, ax: Axes, test: str) -> Axes:
+def robust_by_cost(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case accuracy over the gradients that training took, a point a run."""
-    rows = with_names(table)
-    rows = rows[rows["test"] == test]
     labels = []
-    for name, part in rows.groupby("name", sort=False):
-        worst = as_percent(part["worst_accuracy"])
-        ax.plot(part["gradients"], worst, "o", color=colour_of(part.iloc[0]))
+    for name, part in with_names(table, test=test).groupby("name", sort=False):
+        worst = plot.shown(part, "worst_accuracy")
+        ax.plot(part["gradients"], worst, "o", color=part["colour"].iloc[0])
         label = str(name).removeprefix("AT ")
         labels.append((part["gradients"].mean(), worst.mean(), label))
     least = 0.035 * np.ptp(ax.get_ylim())
-    for cost, group in itertools.groupby(sorted(labels), lambda label: label[0]):
-        height = -np.inf  # labels of one cost stand above each other
-        for _, accuracy, label in group:
-            height = max(height + least, accuracy)
-            look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
-            ax.annotate(label, (cost, height), xytext=(8, -3), **look)
-    ax.set(xscale="log", xlabel="gradients an image in training")
-    plain_log(ax.xaxis, [5, 10, 20, 50, 100, 200, 500, 1000])
-    ax.set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    return ax
+    look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
+    heights: dict[float, float] = {}  # labels of one cost stand above each other
+    for cost, accuracy, label in sorted(labels):
+        heights[cost] = max(heights.get(cost, -np.inf) + least, accuracy)
+        ax.annotate(label, (cost, heights[cost]), xytext=(8, -3), **look)
+    ticks = {"x": [5, 10, 20, 50, 100, 200, 500, 1000]}
+    return plot.framed(ax, "gradients an image in training", _worst(test), log=ticks)
 
 
-def by_epoch(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:
+def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw what is watched after each epoch, a line a run."""
     rows = with_names(table, "epoch")
-    rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
+    rows = rows[rows["watch"].astype(str) != ""]
     for name, look in line_looks(rows).items():
-        for _, run in rows[rows["name"] == name].groupby("key"):
-            ax.plot(run["epoch"], as_percent(run[column]), **look)
-        ax.plot([], [], label=name, **look)
-    ax.set(xlabel="epoch", ylabel=label)
-    if ax.lines:
-        ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+        plot.line_a_run(ax, rows[rows["name"] == name], column, name, **look)
+    return plot.framed(ax, "epoch", label, "outside")
 
 
-def best_and_last(table: pd.DataFrame) -> pd.DataFrame:
-    """Return accuracies by how the epoch is chosen, a row a method and rule, percent.
-
-    The last; the best on held-out images; the best on the test images themselves,
-    which flatters.
-    """
-    rows = chosen_epochs(table)
-    rows = rows.assign(name=rows.apply(strength_of, axis=1) if len(rows) else "")
-    found = {}
-    for name in rows["name"].unique():
-        for rule in RULES:
-            part = rows[(rows["name"] == name) & (rows["rule"] == rule)]
-            found[name, rule] = {
-                "epoch": spread(part, "epoch", 1),
-                "natural (%)": spread(part, "natural_accuracy"),
-                "FGSM (%)": spread(part, "fgsm_accuracy"),
-            }
-    return stacked(found)
+def best_and_last(table: DataFrame) -> DataFrame:
+    """Return accuracies by how the epoch is chosen, a row a method and rule."""
+    rows = with_names(chosen_epochs(table), "epoch")
+    parts = {
+        (str(name), rule): part[part["rule"] == rule]
+        for name, part in rows.groupby("name", sort=False)
+        for rule in RULES
+    }
+    return plot.spreads(parts, "rules of chapter 2")
 
 
-def eigenvalue_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
+def eigenvalue_by_method(table: DataFrame, ax: Axes) -> Axes:
     """Draw the top Hessian eigenvalue by training method, a point per network."""
-    rows = final(table).drop_duplicates("key")
+    rows = with_names(table).drop_duplicates("key")
     if rows.empty:
         return ax
-    rows = rows.assign(name=rows.apply(strength_of, axis=1))
-    names = list(dict.fromkeys(rows["name"]))
-    ax.scatter(
-        [names.index(name) for name in rows["name"]],
-        rows["top_eigenvalue"],
-        c=[COLOURS[method] for method in rows["method"]],
-    )
-    ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    ax.set(ylabel="top Hessian eigenvalue", yscale="log")
-    plain_log(ax.yaxis, [2, 5, 10, 20, 50])
-    return ax
+    ax.scatter(rows["name"], rows["top_eigenvalue"], c=rows["colour"])
+    ax.set_xticks(range(rows["name"].nunique()), rows["name"].unique(), **plot.SLANTED)
+    return plot.framed(ax, "", "top Hessian eigenvalue", log={"y": [2, 5, 10, 20, 50]})
 
 
 def by_flatness(
-    table: pd.DataFrame, axes: Sequence[Axes], columns: dict[str, str], test: str
-) -> Sequence[Axes]:
+    table: DataFrame, axes: Panels, columns: dict[str, str], test: str
+) -> Panels:
     """Draw worst-case accuracy over measures of flatness, a point a network."""
-    rows = with_names(table)
-    rows = rows.reindex(columns=rows.columns.union(["width_images", *columns]))
-    rows = rows[(rows["test"] == test) & rows["width_images"].notna()]
+    rows = plot.with_columns(with_names(table, test=test), ["width_images", *columns])
+    rows = rows.dropna(subset="width_images")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
-            worst = as_percent(part["worst_accuracy"])
+            worst = plot.shown(part, "worst_accuracy")
             ax.scatter(part[column], worst, color=COLOURS[str(method)], label=method)
-        ax.set(xscale="log", xlabel=label)
-        plain_log(ax.xaxis, 4)
         if rows.empty:
             ax.set(title="not measured at this preset")
-    axes[0].set(ylabel=f"worst-case accuracy, {ball_name(test)} (%)")
-    if not rows.empty:
-        axes[-1].legend(fontsize="small")
+        place = "best" if ax is axes[-1] else ""
+        plot.framed(ax, label, "", place, log={"x": 4})
+    axes[0].set(ylabel=_worst(test))
     return axes
 
 
-def along_lines(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def along_lines(table: DataFrame, axes: Panels) -> Panels:
     """Draw the loss along the steepest line in weights and in images, by method."""
     rows = with_names(table, "line")
     if rows.empty:
         return axes
-    looks = line_looks(rows)
-    kinds = {"weights": (1, "distance in weights (L2)")}
-    kinds["images"] = (255, "distance in images (L∞, 1/255)")
-    for ax, (of, (unit, label)) in zip(axes, kinds.items(), strict=True):
-        for name, part in rows[rows["of"] == of].groupby("name", sort=False):
-            means = part.groupby("distance")["loss"].mean()
-            ax.plot(unit * means.index, means, label=name, **looks[str(name)])
-        ax.set(xlabel=label, yscale="log")
-        plain_log(ax.yaxis, [0.2, 0.5, 1, 2, 5, 10])
+    units = rows["of"].map({"weights": 1, "images": 255})
+    rows = rows.assign(distance=units * rows["distance"])
+    kinds = {"weights": "distance in weights (L2)"}
+    kinds["images"] = "distance in images (L∞, 1/255)"
+    for ax, (of, label) in zip(axes, kinds.items(), strict=True):
+        for name, look in line_looks(rows).items():
+            part = rows[(rows["of"] == of) & (rows["name"] == name)]
+            plot.mean_line(ax, part, "distance", "loss", label=name, **look)
+        place = "outside" if ax is axes[-1] else ""
+        plot.framed(ax, label, "", place, log={"y": [0.2, 0.5, 1, 2, 5, 10]})
     axes[0].set(ylabel="cross-entropy")
-    axes[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return axes
 
 
-def in_pixels(table: pd.DataFrame) -> pd.DataFrame:
+def in_pixels(table: DataFrame) -> DataFrame:
     """Return what SAM's step in the first layer is worth in pixels, a row a method."""
     rows = with_names(table).drop_duplicates("key")
-    rows = rows.reindex(columns=rows.columns.union(["implicit_share"]))
-    found = []
-    for name, part in rows[rows["implicit_share"].notna()].groupby("name", sort=False):
-        row = {"trained by": name}
-        row["explained (%)"] = spread(part, "implicit_share")
-        row["L2 size (1/255)"] = spread(part, "implicit_l2", 255, 0)
-        row["loss: moved weights"] = spread(part, "implicit_weights_rise", 1, 3)
-        row["loss: moved images"] = spread(part, "implicit_images_rise", 1, 3)
-        rise = spread(part, "implicit_gradient_rise", 1, 2)
-        row["loss: as far along the gradient"] = rise
-        found.append(row)
-    table = pd.DataFrame(found)
-    return table.set_index("trained by").rename_axis(None) if found else table
+    rows = plot.with_columns(rows, ["implicit_share"]).dropna(subset="implicit_share")
+    return plot.spreads(dict(list(rows.groupby("name", sort=False))), "in pixels")
 
 
-def sweep_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
+def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy over the L-infinity radius, a line a method."""
     rows = with_names(table)
-    rows = rows[rows["test"].str.startswith("linf") & rows["test"].str.endswith("/255")]
-    radii = rows["test"].str.extract(r"linf (\d+)/255")[0].astype(float)
-    rows = rows.assign(radius=radii)
+    radius = rows["test"].str.extract(r"^linf (\d+)/255$")[0].astype(float)
+    rows = rows.assign(radius=radius)[radius.notna()]
+    unattacked = rows.assign(radius=0.0, worst_accuracy=rows["natural_accuracy"])
+    rows = pd.concat([unattacked, rows])
     for name, look in line_looks(rows).items():
+        look |= {"marker": "o", "label": name}
         part = rows[rows["name"] == name]
-        means = part.groupby("radius")["worst_accuracy"].mean()
-        means.loc[0.0] = part["natural_accuracy"].mean()
-        means = means.sort_index()
-        ax.plot(means.index, as_percent(means), marker="o", label=name, **look)
-    ax.set(xlabel="L∞ radius (1/255)", ylabel="worst-case accuracy (%)", ylim=(0, None))
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return ax
+        plot.mean_line(ax, part, "radius", "worst_accuracy", **look)
+    ax.set(ylim=(0, None))
+    return plot.framed(ax, "L∞ radius (1/255)", "worst-case accuracy (%)", "outside")
 
 
-def drops(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def drops(table: DataFrame, axes: Panels) -> Panels:
     """Draw what stronger attacks take beyond PGD-10 on the same images, per set."""
-    rows = with_names(table)
-    ways = {"restarts": ("o", "PGD-50, margin, 5 restarts")}
-    ways["autoattack"] = ("s", "AutoAttack")
-    rows = rows.reindex(columns=rows.columns.union(_both(*ways)))
-    rows = rows[rows["restarts_accuracy"].notna()]
+    ways = {"restarts": ("o", "PGD-50, margin, 5 restarts", BLUE)}
+    ways["autoattack"] = ("s", "AutoAttack", "none")
+    kinds = [f"{way}{kind}_accuracy" for way in ways for kind in ("", "_pgd")]
+    rows = plot.with_columns(with_names(table), kinds)
+    rows = rows.dropna(subset="restarts_accuracy")
     names = list(rows["name"].unique())
     for ax, test in zip(axes, PAPER_SETS, strict=True):
         part = rows[rows["test"] == test]
-        for way, (marker, label) in ways.items():
+        for way, (marker, label, face) in ways.items():
             lost = part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"]
-            lost = lost.dropna()
-            places = [names.index(name) for name in part.loc[lost.index, "name"]]
-            face = BLUE if way == "restarts" else "none"
-            ax.scatter(places, 100 * lost, marker=marker, color=BLUE, facecolor=face)
-            ax.scatter([], [], marker=marker, color=BLUE, facecolor=face, label=label)
+            lost = 100 * lost.dropna()
+            places = part.loc[lost.index, "name"].map(names.index)
+            look: Any = {"marker": marker, "color": BLUE, "facecolor": face}
+            ax.scatter(places, lost, label=label, **look)
         ax.axhline(0, color="grey", linewidth=1)
-        ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+        ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(test))
         ax.label_outer()
-    axes[0].legend(fontsize="small", loc="upper left")
+    axes[0].legend(loc="upper left")
     axes[0].figure.supylabel("points lost beyond PGD-10", fontsize="medium")
     return axes
 
 
-def _both(*ways: str) -> list[str]:
-    return [f"{way}{kind}_accuracy" for way in ways for kind in ("", "_pgd")]
-
-
-def by_control(
-    table: pd.DataFrame, groups: dict[str, list[str]], ax: Axes, test: str
-) -> Axes:
-    """Draw natural and worst-case accuracy of named groups of runs, a mark a run.
-
-    Args:
-        table: Their rows.
-        groups: Name to the keys of its runs; without runs a group is left out.
-        ax: Where to draw.
-        test: The set in which networks are attacked.
-    """
-    rows = final(table)
-    rows = rows[rows["test"] == test]
-    by_group(rows, groups, ax, {"natural_accuracy": "none", "worst_accuracy": BLUE})
-    ax.scatter([], [], color=BLUE, facecolor="none", label="natural")
-    ax.scatter([], [], color=BLUE, label=f"worst case, {ball_name(test)}")
-    ax.set(xlabel="accuracy (%)", xlim=(0, None))
-    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
-    return ax
+def by_control(table: DataFrame, groups: Groups, ax: Axes, test: str) -> Axes:
+    """Draw natural and worst-case accuracy of groups that have runs, a mark a run."""
+    rows, columns = final(table), {"natural_accuracy": "none", "worst_accuracy": BLUE}
+    plot.by_group(rows[rows["test"] == test], groups, ax, columns)
+    for name, face in (("natural", "none"), (f"worst case, {ball_name(test)}", BLUE)):
+        ax.scatter([], [], color=BLUE, facecolor=face, label=name)
+    return plot.framed(ax, "accuracy (%)", "", "below", xlim=(0, None))

@@ -3,86 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
-from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.recipes import grid
+from widemin.papers.base import base_recipe
 
 TEST_BALLS = ("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")  # the paper's
 
 
-def plan(
-    *,
-    dataset: str,
-    model: str,
-    width: int,
-    train_size: int,
-    epochs: int,
-    rhos: list[float],
-    attack_steps: int,
-    batch_size: int,
-    augments: list[str],
-    seeds: int,
-    table_network: tuple[int, int],
-    table_seeds: tuple[int, int, int],
-    table_balls: list[str],
-    test_size: int,
-    strong_size: int,
-    hessian_size: int,
-    **_: object,
-) -> dict[str, Any]:
+def plan(**values: Any) -> dict[str, Any]:
     """Return the chapter's lists of runs by name, from the numbers of its page.
 
     `recipes` is all of them; `printed`, which is `table_recipes`, stands in the paper's
     tables; `control_recipes` holds a list a control.
     """
-    base = Recipe(
-        dataset=dataset,
-        model=model,
-        width=width,
-        epochs=epochs,
-        train_size=train_size,
-        batch_size=batch_size,
-        test_size=test_size,
-        momentum=0.9,
-        weight_decay=5e-4,
-        schedule="drop-75-90",
-        augment=augments[0],
-        attack_steps=attack_steps,
-        tests=TEST_BALLS,
-        hessian_size=hessian_size,
-    )
-    rho = rhos[len(rhos) // 2]
-    other = replace(base, augment=augments[-1], epochs=epochs + epochs // 3)
-    others = grid(other, seed=range(seeds), rho=[0.0, rho])
-    first_recipes = grid(base, seed=range(seeds), rho=[0.0, *rhos])
-    first_recipes += grid(base, seed=range(seeds), attack=["linf 2/255"])
+    p = SimpleNamespace(**values)
+    fixed = dict[str, Any](momentum=0.9, weight_decay=5e-4, schedule="drop-75-90")
+    base = base_recipe(values, augment=p.augments[0], tests=TEST_BALLS, **fixed)
+    rho = p.rhos[len(p.rhos) // 2]
+    other = replace(base, augment=p.augments[-1], epochs=p.epochs + p.epochs // 3)
+    others = grid(other, seed=range(p.seeds), rho=[0.0, rho])
+    first_recipes = grid(base, seed=range(p.seeds), rho=[0.0, *p.rhos])
+    first_recipes += grid(base, seed=range(p.seeds), attack=["linf 2/255"])
 
-    small_width, small_epochs = table_network
-    plain_seeds, attacked_seeds, sure_seeds = table_seeds
+    small_width, small_epochs = p.table_network
+    plain_seeds, attacked_seeds, sure_seeds = p.table_seeds
     small = replace(base, width=small_width, epochs=small_epochs)
-    small = replace(small, test_size=-(-test_size // 2))
+    small = replace(small, test_size=-(-p.test_size // 2))
     plain = replace(
         small,
         tests=(*TEST_BALLS, "linf 4/255", "linf 8/255"),
         strong_attacks=("restarts",),
         strong_steps=50,
-        strong_size=strong_size,
-        autoattack_size=strong_size // 4,
-        width_size=hessian_size // 5 if strong_size else 0,
-        line_size=hessian_size // 5,
-        other_statistics=dataset.startswith("cifar"),
+        strong_size=p.strong_size,
+        autoattack_size=p.strong_size // 4,
+        width_size=p.hessian_size // 5 if p.strong_size else 0,
+        line_size=p.hessian_size // 5,
+        other_statistics=p.dataset.startswith("cifar"),
     )
-    # AutoAttack, the dearest, looks into the first seeds alone.
-    watched = replace(plain, watch=TEST_BALLS[1], validation_size=min(500, test_size))
-    sure = replace(watched, strong_attacks=("restarts", "autoattack"))
-    looked_at = [sure if seed < sure_seeds else watched for seed in range(plain_seeds)]
+    watched = replace(plain, watch=TEST_BALLS[1], validation_size=min(500, p.test_size))
+
+    def looked_into(seed: int) -> Any:
+        # AutoAttack, the dearest, looks into the first seeds alone.
+        attacks = ("restarts", "autoattack") if seed < sure_seeds else ("restarts",)
+        return replace(watched, seed=seed, strong_attacks=attacks)
+
     table_recipes = []
-    for seed, run in enumerate(looked_at):
-        table_recipes += grid(run, seed=[seed], rho=[0.0, *rhos])
+    for seed in range(plain_seeds):
+        table_recipes += grid(looked_into(seed), rho=[0.0, *p.rhos])
     for seed in range(attacked_seeds):
-        run = sure if seed < sure_seeds else watched
-        table_recipes += [replace(run, seed=seed, attack=table_balls[0])]
-        table_recipes += grid(replace(plain, seed=seed), attack=table_balls[1:2])
+        table_recipes += grid(looked_into(seed), attack=p.table_balls[:1])
+        table_recipes += grid(replace(plain, seed=seed), attack=p.table_balls[1:2])
 
     sam = replace(small, rho=rho)
     both = replace(sam, attack="linf 2/255")
@@ -93,21 +65,13 @@ def plan(
         "AT and SAM": both,
         "AT and SAM, gradients leak": replace(both, gradient_leak=True),
     }
-    control_recipes = {
-        k: [run] if attacked_seeds else [] for k, run in controls.items()
-    }
-    recipes = first_recipes + (others if len(augments) > 1 else [])
+    once = [0] if attacked_seeds else []  # the controls have one seed
+    control_recipes = {name: grid(run, seed=once) for name, run in controls.items()}
+    recipes = first_recipes + (others if len(p.augments) > 1 else [])
     recipes = sorted(recipes, key=lambda run: run.seed) + table_recipes
     recipes += [run for runs in control_recipes.values() for run in runs]
-    # The first two sets come first, then the others; the controls have one seed.
-    softer = grid(plain, seed=range(attacked_seeds), attack=table_balls[2:])
-    table_recipes = table_recipes + softer
-    return {
-        "recipes": recipes + softer,
-        "first": [],
-        "printed": table_recipes,
-        "table_recipes": table_recipes,
-        "first_recipes": first_recipes,
-        "others": others,
-        "control_recipes": control_recipes,
-    }
+    # The first two sets come first, then the others.
+    softer = grid(plain, seed=range(attacked_seeds), attack=p.table_balls[2:])
+    lists = dict(first_recipes=first_recipes, others=others, first=[])
+    lists |= dict.fromkeys(("printed", "table_recipes"), table_recipes + softer)
+    return lists | dict(recipes=recipes + softer, control_recipes=control_recipes)

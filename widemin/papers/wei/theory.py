@@ -2,22 +2,23 @@
 
 y is +1 or -1 with probability 1/2; x_1 = y with probability p in (1/2, 1), else -y; the
 d weak features x_2 to x_{d+1} are independent N(eta y, 1), eta > 0. The classifier is
-sign(w x_1 + x_2 + ... + x_{d+1}): one weight w on the robust feature, the weak
-features share the weight 1. Radii are Euclidean in weights, L-infinity in features.
+sign(w x_1 + x_2 + ... + x_{d+1}). Radii are Euclidean in weights, L-infinity in
+features. A model out of range is a ValueError.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
-from widemin.names import check_counts, check_sizes
+from widemin.names import check_choice, check_counts, check_sizes
+
+_LEGENDRE = np.polynomial.legendre.leggauss(40)
 
 
 def _check_model(p: float, eta: float, d: int) -> None:
@@ -31,8 +32,7 @@ def _check_model(p: float, eta: float, d: int) -> None:
 def accuracy(w: ArrayLike, p: float, eta: float, d: int) -> np.ndarray:
     """Return the expected accuracy of the classifier, shape of w.
 
-    p Phi((m + w) / sqrt d) + (1 - p) Phi((m - w) / sqrt d), where m = d eta is the
-    mean of the summed weak features.
+    p Phi((m + w) / sqrt d) + (1 - p) Phi((m - w) / sqrt d), where m = d eta.
 
     >>> float(accuracy(0.0, 0.95, 0.1, 100).round(4))  # the weak features alone
     0.8413
@@ -45,8 +45,6 @@ def accuracy(w: ArrayLike, p: float, eta: float, d: int) -> np.ndarray:
 def optimum(p: float, eta: float, d: int) -> float:
     """Return the weight of standard training: ln(p / (1 - p)) / (2 eta), theorem 4.1.
 
-    It does not depend on d. Raises ValueError for a model out of range.
-
     >>> round(optimum(0.95, 0.1, 100), 4)
     14.7222
     """
@@ -57,12 +55,8 @@ def optimum(p: float, eta: float, d: int) -> float:
 def adversarial_optimum(p: float, eta: float, d: int, epsilon: float) -> float:
     """Return the weight of adversarial training: theorem 4.2.
 
-    The attack moves every weak feature by -epsilon y and leaves x_1 alone, so that
-    eta becomes eta - epsilon; from epsilon = eta on the optimum is infinite: the weak
-    features are worth nothing or less.
-
-    Raises:
-        ValueError: A model out of range or a negative epsilon.
+    The attack moves every weak feature by -epsilon y and leaves x_1 alone: eta becomes
+    eta - epsilon. From epsilon = eta on the optimum is infinite.
 
     >>> round(adversarial_optimum(0.95, 0.1, 100, 0.05), 4)
     29.4444
@@ -70,8 +64,7 @@ def adversarial_optimum(p: float, eta: float, d: int, epsilon: float) -> float:
     inf
     """
     _check_model(p, eta, d)
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon must be at least 0; got {epsilon}")
+    check_sizes(epsilon=epsilon)
     return optimum(p, eta - epsilon, d) if epsilon < eta else math.inf
 
 
@@ -80,13 +73,9 @@ def sam_optimum(
 ) -> float:
     """Return the weight of SAM of a radius: the exact max-min, to 1e-8 of its shift.
 
-    The worst weights in the ball lie at one of its two ends, and the optimum balances
-    both. With weights="robust" SAM moves w alone, as the theorems have it; with "all"
-    it moves all d + 1 weights, as it does in practice, and since accuracy depends on
-    their direction only, a ball is an angle.
-
-    Raises:
-        ValueError: A model out of range, or a ball so large that no optimum exists.
+    The worst weights lie at one of two ends of the ball, and the optimum balances them.
+    With weights="robust" SAM moves w alone, as the theorems have it; with "all" it
+    moves all d + 1 weights, and since only their direction matters, a ball is an angle.
 
     >>> round(sam_optimum(0.95, 0.1, 100, 5.0) - optimum(0.95, 0.1, 100), 3)
     1.22
@@ -96,29 +85,27 @@ def sam_optimum(
     """
     _check_model(p, eta, d)
     check_sizes(epsilon=epsilon)
-    if weights not in ("robust", "all"):
-        raise ValueError(f"weights must be 'robust' or 'all'; got {weights!r}")
+    check_choice("weights", weights, ("robust", "all"))
     best = optimum(p, eta, d)
     if epsilon == 0:
         return best
-    if weights == "robust":
-        return best + _balance(best, eta, d, epsilon)
-    return _balance_of_angles(best, eta, d, epsilon)
+    if weights == "all":
+        return _balance_of_angles(best, eta, d, epsilon)
 
+    def gap(share: float) -> float:  # u at both ends; 0 < share < 1, by theorem 4.3
+        lam = share * epsilon
+        return _difference(lam - epsilon, lam + epsilon, best, eta, d)
 
-@cache
-def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(40)
+    return best + epsilon * float(brentq(gap, 0.0, 1.0, xtol=1e-16, rtol=1e-14))
 
 
 def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
     """Return u(w + high) - u(w + low), up to a positive factor.
 
-    u' at w* + t is proportional to -exp(-(2 w* + t) t / 2d) sinh(eta t): written
-    around w*, it loses no digits where the accuracies themselves agree to all of
-    theirs. By Gauss-Legendre on panels, on each of which the exponential is tame.
+    u' at w* + t is proportional to -exp(-(2 w* + t) t / 2d) sinh(eta t): around w*, it
+    loses no digits. By Gauss-Legendre on panels where the exponential is tame.
     """
-    points, values = _gauss_legendre()
+    points, values = _LEGENDRE
     decay = (2 * w + abs(low) + abs(high)) * (high - low) / (2 * d)
     edges = np.linspace(low, high, 2 + int(decay / 10))
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
@@ -128,25 +115,14 @@ def _difference(low: float, high: float, w: float, eta: float, d: int) -> float:
     return float((half[:, None] * values * slope).sum())
 
 
-def _balance(best: float, eta: float, d: int, epsilon: float) -> float:
-    """Return lam with u(best + lam - epsilon) = u(best + lam + epsilon)."""
-
-    def gap(share: float) -> float:  # between 0 and 1, by theorem 4.3
-        lam = share * epsilon
-        return _difference(lam - epsilon, lam + epsilon, best, eta, d)
-
-    return epsilon * float(brentq(gap, 0.0, 1.0, xtol=1e-16, rtol=1e-14))
-
-
 def _balance_of_angles(best: float, eta: float, d: int, epsilon: float) -> float:
     root = math.sqrt(d)
 
     def gap(w: float) -> float:
-        if epsilon >= math.hypot(w, root):  # the ball holds every direction
-            return -math.inf
-        turn = math.asin(epsilon / math.hypot(w, root))
+        # From a quarter turn on the ball holds every direction.
+        turn = math.asin(min(1.0, epsilon / math.hypot(w, root)))
         angle = math.atan2(w, root)
-        if angle + turn >= math.pi / 2:
+        if max(turn, angle + turn) >= math.pi / 2:
             return -math.inf
         low, high = (root * math.tan(angle + s * turn) for s in (-1, 1))
         return _difference(low - best, high - best, best, eta, d)
@@ -159,18 +135,15 @@ def _balance_of_angles(best: float, eta: float, d: int, epsilon: float) -> float
     while gap(high) > 0:
         high, step = high + step, 2 * step
     if not gap(low) >= 0 or math.isinf(gap(high)):
-        raise ValueError(
-            "epsilon must be small enough that SAM on all weights has an optimum; "
-            f"got {epsilon}"
-        )
+        needed = "small enough that SAM on all weights has an optimum"
+        raise ValueError(f"epsilon must be {needed}; got {epsilon}")
     return float(brentq(gap, low, high, xtol=1e-15, rtol=1e-14))
 
 
 def sam_shift(p: float, eta: float, d: int, epsilon: float) -> float:
     """Return the leading term of w_SAM - w*: w* epsilon^2 / (3 d), theorem 4.4.
 
-    The constant is derived from the balance of both ends; the paper prints 2/3 in the
-    place of 1 / (3 d), which is `printed_sam_shift`.
+    The paper prints 2/3 in the place of 1 / (3 d): `printed_sam_shift`.
 
     >>> round(sam_shift(0.95, 0.1, 100, 1.0), 4)
     0.0491
@@ -215,18 +188,14 @@ def sam_on_samples(
     eta: float,
     d: int,
     radii: Sequence[float],
-    *,
     steps: int = 3_000,
-    batch_size: int = 64,
     seed: int = 0,
 ) -> np.ndarray:
     """Return the robust weight over the norm of the weak ones, after actual SAM.
 
     All d + 1 weights of a linear classifier are trained on the logistic loss of fresh
-    samples, each step along the gradient at the end of SAM's ascent on the same batch.
-    Every radius, of which 0 is SGD, sees the same samples, so that differences are
-    paired. Averaged over the second half of the steps; shape (radii,). The minimum's
-    ratio is `optimum` / sqrt(d).
+    samples, the same for every radius; radius 0 is SGD. Averaged over the second half
+    of the steps; shape (radii,). The minimum's ratio is `optimum` / sqrt(d).
 
     >>> sgd, sam = sam_on_samples(0.95, 0.1, 20, [0.0, 0.5])
     >>> bool(sam > sgd)
@@ -236,8 +205,7 @@ def sam_on_samples(
     draws, rho = np.random.default_rng(seed), np.asarray(radii, float)[:, None]
     if not ((rho >= 0) & np.isfinite(rho)).all():
         raise ValueError(f"radii must be at least 0 and finite; got {radii}")
-    weights = np.zeros((len(rho), d + 1))
-    mean = np.zeros_like(weights)
+    (weights, mean), batch_size = np.zeros((2, len(rho), d + 1)), 64
 
     def gradient(at: np.ndarray, signed: np.ndarray) -> np.ndarray:
         return np.asarray(-expit(-at @ signed.T) @ signed / batch_size)

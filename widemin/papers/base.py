@@ -1,0 +1,20 @@
+"""What a chapter's plan starts from."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from widemin.experiments.recipes import Recipe
+
+
+def base_recipe(values: dict[str, Any], **given: Any) -> Recipe:
+    """Return the recipe of the parameters that go by a field's name, then of others.
+
+    No strong attack is in it: `strong_size` is for the runs that a plan chooses.
+
+    >>> base_recipe({"epochs": 3, "strong_size": 50, "workers": 2}, seed=1).epochs
+    3
+    """
+    named = {f.name: values[f.name] for f in fields(Recipe) if f.name in values}
+    return Recipe(**named | {"strong_size": 0} | given)
