@@ -415,7 +415,7 @@ def test_a_scheduler_may_go_while_a_result_is_fetched(cluster, monkeypatch, noti
     scheduler, fetch = cluster.scheduler(), distributed.Future.result
     cluster.worker()
 
-    def result(future):
+    def result(future, **ways):
         if scheduler.poll() is None:
             scheduler.kill()
             scheduler.wait()
@@ -423,7 +423,7 @@ def test_a_scheduler_may_go_while_a_result_is_fetched(cluster, monkeypatch, noti
                 wait_for(future.cancelled)
             cluster.scheduler()
             cluster.worker()
-        return fetch(future)
+        return fetch(future, **ways)
 
     monkeypatch.setattr(distributed.Future, "result", result)
     found = list(pool.outcomes([3, 4, 5], double, cluster=cluster.address))

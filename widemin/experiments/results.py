@@ -114,7 +114,7 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
     for record in table.to_dict("records"):
         row = {str(name): value for name, value in record.items() if value == value}
         own = rows.setdefault(row.pop("key", ""), [])
-        first = own[0] if own else {}
+        first = own[0] if own else row
         own.append({name: first[name] for name in shared if name in first} | row)
     return rows
 
@@ -123,7 +123,7 @@ def _shared(table: pd.DataFrame) -> list[str]:
     """Return the columns that `publish` writes in the first row of a run alone."""
     names = list(table)
     recipe = names[1 : names.index("measured")] if "measured" in names else []
-    return [name for name in [*recipe, *PROVENANCE] if name in table]
+    return [name for name in names if name in {*recipe, *PROVENANCE}]
 
 
 def _check_rows(rows: Rows, recipe: Recipe, path: Path) -> None:
