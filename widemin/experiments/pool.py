@@ -21,7 +21,8 @@ from signal import SIG_IGN, SIGINT, SIGTERM, signal
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 Run = Callable[[Any], Rows]
 
 GRACE = 4.0  # seconds a worker that is asked to stop has to keep what it has
@@ -110,9 +111,9 @@ def _message(future: Any) -> Any:
         return future.result(timeout=60)
     except (OSError, futures.CancelledError, asyncio.CancelledError):
         return None  # it went with its scheduler, or never began
-    except RuntimeError:
-        raise
     except Exception as error:  # of workers of Dask that died
+        if isinstance(error, RuntimeError):
+            raise
         return f"{type(error).__name__}: {error}"
 
 

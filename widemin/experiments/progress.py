@@ -20,30 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """How far a set of runs is.
-
-    Attributes:
-        planned: Runs in all.
-        done: Runs that have rows, here or in the published tables.
-        running: Runs under way now, in any process on this machine.
-        failed: Runs that raised when last tried.
-        diverged: Done runs that diverged or give one answer to everything.
-        stale: Runs computed under an older revision, to be computed again.
-        spent: Seconds of work in what is done.
-        left: Seconds of work left, by what runs of the same networks took, or else by
-            their operations and those of any known run; None where none is known.
-        missing: The recipes that have no rows.
-    """
+    """How far a set of runs is; times are seconds of work."""
 
     planned: int
-    done: int
-    running: int
-    failed: int
-    diverged: int
-    stale: int
+    done: int  # have rows, here or in the published tables
+    running: int  # under way now, in any process on this machine
+    failed: int  # raised when last tried
+    diverged: int  # are done, and diverged or give one answer to everything
+    stale: int  # were computed under an older revision, to be computed again
     spent: float
-    left: float | None
-    missing: tuple[Recipe, ...] = ()
+    left: float | None  # an estimate, as `cost.seconds` makes it
+    missing: tuple[Recipe, ...] = ()  # have no rows
 
 
 def _parted(

@@ -12,7 +12,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import asdict, fields
 from functools import cache, partial
 from pathlib import Path
@@ -58,10 +57,9 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
 
 
 def computed(recipes: Iterable[Recipe], folder: Path) -> dict[str, Rows]:
-    """Return the rows a results folder has for recipes, by key.
+    """Return the rows of runs finished here and of CSVs copied in, by key.
 
-    Beside the runs finished here, any CSV of rows copied into the folder counts, as
-    `to_csv` writes it; of two results the one of newer instruments.
+    Of two results of a run that of newer instruments counts.
 
     Raises:
         ValueError: Rows computed elsewhere say another recipe than their key does,
@@ -74,7 +72,8 @@ def computed(recipes: Iterable[Recipe], folder: Path) -> dict[str, Rows]:
         for key, rows in by_key(path).items():
             if key not in wanted:
                 continue
-            _check_rows(rows, wanted[key], path)
+            if fault := _fault(rows, wanted[key]):
+                raise ValueError(f"{path.name} must {fault}")
             newer = _revised(rows) - _revised(found.get(key, []))
             if key not in found or newer > 0:
                 found[key], origin[key] = rows, path.name
@@ -126,22 +125,20 @@ def _shared(table: pd.DataFrame) -> list[str]:
     return [name for name in names if name in {*recipe, *PROVENANCE}]
 
 
-def _check_rows(rows: Rows, recipe: Recipe, path: Path) -> None:
-    """Raise ValueError unless rows computed elsewhere are of the recipe."""
-    own = asdict(recipe)
+def _fault(rows: Rows, recipe: Recipe) -> str:
+    """Return what rows computed elsewhere must say of the recipe and do not, or ""."""
+    # CSV leaves an empty text out, older tables have not the newest columns.
+    default = {field.name: field.default for field in fields(recipe)}
+    own = asdict(recipe).items()
     for row in rows:
-        for name, value in own.items():
-            # CSV leaves an empty text out, older tables have not the newest columns.
-            given = row.get(name, getattr(type(recipe), name, None))
+        for name, value in own:
+            given = row.get(name, default[name])
             if _text(given) != _text(value):
-                raise ValueError(
-                    f"{path.name} must hold {name}={value!r} for run {recipe.key}; "
-                    f"got {given!r}"
-                )
-        if unsaid := [name for name in EARLIER if not row.get(name)]:
-            raise ValueError(
-                f"{path.name} must say the {unsaid[0]} of run {recipe.key}; got nothing"
-            )
+                return f"hold {name}={value!r} for run {recipe.key}; got {given!r}"
+        for name in EARLIER:
+            if not row.get(name):
+                return f"say the {name} of run {recipe.key}; got nothing"
+    return ""
 
 
 def _text(value: Any) -> str:
@@ -195,14 +192,9 @@ def missing(recipes: Sequence[Recipe], folder: Path) -> list[Recipe]:
 
 def progress_bar(length: int, label: str) -> Any:
     """Return a progress bar with the time left; without a terminal it is silent."""
-    return click.progressbar(
-        length=length,
-        label=label,
-        file=sys.stderr,
-        show_eta=True,
-        show_pos=True,
-        hidden=not (length and sys.stderr.isatty()),
-    )
+    hidden = not (length and sys.stderr.isatty())
+    how: dict[str, Any] = {"file": sys.stderr, "show_pos": True, "hidden": hidden}
+    return click.progressbar(length=length, label=label, show_eta=True, **how)
 
 
 def compute_once(
@@ -256,11 +248,11 @@ def collect(
         Incomplete: A run raised; the others are finished and kept.
     """
     todo = list(recipes) if again else missing(recipes, folder)
-    todo = [] if device == "none" else todo
+    todo = todo if device != "none" else []
     work = partial(compute_once, run=run, folder=folder, device=device, again=again)
     errors = []
     with (
-        closing(outcomes(todo, work, device=device, **how)) as came,
+        contextlib.closing(outcomes(todo, work, device=device, **how)) as came,
         progress_bar(len(todo), label) as bar,
     ):
         for recipe, outcome in came:
@@ -269,35 +261,34 @@ def collect(
                 with paths.atomic(failure) as part:
                     part.write_text(json.dumps({"key": recipe.key, "error": outcome}))
                 errors.append(f"{recipe}: {outcome}")
-            else:
-                # A worker on another disk, or on a full one, has not kept them here.
+            else:  # a worker on another disk, or on a full one, has not kept them here
                 if again or not (folder / "runs" / f"{recipe.key}.json").exists():
                     write(folder, recipe.key, outcome)
                 failure.unlink(missing_ok=True)
             bar.update(1)
     if errors:
-        raise Incomplete(
-            f"{len(errors)} of {len(todo)} runs failed:\n" + "\n".join(errors)
-        )
+        said = [f"{len(errors)} of {len(todo)} runs failed:", *errors]
+        raise Incomplete("\n".join(said))
     return table_of(recipes, folder)
 
 
 def table_of(recipes: Sequence[Recipe], folder: Path) -> pd.DataFrame:
     """Return the rows there are for the recipes, in their order.
 
-    The column `planned` of the table's attrs counts the recipes, `done` those that
-    have rows. Rows computed here go before published ones. A run that failed is a row
-    too: `measured` is "failed", `error` its message.
+    In its attrs, `planned` counts the recipes and `done` those that have rows. Rows
+    computed here go before published ones. A run that failed is a row too, with its
+    message as `error`.
     """
     unique = {recipe.key: recipe for recipe in recipes}
     found = published() | computed(unique.values(), folder)
     lost = failed(folder).items()
-    known = {key: [{"measured": "failed", "error": error}] for key, error in lost}
+    said: dict[str, Rows] = {k: [{"measured": "failed", "error": e}] for k, e in lost}
+    said |= found
     rows = []
     for key, recipe in unique.items():
         # The recipe's own fields: CSV cannot tell an empty text from nothing.
         own = {"key": key} | asdict(recipe)
-        rows += [own | row | own for row in (known | found).get(key, [])]
+        rows += [own | row | own for row in said.get(key, [])]
     table = pd.DataFrame(rows)
     if table.empty:
         names = [field.name for field in fields(recipes[0])] if recipes else []
@@ -320,10 +311,9 @@ def without_defaults(table: pd.DataFrame, recipes: Sequence[Recipe]) -> pd.DataF
 
     A reader fills them in again: a file has room for numbers instead.
     """
-    all_fields = fields(recipes[0]) if recipes else ()
     idle = [
         field.name
-        for field in all_fields
+        for field in (fields(recipes[0]) if recipes else ())
         if {getattr(recipe, field.name) for recipe in recipes} == {field.default}
     ]
     return table.drop(columns=idle, errors="ignore")
@@ -334,8 +324,7 @@ def _as_csv(table: pd.DataFrame) -> str:
     lists = [name for name in ("tests", "strong_attacks") if name in table]
     words = {name: table[name].map(_text, na_action="ignore") for name in lists}
     table = table.assign(**words)
-    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    return text
+    return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def to_csv(table: pd.DataFrame, path: Path) -> None:
@@ -352,7 +341,7 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = 900_000) -
 
     Args:
         table: Rows of whole runs, those of a run one after the other.
-        folder: Where to; made, if it is not there.
+        folder: Where to.
         name: Of the first file, without its suffix.
         most: Bytes of a file; a run that has more of its own gets one to itself.
     """
@@ -396,14 +385,14 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
 
     final = table[table["measured"] == "final"].drop_duplicates("key")
     hours = (final["train_seconds"] + final["measure_seconds"]).sum() / 3600
-    spent = f"{hours:.1f} core hours"
-    if hours < 1:
-        spent = f"{60 * hours:.1f} core minutes"
+    spent = (
+        f"{hours:.1f} core hours" if hours >= 1 else f"{60 * hours:.1f} core minutes"
+    )
     seeds = table["seed"].nunique()
-    several = "1 seed" if seeds == 1 else f"up to {seeds} seeds"
     text = (
-        f"{named}{runs}, {several}, {spent} on {of('hardware')} ({of('device')}, "
-        f"{of('precision')}), torch {of('torch')}, source {of('source')}, {of('date')}."
+        f"{named}{runs}, {'1 seed' if seeds == 1 else f'up to {seeds} seeds'}, {spent} "
+        f"on {of('hardware')} ({of('device')}, {of('precision')}), "
+        f"torch {of('torch')}, source {of('source')}, {of('date')}."
     )
     if set(table["source"].dropna()) != {source()}:
         text += (

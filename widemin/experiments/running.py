@@ -13,20 +13,12 @@ from torch import nn
 
 from widemin.experiments import measure as instruments
 from widemin.experiments.checkpoints import is_kept, shared, trained
-from widemin.experiments.measure import (
-    Parts,
-    lines,
-    measure,
-    pictures,
-    scaled,
-    spectrum,
-)
+from widemin.experiments.measure import Parts, measure
 from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
+from widemin.experiments.pool import Rows
 from widemin.experiments.recipes import Recipe
 from widemin.names import check_choice
 from widemin.seeding import ALONE
-
-Rows = list[dict[str, Any]]
 
 
 def pick_device(name: str) -> str:
@@ -62,10 +54,7 @@ def outdated(
 ) -> list[Recipe]:
     """Return the recipes whose rows an older instrument made and whose network is kept.
 
-    Args:
-        recipes: Which.
-        known: Rows there are, by key.
-        folder: Of results.
+    `known` are the rows there are, by key.
     """
     unique = {recipe.key: recipe for recipe in recipes if recipe.key in known}
     return [
@@ -119,13 +108,9 @@ def run(
         peers: Recipes that may be trained side by side with this one.
 
     Returns:
-        A row per epoch (`measured` is "epoch") with train_loss and what the watch saw;
-        for adversarial training a row per step of its attack on test images ("step");
-        a row per eigenvalue and point of the density ("spectrum"), per point of a line
-        ("line") and per picture ("picture"), where they are asked for; where there is
-        a briefly trained network beside, a row per scale of its logits ("scale"); then
-        a row per test set ("final") with every instrument. Accuracies are fractions of
-        `images`.
+        Rows of the kinds that `columns.KINDS` explains: one per epoch, those that the
+        recipe asks for beside, and last a "final" one per test set. Accuracies are
+        fractions of `images`.
 
     Raises:
         Stopped: Asked to stop; what is trained and measured so far is kept.
@@ -146,13 +131,13 @@ def run(
                 seconds = took["train_seconds"]
             final = measure(model, recipe, device, brief, surrogates, parts)
             asked: dict[str, tuple[Any, Any]] = {
-                "scale": (scaled, brief is not None),
+                "scale": (instruments.scaled, brief is not None),
                 "bin": (by_fosc, recipe.attack and recipe.fosc_bins),
                 "strength": (by_strength, recipe.attack and recipe.fosc_bins),
                 "step": (climb, recipe.attack),
-                "line": (lines, recipe.line_size),
-                "spectrum": (spectrum, recipe.spectrum_size),
-                "picture": (pictures, recipe.pictures),
+                "line": (instruments.lines, recipe.line_size),
+                "spectrum": (instruments.spectrum, recipe.spectrum_size),
+                "picture": (instruments.pictures, recipe.pictures),
             }
             for name, (instrument, wanted) in asked.items():
                 if wanted:
