@@ -34,9 +34,9 @@ class Incomplete(RuntimeError):
 
 def published() -> dict[str, Rows]:
     """Return the rows of the committed tables, by key."""
-    tables = sorted(paths.PUBLISHED.glob("*/*.csv"))
-    ours = (by_key(path) for path in tables if path.parent.name != "papers")
-    return {key: rows for table in ours for key, rows in table.items()}
+    files = sorted(paths.PUBLISHED.glob("*/*.csv"))
+    ours = [path for path in files if path.parent.name != "papers"]
+    return {key: rows for path in ours for key, rows in by_key(path).items()}
 
 
 def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
@@ -49,10 +49,10 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
             if kept["key"] != key:
                 raise ValueError("its key is not its name")
             runs[key] = [dict(row) for row in kept["rows"]]
-        except FileNotFoundError:
-            continue
         except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
             paths.set_aside(path, "a finished run", error)
+        except FileNotFoundError:
+            pass
     return runs
 
 
@@ -307,10 +307,7 @@ def part(table: pd.DataFrame, recipes: Sequence[Recipe]) -> pd.DataFrame:
 
 
 def without_defaults(table: pd.DataFrame, recipes: Sequence[Recipe]) -> pd.DataFrame:
-    """Return a table without the columns in which no recipe departs from its default.
-
-    A reader fills them in again: a file has room for numbers instead.
-    """
+    """Return a table without columns that are at their defaults: readers add them."""
     idle = [
         field.name
         for field in (fields(recipes[0]) if recipes else ())
@@ -368,8 +365,7 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = 900_000) -
 def stamp(table: pd.DataFrame, preset: str) -> str:
     """Return the line under a chapter's title: preset, runs, hardware, source, date.
 
-    Rows of other sources than the page's own are marked stale: they are still what
-    the recipes say (else their keys would differ), but nobody has run them since.
+    Rows of other sources than the page's are marked stale, though keys still hold.
     """
     name, comma, given = preset.partition(", ")  # "smoke, but epochs = 3"
     named = f"Preset **{name}**{comma}{given}: "
