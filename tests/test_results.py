@@ -535,3 +535,14 @@ def test_runs_computed_again_replace_their_rows_and_keep_what_they_say(tmp_path)
     table = results.table_of(FAKES, tmp_path)
     assert table["square"].tolist() == [0, 1, 8, 27, 16]
     assert (table["source"] == "before").tolist() == [False, False, True, True, False]
+
+
+def test_where_no_process_can_be_started_it_is_said(tmp_path, monkeypatch):
+    """As where memory or processes run out: an error, not a wait without end."""
+
+    def full(self):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", full)
+    with pytest.raises(BlockingIOError, match="temporarily unavailable"):
+        collect(FAKES, square, tmp_path, workers=2)

@@ -109,12 +109,13 @@ def _message(future: Any) -> Any:
     """Return a run's rows, what it raised as text, or None for one that is not done."""
     try:
         return future.result(timeout=60)
-    except (OSError, futures.CancelledError, asyncio.CancelledError):
-        return None  # it went with its scheduler, or never began
-    except Exception as error:  # of workers of Dask that died
-        if isinstance(error, RuntimeError):
-            raise
-        return f"{type(error).__name__}: {error}"
+    except (futures.CancelledError, asyncio.CancelledError):
+        return None
+    except Exception as error:
+        if isinstance(future, futures.Future):
+            raise  # no process can be started here
+        gone = isinstance(error, OSError)  # with its scheduler; else a worker died
+        return None if gone else f"{type(error).__name__}: {error}"
 
 
 def cores() -> int:
