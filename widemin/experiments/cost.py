@@ -27,23 +27,17 @@ def spent(row: Row) -> float:
 def seconds(recipes: Sequence[Recipe], known: Sequence[Row]) -> float | None:
     """Return an estimate of the seconds that runs take on one core, or None.
 
-    By what known runs of the same network took, per gradient of an image; a network
-    that nobody has run is taken to compute as fast as the known ones do, and for a
-    second at least. None where no known run tells.
-
-    Args:
-        recipes: Of the runs to come.
-        known: A row of each run that took place.
+    By what known runs (a row of each) of the same network took, per gradient of an
+    image; a network that nobody has run is taken to compute as fast as the known ones
+    do, and for a second at least. None where no known run tells.
     """
     took: defaultdict[Any, float] = defaultdict(float)  # by network
     gradients: defaultdict[Any, float] = defaultdict(float)  # of single images
     busy, done = 0.0, 0.0  # seconds and operations of all networks
     # What a GPU took says nothing of a core; where there is nothing else, it must do.
     for row in [row for row in known if row.get("device") != "cuda"] or known:
-        model, count = (
-            row.get("model"),
-            row.get("gradients", 0) * row.get("train_size", 0),
-        )
+        model = row.get("model")
+        count = row.get("gradients", 0) * row.get("train_size", 0)
         took[model] += spent(row)
         gradients[model] += count
         if count and "dataset" in row:
@@ -78,11 +72,9 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
         families[family(recipe) or key].append(recipe)
     total = 0.0
     for together in families.values():
-        one = together[0]
-        passes = GPU_PASS
-        if len(together) > 1:
-            passes = GPU_PASS_TOGETHER * math.ceil(len(together) / GPU_TOGETHER)
-        passes *= one.work / one.batch_size
+        rounds = math.ceil(len(together) / GPU_TOGETHER)
+        each = GPU_PASS if len(together) == 1 else GPU_PASS_TOGETHER * rounds
+        passes = each * together[0].work / together[0].batch_size
         total += max(sum(map(_operations, together)) / GPU_RATE, passes)
     return total / 3600
 

@@ -137,7 +137,7 @@ def environment(settings: dict[str, str]) -> Iterator[None]:
 
 
 class _Here:
-    """Processes on this machine, each handed its items by a thread of its own."""
+    """Processes on this machine, each served by a thread of its own."""
 
     def __init__(self, run: Run, device: str, workers: int) -> None:
         self.run, self.stopped, self.gpus = run, False, 0

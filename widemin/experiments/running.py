@@ -52,10 +52,7 @@ def renewer(
 def outdated(
     recipes: Iterable[Recipe], known: Mapping[str, Rows], folder: Path
 ) -> list[Recipe]:
-    """Return the recipes whose rows an older instrument made and whose network is kept.
-
-    `known` are the rows there are, by key.
-    """
+    """Return the recipes whose network is kept and rows an older instrument made."""
     unique = {recipe.key: recipe for recipe in recipes if recipe.key in known}
     return [
         recipe
