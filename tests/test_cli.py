@@ -19,7 +19,6 @@ from widemin import paths
 from widemin.cli import main
 from widemin.cli.run import alone
 from widemin.experiments import progress, provenance, results
-from widemin.experiments.results import computing
 
 
 @pytest.fixture
@@ -205,8 +204,8 @@ def test_a_disk_that_fills_is_one_clear_line(call, tmp_path, monkeypatch):
     def full(folder, *_):
         raise OSError(28, "No space left on device", str(folder))
 
-    monkeypatch.setattr(computing, "local", rows)
-    monkeypatch.setattr(computing, "write", full)
+    monkeypatch.setattr(results, "outcomes", rows)
+    monkeypatch.setattr(results, "write", full)
     found = call("run", "01", "--rows-only", "--results", tmp_path / "rows")
     assert found.exit_code == 1
     assert f"Error: {tmp_path / 'rows'}: No space left on device" in found.stderr

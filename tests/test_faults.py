@@ -13,16 +13,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import psutil
 import pytest
 
 from widemin import paths
-from widemin.experiments import cluster as cluster_module
 from widemin.experiments import pool
-from widemin.experiments.cluster import on_cluster
 from widemin.experiments.provenance import PROVENANCE
 
 SWEEP = ["run", "01", "-p", "epochs", "2", "-p", "corner_cells", "[[64, 0.1, 200, 4]]"]
@@ -219,7 +219,7 @@ def asked_to_stop(mark):
 @pytest.mark.slow
 def test_a_worker_that_somebody_asks_to_stop_is_replaced(tmp_path):
     marks = [tmp_path / name for name in "abc"]
-    found = [item for item, _ in pool.local(marks, asked_to_stop, workers=1)]
+    found = [item for item, _ in pool.outcomes(marks, asked_to_stop, workers=1)]
     assert sorted(found) == marks
 
 
@@ -235,7 +235,7 @@ def test_minutes_end_in_time_and_the_next_call_goes_on(tmp_path, undisturbed):
 FULL = """
 import sys
 from pathlib import Path
-from widemin.experiments.results import computing
+from widemin.experiments import results
 from widemin.cli import main
 
 def full(folder, key, rows):
@@ -243,7 +243,7 @@ def full(folder, key, rows):
         raise OSError(28, "No space left on device", str(folder))
     write(folder, key, rows)
 
-write, computing.write = computing.write, full  # in the workers as well
+write, results.write = results.write, full  # in the workers as well
 if __name__ == "__main__":
     main(sys.argv[1:])
 """
@@ -358,18 +358,24 @@ def waits_for_a_call(seconds):
     return [{"asked": pool.stopping.wait(seconds)}]
 
 
-@pytest.mark.parametrize(
-    ("left", "seconds", "asked"), [(60, 0.2, False), (0, 60, True), (None, 0.2, False)]
-)
-def test_a_workers_own_clock_does_not_matter(monkeypatch, left, seconds, asked):
-    """The time left is by the scheduler's; this machine is an hour ahead or behind."""
-    distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(distributed, "get_client", lambda: None)
-    monkeypatch.setattr(cluster_module, "_scheduler_time", lambda client: 1_000.0)
-    monkeypatch.setattr(time, "time", lambda skew=time.time: skew() + 3_600)
-    end = None if left is None else 1_000.0 + pool.LEAD + left
-    [row] = cluster_module._there(waits_for_a_call, seconds, end)
-    assert row["asked"] == asked
+def test_what_a_client_waits_for_no_longer_is_not_begun(monkeypatch):
+    """Others of the same cluster go on: the call is for one client alone."""
+    monkeypatch.setattr(pool, "_left", set())
+    began = threading.Event()
+
+    def run(seconds):
+        began.set()
+        return waits_for_a_call(seconds)
+
+    with ThreadPoolExecutor(1) as worker:
+        under_way = worker.submit(pool._there, run, 60, "ours")
+        assert began.wait(60)
+        pool._stop("ours")
+        assert under_way.result(60) == [{"asked": True}]
+        assert worker.submit(pool._there, run, 60, "ours").result(60) is None
+        assert worker.submit(pool._there, run, 0, "theirs").result(60) == [
+            {"asked": False}
+        ]
 
 
 AHEAD = """
@@ -386,10 +392,14 @@ def test_a_worker_with_another_clock_does_its_work(cluster):
     skewed.write_text(AHEAD)
     cluster.scheduler()
     cluster.worker("--no-nanny", "--preload", str(skewed))
-    found = list(on_cluster(cluster.address, [3, 4], double, until=time.time() + 120))
+    found = list(
+        pool.outcomes([3, 4], double, cluster=cluster.address, until=time.time() + 120)
+    )
     assert sorted(found) == [(i, [{"double": 2 * i}]) for i in (3, 4)]
     soon = time.time() + pool.LEAD + 1
-    [(_, rows)] = on_cluster(cluster.address, [60], waits_for_a_call, until=soon)
+    [(_, rows)] = pool.outcomes(
+        [60], waits_for_a_call, cluster=cluster.address, until=soon
+    )
     assert rows == [{"asked": True}]  # in time, and the answer still came
 
 
@@ -405,7 +415,7 @@ def test_a_scheduler_may_go_while_a_result_is_fetched(cluster, monkeypatch, noti
     scheduler, fetch = cluster.scheduler(), distributed.Future.result
     cluster.worker()
 
-    def result(future):
+    def result(future, **ways):
         if scheduler.poll() is None:
             scheduler.kill()
             scheduler.wait()
@@ -413,10 +423,10 @@ def test_a_scheduler_may_go_while_a_result_is_fetched(cluster, monkeypatch, noti
                 wait_for(future.cancelled)
             cluster.scheduler()
             cluster.worker()
-        return fetch(future)
+        return fetch(future, **ways)
 
     monkeypatch.setattr(distributed.Future, "result", result)
-    found = list(on_cluster(cluster.address, [3, 4, 5], double))
+    found = list(pool.outcomes([3, 4, 5], double, cluster=cluster.address))
     assert sorted(found) == [(i, [{"double": 2 * i}]) for i in (3, 4, 5)]
     assert len(cluster.processes) == 4
 

@@ -20,7 +20,6 @@ from widemin.experiments import disk, pool, progress, provenance, results
 from widemin.experiments.results import (
     Incomplete,
     collect,
-    computing,
     finished,
     missing,
     write,
@@ -120,8 +119,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch):
 
 
 def test_a_run_that_kills_its_workers_is_a_failure(tmp_path):
-    for ends, why in ((die, "with exit status 1"), (is_killed, "killed by SIGKILL")):
-        message = f"number=0.*its worker died 4 times, the last {why}"
+    for ends, status in ((die, "1"), (is_killed, "-9 .-9 is SIGKILL")):
+        message = (
+            f"number=0.*its worker died 4 times, the last with exit status {status}"
+        )
         with pytest.raises(Incomplete, match=message):
             collect(FAKES[:1], ends, tmp_path, workers=1)
 
@@ -294,7 +295,7 @@ def test_a_lock_that_cannot_be_locked_is_set_aside(tmp_path):
     with pytest.warns(UserWarning, match=r"fake\d\.lock is not a lock"):
         for fake in FAKES[:2]:
             assert progress.state([fake], tmp_path).running == 0
-            computing.compute_once(fake, run=square, folder=tmp_path, device="cpu")
+            results.compute_once(fake, run=square, folder=tmp_path, device="cpu")
     assert len(finished(tmp_path, ["fake0", "fake1"])) == 2
     assert len(list(locks.glob("*.broken"))) == 2
 
@@ -534,3 +535,14 @@ def test_runs_computed_again_replace_their_rows_and_keep_what_they_say(tmp_path)
     table = results.table_of(FAKES, tmp_path)
     assert table["square"].tolist() == [0, 1, 8, 27, 16]
     assert (table["source"] == "before").tolist() == [False, False, True, True, False]
+
+
+def test_where_no_process_can_be_started_it_is_said(tmp_path, monkeypatch):
+    """As where memory or processes run out: an error, not a wait without end."""
+
+    def full(self):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", full)
+    with pytest.raises(BlockingIOError, match="temporarily unavailable"):
+        collect(FAKES, square, tmp_path, workers=2)

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from widemin.experiments.recipes import Recipe
 
 Row = dict[str, Any]
+# What a GPU is taken to do until one has been measured: an H200 at a twentieth of its
+# 495 TFLOP/s in TF32; no pass through a network in less than half a millisecond, but
+# one of up to 45 small networks side by side, in a CUDA graph, in a fifth of that.
+GPU_RATE, GPU_PASS = 0.05 * 495e12, 0.5e-3
+GPU_TOGETHER, GPU_PASS_TOGETHER = 45, 0.1e-3
 
 
 def spent(row: Row) -> float:
@@ -19,66 +24,35 @@ def spent(row: Row) -> float:
     return float(row.get("train_seconds", 0) + row.get("measure_seconds", 0))
 
 
-def seconds(recipes: Sequence[Any], known: Sequence[Row]) -> float | None:
+def seconds(recipes: Sequence[Recipe], known: Sequence[Row]) -> float | None:
     """Return an estimate of the seconds that runs take on one core, or None.
 
-    By what known runs of the same network took, per gradient of an image; a network
-    that nobody has run is taken to compute as fast as the known ones do, and for a
-    second at least. None where no known run tells.
-
-    Args:
-        recipes: Of the runs to come.
-        known: A row of each run that took place.
+    By what known runs (a row of each) of the same network took, per gradient of an
+    image; a network that nobody has run is taken to compute as fast as the known ones
+    do, and for a second at least. None where no known run tells.
     """
+    took: defaultdict[Any, float] = defaultdict(float)  # by network
+    gradients: defaultdict[Any, float] = defaultdict(float)  # of single images
+    busy, done = 0.0, 0.0  # seconds and operations of all networks
     # What a GPU took says nothing of a core; where there is nothing else, it must do.
-    known = [row for row in known if row.get("device") != "cuda"] or known
-    each = _seconds_per_gradient(known)
-    alike = [recipe for recipe in recipes if _model(recipe) in each]
-    others = [recipe for recipe in recipes if _model(recipe) not in each]
-    total = sum(recipe.work * each[_model(recipe)] for recipe in alike)
-    if not others:
-        return total
-    rate = _operations_per_second(known)
-    if not rate or not all(hasattr(recipe, "dataset") for recipe in others):
-        return None
-    return total + sum(max(1.0, r.work * _operations_of(r) / rate) for r in others)
-
-
-def _model(recipe: Any) -> str:
-    return str(getattr(recipe, "model", None))
-
-
-def _gradients(row: Row) -> float:
-    """Return the gradients of single images that a run's training took."""
-    return float(row.get("gradients", 0) * row.get("train_size", 0))
-
-
-def _seconds_per_gradient(known: Sequence[Row]) -> dict[str, float]:
-    """Return the seconds of a gradient of an image, by the name of the network."""
-    took: dict[str, float] = defaultdict(float)
-    gradients: dict[str, float] = defaultdict(float)
-    for row in known:
-        took[str(row.get("model"))] += spent(row)
-        gradients[str(row.get("model"))] += _gradients(row)
-    return {model: took[model] / count for model, count in gradients.items() if count}
-
-
-def _operations_per_second(known: Sequence[Row]) -> float:
-    """Return the rate at which known runs of networks computed; 0 without any."""
-    runs = [row for row in known if "dataset" in row and _gradients(row)]
-    done = sum(
-        _gradients(row)
-        * operations(row["dataset"], row["model"], int(row.get("width", 0)))
-        for row in runs
-    )
-    return done / sum(map(spent, runs)) if done else 0.0
-
-
-# What a GPU is taken to do until one has been measured: an H200 at a twentieth of its
-# 495 TFLOP/s in TF32; no pass through a network in less than half a millisecond, but
-# one of up to 45 small networks side by side, in a CUDA graph, in a fifth of that.
-GPU_RATE, GPU_PASS = 0.05 * 495e12, 0.5e-3
-GPU_TOGETHER, GPU_PASS_TOGETHER = 45, 0.1e-3
+    for row in [row for row in known if row.get("device") != "cuda"] or known:
+        model = row.get("model")
+        count = row.get("gradients", 0) * row.get("train_size", 0)
+        took[model] += spent(row)
+        gradients[model] += count
+        if count and "dataset" in row:
+            busy += spent(row)
+            done += count * operations(row["dataset"], model, int(row.get("width", 0)))
+    total = 0.0
+    for recipe in recipes:
+        model = getattr(recipe, "model", None)
+        if gradients[model]:
+            total += recipe.work * took[model] / gradients[model]
+        elif done and hasattr(recipe, "dataset"):
+            total += max(1.0, _operations(recipe) * busy / done)
+        else:
+            return None
+    return total
 
 
 def gpu_hours(recipes: Sequence[Recipe]) -> float:
@@ -93,23 +67,16 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
     """
     from widemin.experiments.train import family
 
-    once = {recipe.training_key: recipe for recipe in recipes}
-    families: dict[Any, list[Recipe]] = {}
-    for key, recipe in once.items():
-        families.setdefault(family(recipe) or key, []).append(recipe)
-    return sum(map(_gpu_seconds, families.values())) / 3600
-
-
-def _gpu_seconds(together: list[Recipe]) -> float:
-    """Return a guess of the seconds that training networks of one family takes."""
-    calls = together[0].work / together[0].batch_size
-    if len(together) > 1:
-        rounds = -(-len(together) // GPU_TOGETHER)
-        passes = calls * GPU_PASS_TOGETHER * rounds
-    else:
-        passes = calls * GPU_PASS
-    work = sum(recipe.work for recipe in together)
-    return max(work * _operations_of(together[0]) / GPU_RATE, passes)
+    families: defaultdict[Any, list[Recipe]] = defaultdict(list)
+    for key, recipe in {recipe.training_key: recipe for recipe in recipes}.items():
+        families[family(recipe) or key].append(recipe)
+    total = 0.0
+    for together in families.values():
+        rounds = math.ceil(len(together) / GPU_TOGETHER)
+        each = GPU_PASS if len(together) == 1 else GPU_PASS_TOGETHER * rounds
+        passes = each * together[0].work / together[0].batch_size
+        total += max(sum(map(_operations, together)) / GPU_RATE, passes)
+    return total / 3600
 
 
 def magnitude(recipe: Recipe) -> int:
@@ -119,43 +86,33 @@ def magnitude(recipe: Recipe) -> int:
     >>> magnitude(Recipe(dataset="mnist", model="m1", train_size=60_000, epochs=120))
     13
     """
-    return int(math.log10(recipe.work * _operations_of(recipe)))
+    return int(math.log10(_operations(recipe)))
 
 
-def _operations_of(recipe: Recipe) -> float:
-    return operations(recipe.dataset, recipe.model, recipe.width)
+def _operations(recipe: Recipe) -> float:
+    return recipe.work * operations(recipe.dataset, recipe.model, recipe.width)
 
 
 @cache
 def operations(dataset: str, model: str, width: int = 0) -> float:
     """Return the floating-point operations of one image's gradient.
 
-    Of convolutions and matrix products, one forwards and two backwards; torch's own
-    counter gives the same, but takes seconds to import. The first layer's gradient by
-    the image, which training does not need, is counted as well.
+    Of convolutions and matrix products, one forwards and two backwards. The first
+    layer's gradient by the image, which training does not need, is counted as well.
 
     >>> operations("mnist", "m1") / 6  # 288,000 + 640,000 + 160,000 + 5,000 products
     1093000.0
     """
     # Imported here: torch takes longer to import than a state takes to read.
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from widemin import data
     from widemin.experiments.recipes import Recipe
     from widemin.experiments.train import build
 
     network = build(Recipe(dataset=dataset, model=model, width=width)).eval()
-    multiplied = 0
-
-    def count(layer: torch.nn.Module, _: object, out: torch.Tensor) -> None:
-        nonlocal multiplied
-        weight = layer.weight
-        assert isinstance(weight, torch.Tensor)
-        multiplied += out.numel() * weight[0].numel()
-
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
-        network(torch.zeros(1, *data.DATASETS[dataset].shape))
-    return 6.0 * multiplied
+    image = torch.zeros(1, *data.DATASETS[dataset].shape, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        network(image).sum().backward()
+    return float(counter.get_total_flops())

@@ -40,7 +40,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     import pandas as pd
 
     from widemin.experiments.recipes import Recipe
-    from widemin.experiments.results.kept import by_key
+    from widemin.experiments.results import by_key
 
     root = disk.checkout()
     scales = sorted({path.parent.name for path in paths.PUBLISHED.glob("*/0*.csv")})

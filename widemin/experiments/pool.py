@@ -1,30 +1,32 @@
-"""Runs computed by other processes on this machine.
+"""Runs computed by other processes, on this machine or on a Dask cluster.
 
-One process per core, one thread each, or one per GPU. A worker that dies is replaced,
-one that is asked to stop keeps what it has.
+Here: one process per core, one thread each, or one per GPU. A worker that dies is
+replaced, one that is asked to stop keeps what it has.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import os
-import signal
+import queue
 import sys
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from concurrent import futures
+from signal import SIG_IGN, SIGINT, SIGTERM, signal
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-Run = Callable[[Any], list[dict[str, Any]]]
-Outcomes = Generator[tuple[T, "list[dict[str, Any]] | Failure"]]
+Row = dict[str, Any]
+Rows = list[Row]
+Run = Callable[[Any], Rows]
 
-GRACE = 5.0  # seconds a worker that is asked to stop has to keep what it has
-LEAD = GRACE + 4.0  # seconds before a deadline at which it is asked
+GRACE = 4.0  # seconds a worker that is asked to stop has to keep what it has
+LEAD = 2 * GRACE + 1.0  # seconds before a deadline at which it is asked
 DEATHS = 4  # of workers on one recipe, before it counts as failed
 UNGUARDED = 97  # exit status of a worker whose script would start workers of its own
 SETTINGS = {
@@ -38,112 +40,95 @@ stopping = threading.Event()  # in a worker: set when it is to stop soon
 
 
 class Stopped(Exception):
-    """Raised by a run that was asked to stop and has kept what it had."""
+    """Raised by a run that keeps what it has and is to be tried again."""
 
 
-class Busy(Exception):
-    """Raised by a run that another process has under way."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a run raised, in words."""
-
-    error: str
-
-
-@dataclass(frozen=True)
-class _Gone:
-    """A worker that died, with its exit status; below 0 is the signal that ended it."""
-
-    status: int
-
-    def __str__(self) -> str:
-        if self.status == -signal.SIGKILL:
-            return (
-                "the last killed by SIGKILL, as a machine does that has no memory left"
-            )
-        if self.status < 0:
-            return f"the last killed by {signal.Signals(-self.status).name}"
-        return f"the last with exit status {self.status}; what it said is on stderr"
-
-
-def cores() -> int:
-    """Return the number of cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    )
-
-
-def local(
+def outcomes(
     todo: Sequence[T],
     run: Run,
     *,
     device: str = "cpu",
     workers: int = 0,
+    cluster: str = "",
     until: float | None = None,
-) -> Outcomes[T]:
-    """Yield each item with its rows or its failure, as processes here finish them.
+) -> Generator[tuple[T, Rows | str]]:
+    """Yield each item with its rows or, as text, what it raised, as they come.
 
     Args:
         todo: What `run` is called with, in this order.
-        run: A module-level function or a partial of one. It may raise Stopped, which
-            yields nothing, and Busy, which puts the item last.
+        run: A module-level function or a partial of one; if it raises Stopped, its
+            item is tried again after the others.
         device: cpu or cuda; on CUDA workers take the GPUs in turn.
-        workers: Processes; 0 is one per core, or one per GPU.
+        workers: Processes here; 0 is one per core, or one per GPU.
+        cluster: Address of a Dask scheduler whose workers compute instead.
         until: When to stop, as of time.time(); workers are asked LEAD seconds earlier.
 
     Raises:
-        RuntimeError: The script that calls this does so when it is imported.
+        RuntimeError: The script that calls this does so when it is imported, or no
+            scheduler answers.
     """
-    if todo and getattr(multiprocessing.current_process(), "_inheriting", False):
-        os._exit(UNGUARDED)  # a worker that still imports the script: see below
-    pool = _Pool(run, device, min(workers or _places(device), len(todo)))
-    waiting, deaths = deque(todo), Counter[int]()
+    if not todo:
+        return
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)  # a worker that still imports the script
+    places = _Dask(cluster, run) if cluster else _Here(run, device, workers)
+    pending = dict(enumerate(todo))
+    heard: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+
+    def submit(i: int) -> None:
+        future = places.submit(pending[i])
+        future.add_done_callback(lambda done: heard.put((i, done)))
+
+    def listen(end: float | None, again: bool) -> Iterator[tuple[T, Rows | str]]:
+        while pending:
+            left = None if end is None else max(0.0, end - time.time())
+            try:
+                i, future = heard.get(timeout=left)
+            except queue.Empty:
+                return
+            if (message := _message(future)) is not None:
+                yield pending.pop(i), message
+            elif again:
+                time.sleep(0.1)  # another process may have it for long
+                submit(i)
+            else:
+                del pending[i]
+
     try:
-        while waiting or pool.busy:
-            pool.give(waiting)
-            for item, message in pool.finished(until):
-                if isinstance(message, _Gone):
-                    if message.status == UNGUARDED:
-                        raise RuntimeError(
-                            "a script that computes runs must do so below "
-                            '`if __name__ == "__main__":`, since each of its workers '
-                            "imports it first"
-                        )
-                    deaths[id(item)] += 1
-                    if deaths[id(item)] < DEATHS:
-                        waiting.appendleft(item)
-                        continue
-                    message = Failure(f"its worker died {DEATHS} times, {message}")
-                if isinstance(message, Busy):
-                    time.sleep(0 if waiting else 1)
-                    waiting.append(item)
-                elif isinstance(message, Stopped):  # by a signal of somebody else's
-                    waiting.appendleft(item)
-                else:
-                    yield item, message
-            if until is not None and time.time() >= until - LEAD:
-                break
-        yield from pool.dismiss()
+        for i in pending:
+            submit(i)
+        yield from listen(None if until is None else until - LEAD, again=True)
+        if pending:
+            places.ask()
+            yield from listen(time.time() + GRACE, again=False)
     finally:
-        for _ in pool.dismiss():  # after Ctrl-C: the caller hears no more
-            pass
+        places.close()
 
 
-def _places(device: str) -> int:
-    if device == "cpu":
-        return cores()
-    import torch
+def _message(future: Any) -> Any:
+    """Return a run's rows, what it raised as text, or None for one that is not done."""
+    try:
+        return future.result(timeout=60)
+    except (futures.CancelledError, asyncio.CancelledError):
+        return None
+    except Exception as error:
+        if isinstance(future, futures.Future):
+            raise  # no process can be started here
+        gone = isinstance(error, OSError)  # with its scheduler; else a worker died
+        return None if gone else f"{type(error).__name__}: {error}"
 
-    return torch.cuda.device_count()
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    linux = sys.platform == "linux"
+    return len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def environment(settings: dict[str, str]) -> Iterator[None]:
     """Let processes started meanwhile see variables that are not set otherwise."""
-    new = {k: v for k, v in settings.items() if k not in os.environ}
-    os.environ.update(new)
+    new = settings.keys() - os.environ.keys()
+    os.environ.update({name: settings[name] for name in new})
     try:
         yield
     finally:
@@ -151,98 +136,148 @@ def environment(settings: dict[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-class _Pool:
-    """Processes that each compute one item at a time, told apart by their pipes."""
+class _Here:
+    """Processes on this machine, each served by a thread of its own."""
 
-    def __init__(self, run: Run, device: str, size: int) -> None:
-        self.run, self.device = run, device
-        self.context = multiprocessing.get_context("spawn")
-        self.idle: list[int] = list(range(size))  # places without work
-        self.hired: dict[int, tuple[Any, Connection]] = {}
-        self.busy: dict[int, Any] = {}
+    def __init__(self, run: Run, device: str, workers: int) -> None:
+        self.run, self.stopped, self.gpus = run, False, 0
+        if device == "cuda":
+            import torch
 
-    def give(self, waiting: deque[Any]) -> None:
-        while waiting and self.idle:
-            place = self.idle.pop()
-            if place not in self.hired:
-                self.hired[place] = self._hire(place)
-            self.busy[place] = waiting.popleft()
-            with contextlib.suppress(BrokenPipeError):  # it died: heard of below
-                self.hired[place][1].send(self.busy[place])
+            self.gpus = torch.cuda.device_count()
+        self.own, self.lock = threading.local(), threading.Lock()
+        self.processes: list[Any] = []
+        self.threads = futures.ThreadPoolExecutor(workers or self.gpus or cores())
 
-    def _hire(self, place: int) -> tuple[Any, Connection]:
-        ours, theirs = self.context.Pipe()
-        gpu = place if self.device == "cuda" else None
-        process = self.context.Process(
-            target=_work, args=(theirs, self.run, gpu), daemon=True
+    def submit(self, item: Any) -> futures.Future[Any]:
+        return self.threads.submit(self._compute, item)
+
+    def _compute(self, item: Any) -> Any:
+        """Return what a process answers; start one, or another where it died."""
+        status = 0
+        for _ in range(DEATHS):
+            with self.lock:
+                if self.stopped:
+                    return None
+                if not hasattr(self.own, "pipe"):
+                    self._start()
+            with contextlib.suppress(EOFError, OSError):
+                self.own.pipe.send(item)
+                return self.own.pipe.recv()
+            del self.own.pipe
+            self.own.process.join()
+            status = self.own.process.exitcode
+            if status == UNGUARDED:
+                raise RuntimeError(
+                    "a script that computes runs must do so below "
+                    '`if __name__ == "__main__":`, since each of its workers '
+                    "imports it first"
+                )
+        return (
+            f"its worker died {DEATHS} times, the last with exit status {status} "
+            "(-9 is SIGKILL, as where memory runs out; others speak on stderr)"
         )
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.own.pipe, theirs = context.Pipe()
         with environment(SETTINGS):
-            process.start()
+            gpu = len(self.processes) % self.gpus if self.gpus else None
+            self.own.process = context.Process(
+                target=_work, args=(theirs, self.run, gpu), daemon=True
+            )
+            self.own.process.start()
+            self.processes.append(self.own.process)
         theirs.close()  # so that ours ends when the process does
-        return process, ours
 
-    def finished(self, until: float | None) -> Iterator[tuple[Any, Any]]:
-        """Wait; yield the items that are done with what was sent, _Gone for a death."""
-        left = None if until is None else max(0.0, until - LEAD - time.time())
-        heard = wait([self.hired[place][1] for place in self.busy], timeout=left)
-        for place in [p for p in self.busy if self.hired[p][1] in heard]:
-            process, pipe = self.hired[place]
-            try:
-                message = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                process.join()
-                message = _Gone(process.exitcode)
-                del self.hired[place]
-            self.idle.append(place)
-            yield self.busy.pop(place), message
+    def ask(self) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        with self.lock:
+            self.stopped = True
+            for process in self.processes:
+                process.terminate()
 
-    def dismiss(self) -> Iterator[tuple[Any, Any]]:
-        """Ask every worker to stop; yield the rows that still come; end the rest."""
-        for process, _ in self.hired.values():
-            process.terminate()
+    def close(self) -> None:
+        self.ask()
         end = time.time() + GRACE
-        while self.busy and time.time() < end:
-            for item, message in self.finished(end + LEAD):
-                if isinstance(message, list | Failure):
-                    yield item, message
-        for place, (process, connection) in self.hired.items():
-            connection.close()
-            if place in self.busy:
-                process.kill()
-            process.join()
-        self.hired.clear()
-        self.busy.clear()
+        for process in self.processes:
+            process.join(max(0.0, end - time.time()))
+            process.kill()
+        self.threads.shutdown()
 
 
-def _work(connection: Connection, run: Run, gpu: int | None) -> None:
-    """Compute what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and asks us
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    threading.Thread(target=_follow_parent, daemon=True).start()
+def _work(pipe: Any, run: Run, gpu: int | None) -> None:
+    """Compute what comes through the pipe, until it closes or is told to stop."""
+    signal(SIGINT, SIG_IGN)  # the parent hears it and asks us
+    signal(SIGTERM, lambda *_: stopping.set())
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=_follow, args=[parent], daemon=True).start()
     if gpu is not None:
         import torch
 
-        torch.cuda.set_device(gpu % torch.cuda.device_count())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+        torch.cuda.set_device(gpu)
+    with contextlib.suppress(EOFError, OSError):
         while not stopping.is_set():
-            connection.send(attempt(run, connection.recv()))
+            if pipe.poll(0.2):
+                pipe.send(_attempt(run, pipe.recv()))
 
 
-def attempt(run: Run, item: Any) -> list[dict[str, Any]] | Failure | Stopped | Busy:
-    """Return an item's rows, or what kept it from having any."""
+def _follow(parent: Any) -> None:
+    """End soon after a parent that was killed, instead of never."""
+    parent.join()
+    stopping.set()
+    time.sleep(2.0)  # for a step and a checkpoint
+    os._exit(1)
+
+
+def _attempt(run: Run, item: Any) -> Rows | str | None:
     try:
         return run(item)
-    except (Stopped, Busy) as reason:
-        return type(reason)()
+    except Stopped:
+        return None
     except Exception as error:
-        return Failure(f"{type(error).__name__}: {error}")
+        return f"{type(error).__name__}: {error}"
 
 
-def _follow_parent() -> None:
-    # Else a worker whose parent was killed would go on for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        stopping.set()
-        time.sleep(2.0)  # for a step and a checkpoint
-        os._exit(1)
+class _Dask:
+    """Workers of a Dask cluster, whose scheduler may go and come back in minutes."""
+
+    def __init__(self, address: str, run: Run) -> None:
+        from distributed import Client
+
+        self.run, self.order = run, itertools.count()
+        try:
+            Client(address, timeout=10).close()
+            self.client = Client(address, timeout=300)  # as long it connects again
+        except OSError as error:
+            raise RuntimeError(f"no scheduler answers at {address}") from error
+
+    def submit(self, item: Any) -> Any:
+        call = (_there, self.run, item, self.client.id)
+        return self.client.submit(*call, pure=False, priority=-next(self.order))
+
+    def ask(self) -> None:
+        with contextlib.suppress(OSError):
+            ways: dict[str, Any] = {"on_error": "ignore", "callback_timeout": GRACE}
+            self.client.run(_stop, self.client.id, **ways)
+
+    def close(self) -> None:
+        self.ask()
+        with contextlib.suppress(OSError):
+            self.client.close(timeout=GRACE)
+
+
+_left: set[str] = set()  # in a Dask worker: clients that wait no longer
+
+
+def _there(run: Run, item: Any, client: str) -> Rows | str | None:
+    import torch
+
+    torch.set_num_threads(1)
+    stopping.clear()  # it may have been set for another client
+    return None if client in _left else _attempt(run, item)
+
+
+def _stop(client: str) -> None:
+    _left.add(client)
+    stopping.set()

@@ -5,105 +5,83 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from widemin.experiments import cost, disk
-from widemin.experiments.results import Keyed, computed, failed, published
+from widemin.experiments.results import computed, failed, published
 
-K = TypeVar("K", bound=Keyed)
+if TYPE_CHECKING:
+    from widemin.experiments.recipes import Recipe
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a set of runs is.
-
-    Attributes:
-        planned: Runs in all.
-        done: Runs that have rows, here or in the published tables.
-        running: Runs under way now, in any process on this machine.
-        failed: Runs that raised when last tried.
-        diverged: Done runs that diverged or give one answer to everything.
-        stale: Runs computed under an older revision, to be computed again.
-        spent: Seconds of work in what is done.
-        left: Seconds of work left, by what runs of the same networks took, or else by
-            their operations and those of any known run; None where none is known.
-        missing: The recipes that have no rows.
-    """
+    """How far a set of runs is; times are seconds of work."""
 
     planned: int
-    done: int
-    running: int
-    failed: int
-    diverged: int
-    stale: int
+    done: int  # have rows, here or in the published tables
+    running: int  # under way now, in any process on this machine
+    failed: int  # raised when last tried
+    diverged: int  # are done, and diverged or give one answer to everything
+    stale: int  # were computed under an older revision, to be computed again
     spent: float
-    left: float | None
-    missing: tuple[Any, ...] = ()
-
-
-def known(recipes: Sequence[Keyed], folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the last row of all published runs and of the recipes' own, by key."""
-    found = published() | computed(recipes, folder)
-    return {key: rows[-1] for key, rows in found.items() if rows}
+    left: float | None  # an estimate, as `cost.seconds` makes it
+    missing: tuple[Recipe, ...] = ()  # have no rows
 
 
 def _parted(
-    recipes: Sequence[K], folder: Path
-) -> tuple[list[dict[str, Any]], list[K], float | None]:
+    recipes: Sequence[Recipe], folder: Path
+) -> tuple[list[dict[str, Any]], dict[str, Recipe], float | None]:
     """Return a row of each run that has some, the other recipes, and their seconds."""
     unique = {recipe.key: recipe for recipe in recipes}
-    found = known(recipes, folder)
-    runs = [found[key] for key in unique if key in found]
-    left = [recipe for key, recipe in unique.items() if key not in found]
-    return runs, left, cost.seconds(left, list(found.values()))
+    found = published() | computed(recipes, folder)
+    known = {key: rows[-1] for key, rows in found.items() if rows}
+    runs = [known[key] for key in unique if key in known]
+    left = {key: recipe for key, recipe in unique.items() if key not in known}
+    return runs, left, cost.seconds(list(left.values()), list(known.values()))
 
 
-def state(recipes: Sequence[Keyed], folder: Path) -> State:
+def state(recipes: Sequence[Recipe], folder: Path) -> State:
     """Return how far the recipes' runs are."""
     runs, left, seconds = _parted(recipes, folder)
     lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
     return State(
         planned=len(runs) + len(left),
         done=len(runs),
-        running=sum(_is_running(folder, recipe.key) for recipe in left),
-        failed=len(failed(folder).keys() & {recipe.key for recipe in left}),
+        running=sum(_is_running(folder, key) for key in left),
+        failed=len(failed(folder).keys() & left.keys()),
         diverged=len(lost),
-        stale=_stale(left, folder),
+        stale=_stale(left.values(), folder),
         spent=sum(map(cost.spent, runs)),
-        missing=tuple(left),
         left=seconds,
+        missing=tuple(left.values()),
     )
 
 
-def core_hours(recipes: Sequence[Keyed], folder: Path) -> float:
+def core_hours(recipes: Sequence[Recipe], folder: Path) -> float:
     """Return the hours of one core that runs take, those done and those to come.
 
     By what they took, or else as `State.left` estimates; NaN where nothing is known.
     """
-    runs, _, seconds = _parted(recipes, folder)
-    spent = sum(map(cost.spent, runs))
-    return math.nan if seconds is None else (spent + seconds) / 3600
+    runs, _, left = _parted(recipes, folder)
+    return math.nan if left is None else (sum(map(cost.spent, runs)) + left) / 3600
 
 
 def _is_running(folder: Path, key: str) -> bool:
-    from filelock import Timeout
-
     path = folder / "locks" / f"{key}.lock"
-    if path.is_file():
-        try:
-            with disk.lock(path, timeout=0):
-                pass
-        except Timeout:
-            return True
-        except OSError:  # another user's folder, which can only be read
-            pass
-    return False
+    if not path.is_file():
+        return False
+    try:
+        with disk.lock(path, timeout=0):
+            return False
+    except OSError as error:  # or another user's folder, which can only be read
+        return isinstance(error, TimeoutError)
 
 
-def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
+def _stale(recipes: Iterable[Recipe], folder: Path) -> int:
     """Return how many of the recipes have rows under another key."""
     wanted = [json.loads(json.dumps(asdict(recipe))) for recipe in recipes]
     stale = 0

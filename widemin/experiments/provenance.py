@@ -31,34 +31,26 @@ _FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 @cache
 def source() -> str:
     """Return the version of the source: package version and, in a checkout, commit."""
-    try:
-        _git("ls-files", "--error-unmatch", "pyproject.toml")  # not notes beside it
-        commit = _git("describe", "--always", "--dirty", "--exclude=*").strip()
-    except (OSError, subprocess.CalledProcessError):
-        return widemin.__version__
-    return f"{widemin.__version__}+{commit}"
+    ours = _git("ls-files", "pyproject.toml")  # not notes beside it
+    commit = ours and _git("describe", "--always", "--dirty", "--exclude=*").strip()
+    return f"{widemin.__version__}+{commit}" if commit else widemin.__version__
 
 
 def _git(*words: str) -> str:
     """Return the output of a git command in the project's own repository.
 
-    Raises:
-        OSError: There is none, or no git. A repository that the package merely lies
-            in, or that a hook's environment names, is another's.
-        CalledProcessError: git refused.
+    Nothing without git, where it refuses, and of a repository that the package merely
+    lies in or that a hook's environment names.
     """
-    if b'name = "widemin"' not in (paths.ROOT / "pyproject.toml").read_bytes():
-        raise FileNotFoundError(f"{paths.ROOT} is not widemin's checkout")
     call = ["git", f"--git-dir={paths.ROOT / '.git'}", f"--work-tree={paths.ROOT}"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    return subprocess.run(
-        [*call, *words],
-        cwd=paths.ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    ways: dict[str, Any] = {"cwd": paths.ROOT, "capture_output": True, "text": True}
+    ways["env"] = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        if b'name = "widemin"' in (paths.ROOT / "pyproject.toml").read_bytes():
+            return subprocess.run([*call, *words], check=True, **ways).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return ""
 
 
 @cache
@@ -67,12 +59,9 @@ def last_changed(path: Path) -> dict[int, str]:
 
     Without git, or without its whole history, there are none.
     """
-    try:
-        if _git("rev-parse", "--is-shallow-repository").strip() == "true":
-            return {}
-        lines = _git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
-    except (OSError, subprocess.CalledProcessError):
+    if _git("rev-parse", "--is-shallow-repository").strip() != "false":
         return {}
+    lines = _git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
     return {i: line.split()[0].lstrip("^") for i, line in enumerate(lines, start=1)}
 
 
@@ -80,16 +69,16 @@ def provenance(device: str) -> dict[str, Any]:
     """Return the values of all PROVENANCE columns for rows computed now."""
     torch: Any = sys.modules.get("torch")
     about = _processor()
-    name, flags = about.pop("model name", ""), set(about.pop("flags", "").split())
-    family = [f"{key} {value}" for key, value in about.items()]
-    said = ", ".join([*family, *(flag for flag in _FLAGS if flag in flags)])
-    precision, threads = "float32", os.environ.get("OMP_NUM_THREADS", "1")
+    there = (about.get("flags") or about.get("Features", "")).split()
+    kinds = {"cpu family": "family", "model": "model", "stepping": "stepping"}
+    family = [f"{kinds[name]} {about[name]}" for name in about if name in kinds]
+    said = ", ".join([*family, *(flag for flag in _FLAGS if flag in there)])
+    name, precision = about.get("model name", ""), "float32"
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
     if torch is not None:
         threads = str(torch.get_num_threads())
         said = f"{torch.backends.cpu.get_cpu_capability()}, {said}"
     if device == "cuda":
-        import torch
-
         name = torch.cuda.get_device_name()
         said = "compute capability {}.{}".format(*torch.cuda.get_device_capability())
         precision = _cuda_precision(
@@ -114,31 +103,19 @@ def _cuda_precision(convolutions: bool, products: bool) -> str:
     >>> _cuda_precision(False, False), _cuda_precision(True, False)
     ('float32', 'float32, TF32 in convolutions')
     """
-    where = [("convolutions", convolutions), ("matrix products", products)]
-    used = " and ".join(name for name, allowed in where if allowed)
-    return f"float32, TF32 in {used}" if used else "float32"
+    where = ["convolutions"] * convolutions + ["matrix products"] * products
+    return f"float32, TF32 in {' and '.join(where)}" if where else "float32"
 
 
 @cache
-def _processor_lines() -> tuple[tuple[str, str], ...]:
-    """Return fields of /proc/cpuinfo for the first processor; none without it."""
-    wanted = ("model name", "cpu family", "model", "stepping", "flags", "Features")
-    try:
-        with open("/proc/cpuinfo") as lines:
-            first = "".join(lines).split("\n\n")[0]
-    except OSError:
-        return ()
-    pairs = (line.partition(":") for line in first.splitlines())
-    named = {"cpu family": "family", "Features": "flags"}
-    return tuple(
-        (named.get(key.strip(), key.strip()), value.strip())
-        for key, _, value in pairs
-        if key.strip() in wanted
-    )
-
-
 def _processor() -> dict[str, str]:
-    return dict(_processor_lines())
+    """Return what /proc/cpuinfo says of the first processor; nothing without it."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def block(row: Mapping[str, Any]) -> tuple[str, ...] | None:
