@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from widemin import paths
 from widemin.book import notebooks
-from widemin.experiments import provenance
+from widemin.experiments import provenance, results
 from widemin.papers import claims
 
+PAPER, NOT_RUN = "paper", "not yet run"
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
 
 
@@ -22,7 +26,7 @@ def executed(edition: str, chapter: str) -> Path:
 def of_edition(edition: str) -> dict[str, dict[str, Any]]:
     """Return the verdicts that an edition's chapters show, by claim, in their order.
 
-    What a `claims.Verdict` says; `preset` is that of the page where it names none.
+    What `claims.Verdict.data` says; `preset` is that of the page where it names none.
     """
     found: dict[str, dict[str, Any]] = {}
     for chapter in notebooks.chapters():
@@ -41,38 +45,105 @@ def _shown(page: Path) -> dict[str, dict[str, Any]]:
     return {v["claim"]: v | {"preset": v["preset"] or preset} for v in found if v}
 
 
+def judging(
+    number: str, table: pd.DataFrame, lists: Mapping[str, Any], preset: str
+) -> Callable[..., claims.Verdict]:
+    """Return what shows a claim's verdict by a page's rows and the paper's settings'.
+
+    Args:
+        number: Of the chapter, e.g. "01".
+        table: The page's rows.
+        lists: The page's lists of runs by name.
+        preset: The page's.
+
+    Returns:
+        A function of a claim's id and, for linear models, of what they gave.
+    """
+    [chapter] = notebooks.find(number)
+    own = claims.Runs(preset, lists, table)
+    larger = []
+    if preset != PAPER and set(table.get("dataset", ())) - {"digits"}:
+        for further in notebooks.lists_of(chapter, PAPER):
+            there = results.table_of(further["recipes"], paths.PUBLISHED)
+            larger.append(claims.Runs(PAPER, further, there))
+    return lambda name, simulated=None: claims.show(name, [*larger, own], simulated)
+
+
 def as_page(edition: str) -> str:
-    """Return all claims as a markdown table; those without a verdict say so."""
-    found = of_edition(edition)
+    """Return the two tallies, all claims as a table, and what chance would do."""
+    found, before = of_edition(edition), claims.revision_1()
     rows = []
     for claim in claims.criteria().values():
-        v = found.get(claim.id, {})
+        v, old = found.get(claim.id, {}), before[claim.id]
+        word = v.get("outcome", NOT_RUN)
         rows.append(
             [
                 f"{{ref}}`{claim.id} <{claims.anchor(claim.id)}>`"
                 if v
                 else f"[{claim.id}]({_section(claim, False, '')})",
                 claims.plain(claim.statement),
-                v.get("outcome", claims.OUTCOMES[-1]),
+                "our own check" if claims.kind_of(claim.id) == "control" else "claim",
+                word,
                 v.get("paper", ""),
-                f"{v['ours']} (`{v['preset']}`)" if v else "",
-                v.get("holds_up", ""),
+                f"{v['ours']}" if v else "",
+                old["outcome"],
+                _why(v) if word != old["outcome"] else "",
             ]
         )
-    return markdown(["", "claim", "outcome", "the paper", "ours", "holds up"], rows)
+    heads = ["", "claim", "kind", "outcome", "the paper", "ours", "by revision 1"]
+    return "\n\n".join(
+        [in_words(edition, ""), by_chance(found), markdown([*heads, "why"], rows)]
+    )
 
 
-def in_words(edition: str) -> str:
-    """Return how many claims came out how, as a sentence in markdown."""
+def _why(verdict: dict[str, Any]) -> str:
+    """Return what makes a claim's word, where it is not that of revision 1."""
+    if not verdict:
+        return "no rows"
+    own = [p for p in verdict["parts"] if p["kind"] != "control"] or verdict["parts"]
+    words = dict.fromkeys(p["word"] for p in own)
+    texts = []
+    for word in words:
+        of = [p for p in own if p["word"] == word]
+        first = f" ({of[0]['lacks']})" if "lacks" in of[0] else ""
+        texts.append(f"{', '.join(p['part'] for p in of)} {word}{first}")
+    return claims.plain("; ".join(texts))
+
+
+def by_chance(found: dict[str, dict[str, Any]]) -> str:
+    """Return how many parts judged by rank or sign would pass by chance."""
+    decided = [
+        part
+        for verdict in found.values()
+        for part in verdict["parts"]
+        if part["word"] in ("passes", "fails", "inconclusive") and "chance" in part
+    ]
+    expected = sum(part["chance"] for part in decided)
+    passed = sum(part["word"] == "passes" for part in decided)
+    return (
+        f"Of {len(decided)} parts decided by a rank or a sign {passed} pass; by chance "
+        f"{expected:.1f} would."
+    )
+
+
+def in_words(edition: str, page: str = "verdicts.md") -> str:
+    """Return how many claims came out how, our own checks apart, in markdown."""
     found = of_edition(edition)
-    return _counts([found.get(claim, {}) for claim in claims.criteria()], "verdicts.md")
+    return _counts(list(claims.criteria()), found, page)
 
 
-def _counts(found: list[dict[str, Any]], page: str) -> str:
-    outcomes = [verdict.get("outcome", claims.OUTCOMES[-1]) for verdict in found]
-    counts = [(outcomes.count(name), name) for name in claims.OUTCOMES]
-    listed = ", ".join(f"**{count}** {name}" for count, name in counts if count)
-    return f"Of [{len(outcomes)} claims]({page}): {listed}."
+def _counts(names: list[str], found: dict[str, dict[str, Any]], page: str) -> str:
+    texts = []
+    for kind, called in (("claim", "claims"), ("control", "checks of our own")):
+        mine = [name for name in names if claims.kind_of(name) == kind]
+        words = [found.get(name, {}).get("outcome", NOT_RUN) for name in mine]
+        counts = [(words.count(word), word) for word in claims.OUTCOMES]
+        listed = ", ".join(f"**{count}** {word}" for count, word in counts if count)
+        total = f"{len(mine)} {called}"
+        total = f"[{total}]({page})" if page and kind == "claim" else total
+        if mine:
+            texts.append(f"Of {total}: {listed}.")
+    return " ".join(texts)
 
 
 def in_short(edition: str, chapter: str, named: list[str]) -> str:
@@ -84,8 +155,8 @@ def in_short(edition: str, chapter: str, named: list[str]) -> str:
         named: Claims to be told one by one.
     """
     found = of_edition(edition)
-    mine = [c for c in claims.criteria().values() if CHAPTER[c.paper] == chapter[:2]]
-    lines = [_counts([found.get(claim.id, {}) for claim in mine], "../verdicts.md"), ""]
+    mine = [n for n, c in claims.criteria().items() if CHAPTER[c.paper] == chapter[:2]]
+    lines = [_counts(mine, found, "../verdicts.md"), ""]
     for claim in (claims.criteria()[name] for name in named if name in found):
         verdict = found[claim.id]
         link = f"{{ref}}`{claim.id} <{claims.anchor(claim.id)}>`"
@@ -111,30 +182,31 @@ def as_readme(edition: str) -> str:
 def as_data(edition: str) -> dict[str, Any]:
     """Return all claims and what became of them, as book/verdicts.schema.json says."""
     parts()  # a file that cannot be judged by is no data
-    found = of_edition(edition)
+    found, before = of_edition(edition), claims.revision_1()
     fixed = provenance.last_changed(paths.BOOK / "claims.csv")
     listed = []
     for claim in claims.criteria().values():
-        v = found.get(claim.id, {})
-        ours = {name: v.get(name) for name in ("value", "interval", "preset")}
-        ours |= {"text": v.get("ours", "")} | v.get("basis", {})
+        v = found.get(claim.id) or claims.show(claim.id, []).data()
+        of = {part.part: part for part in claims.parts()[claim.id]}
+        told = [
+            part | {"last_changed": fixed.get(of[part["part"]].line)}
+            for part in v["parts"]
+        ]
         record = {
             "id": claim.id,
             "paper": claim.paper,
+            "kind": v["kind"],
             "statement": claim.statement,
-            "criterion": claim.criterion,
-            "thresholds": claim.thresholds,
-            "needs": claim.needs,
-            "decidable_from": claim.decidable_from,
-            "criterion_last_changed": fixed.get(claim.line),
-            "outcome": v.get("outcome", claims.OUTCOMES[-1]),
-            "printed": v.get("paper", ""),
-            "ours": {name: value for name, value in ours.items() if value is not None},
-            "evidence": v.get("evidence", ""),
-            "stronger_test": claim.stronger_test,
-            "holds_up": v.get("holds_up", "not tested"),
-            "would_decide": v.get("seeds", ""),
-            "page": _section(claim, bool(v), ".html"),
+            "outcome": v["outcome"],
+            "printed": v["paper"],
+            "ours": {"text": v["ours"]} | v["basis"],
+            "parts": told,
+            "revision_1": {
+                "criterion": claim.criterion,
+                "outcome": before[claim.id]["outcome"],
+                "ours": before[claim.id]["ours"],
+            },
+            "page": _section(claim, claim.id in found, ".html"),
         }
         listed.append(record)
     return {"edition": edition, "source": provenance.source(), "claims": listed}

@@ -1,50 +1,61 @@
-"""The papers' claims: a function each, from a tidy table to a verdict.
+"""The papers' claims: parts in book/claims.csv, a statistic each, one rule for words.
 
 Statements, criteria, thresholds and what it takes to decide stand in
-book/claims.csv, committed before the runs. Accuracies are fractions in tables and
-percent in sentences. The functions stand in a module per paper; each is named after
-its claim and judges the rows it is given; which rows those are, the chapter says.
+book/claims.csv; `engine` judges by them, and each paper's `claims` module computes
+the statistics of its own. Accuracies are fractions in tables, percent in sentences.
 """
 
 from widemin.papers.claims.criterion import Claim, criteria, paper_table, plain
-from widemin.papers.claims.judging import absent, basis, judge, shortfall
-from widemin.papers.claims.numbers import (
-    BALLS,
-    Spread,
-    ball_name,
-    deciding,
-    difference,
-    final,
-    of_each_seed,
-    percent,
-    summary,
-)
+from widemin.papers.claims.numbers import BALLS, ball_name, difference, final, percent
 from widemin.papers.claims.parts import SIMULATED, Part, lacking, parts
-from widemin.papers.claims.verdict import OUTCOMES, Verdict, anchor
+
+from widemin.papers.claims.engine import (  # isort: skip
+    OUTCOMES,
+    Array,
+    Cells,
+    Judged,
+    Rows,
+    Runs,
+    claim,
+    judge_part,
+    judge_parts,
+    word,
+)
+from widemin.papers.claims.verdict import (  # isort: skip
+    Verdict,
+    anchor,
+    kind_of,
+    revision_1,
+    show,
+)
 
 __all__ = [
     "BALLS",
     "OUTCOMES",
     "SIMULATED",
+    "Array",
+    "Cells",
     "Claim",
+    "Judged",
     "Part",
-    "Spread",
+    "Rows",
+    "Runs",
     "Verdict",
-    "absent",
     "anchor",
     "ball_name",
-    "basis",
+    "claim",
     "criteria",
-    "deciding",
     "difference",
     "final",
-    "judge",
+    "judge_part",
+    "judge_parts",
+    "kind_of",
     "lacking",
-    "of_each_seed",
     "paper_table",
     "parts",
     "percent",
     "plain",
-    "shortfall",
-    "summary",
+    "revision_1",
+    "show",
+    "word",
 ]

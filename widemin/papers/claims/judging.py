@@ -1,17 +1,13 @@
-"""From rows to a verdict: whether they suffice to decide, and what they are."""
+"""Whether rows suffice to decide, and what they are."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
 
 from widemin.experiments.provenance import EARLIER
 from widemin.names import written
-from widemin.papers.claims.criterion import criteria
-from widemin.papers.claims.numbers import Spread
-from widemin.papers.claims.verdict import Verdict
 
 # Rows that agree in these differ in their seed alone.
 _CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
@@ -59,44 +55,6 @@ def shortfall(table: pd.DataFrame, needs: dict[str, str]) -> str:
     return ""
 
 
-def judge(
-    name: str,
-    table: pd.DataFrame,
-    passed: bool | str,
-    *,
-    seeds: str | Spread = "",
-    **texts: str,
-) -> Verdict:
-    """Return the verdict; too small a table decides nothing, whatever it shows.
-
-    Args:
-        name: The claim's id.
-        table: The rows judged.
-        passed: Whether the criterion is met, or "partly".
-        seeds: What would decide it, in words or by the spread over seeds.
-        texts: paper, ours, evidence and, where there is one, holds_up of the Verdict.
-    """
-    done, planned = (table.attrs.get(key, 0) for key in ("done", "planned"))
-    if done < planned:
-        texts["evidence"] += f" Rests on {done} of {planned} planned runs."
-    lacking = shortfall(table, criteria()[name].needs)
-    outcome = passed if isinstance(passed, str) else "reproduced"
-    outcome = outcome if passed else "not reproduced"
-    if lacking:
-        outcome = "not decidable at this scale"
-        shown = "would pass" if passed is True else "would not pass"
-        texts["evidence"] += f" At this scale it {shown}; to decide, {lacking}."
-        texts["holds_up"] = "not tested"
-    facts: dict[str, Any] = {**texts, "basis": basis(table), "seeds": seeds}
-    if isinstance(seeds, Spread):
-        facts["seeds"] = seeds.words
-        if math.isfinite(seeds.mean):
-            facts["value"] = seeds.mean
-        if math.isfinite(seeds.half):
-            facts["interval"] = (seeds.mean - seeds.half, seeds.mean + seeds.half)
-    return Verdict(name, outcome, **facts)
-
-
 def basis(table: pd.DataFrame) -> dict[str, Any]:
     """Return how many runs and seeds rows hold, and where they come from."""
     found: dict[str, Any] = {
@@ -111,8 +69,3 @@ def basis(table: pd.DataFrame) -> dict[str, Any]:
         if name in table:
             found[name] = sorted({str(v) for v in table[name].dropna()})
     return found
-
-
-def absent(name: str) -> Verdict:
-    """Return the verdict of a claim for which there are no rows."""
-    return Verdict(name, "not yet run", "see the chapter", "none", "No rows yet.")

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from widemin.experiments.provenance import block
-from widemin.statistics import over_seeds, seeds_to_decide, wilson
 
 BALLS = {"linf": "L∞", "l2": "L2"}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """What a criterion is about, one value a seed.
-
-    Attributes:
-        mean: Over seeds.
-        half: Half the width of its 95 % interval; NaN for one seed.
-        words: How many seeds would decide.
-    """
-
-    mean: float
-    half: float
-    words: str
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
@@ -47,21 +28,6 @@ def ball_name(test: str) -> str:
 def percent(value: float) -> str:
     """Return a fraction as percent, one decimal."""
     return f"{100 * value:.1f} %"
-
-
-def summary(values: pd.Series[Any], images: int) -> str:
-    """Return mean and 95 % interval in percent: over seeds, or over images for one.
-
-    >>> summary(pd.Series([0.5, 0.6, 0.7]), 1000)
-    '60.0 ± 24.8 % (3 seeds)'
-    >>> summary(pd.Series([0.5]), 100)
-    '50.0 % (1 seed; 40.4 to 59.6 % over images)'
-    """
-    mean, half = over_seeds(list(values))
-    if math.isnan(half):
-        low, high = (100 * bound for bound in wilson(mean, images))
-        return f"{percent(mean)} (1 seed; {low:.1f} to {high:.1f} % over images)"
-    return f"{100 * mean:.1f} ± {100 * half:.1f} % ({len(values)} seeds)"
 
 
 def difference(
@@ -103,29 +69,3 @@ def difference(
         arm.var(ddof=1) / len(arm) if len(arm) else math.nan for arm in (first, second)
     ]
     return float(first.mean() - second.mean()), float(sum(variances)) ** 0.5, False
-
-
-def deciding(values: Sequence[float], threshold: float, about: str = "") -> Spread:
-    """Return how many seeds would decide, by one value of each seed.
-
-    >>> deciding([0.5, 0.6, 0.7], 0.8).words
-    '4 seeds, by the spread over the 3 seen'
-    >>> deciding([0.5], 0.8).words
-    'one seed tells no spread: at least 2'
-    """
-    known = [value for value in values if not math.isnan(value)]
-    mean, half = over_seeds(known) if known else (math.nan, math.nan)
-    if len(known) < 2:
-        return Spread(mean, half, "one seed tells no spread: at least 2" + about)
-    needed = seeds_to_decide(known, threshold)
-    number = "more than 1,000" if needed is None else str(needed)
-    words = f"{number} seeds, by the spread over the {len(known)} seen{about}"
-    return Spread(mean, half, words)
-
-
-def of_each_seed(
-    rows: pd.DataFrame, number: Callable[[pd.DataFrame], float]
-) -> list[float]:
-    """Return a claim's number for every seed's runs alone, where they give one."""
-    found = [float(number(part)) for _, part in rows.groupby("seed")]
-    return [value for value in found if not math.isnan(value)]
