@@ -253,6 +253,29 @@ def test_without_a_checkout_commands_say_that_they_need_one(words, call, monkeyp
     assert len(found.stderr.splitlines()) == 1 and "a checkout" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        ("run 01", "papermill"),
+        ("run 01 --pages-only", "jupyter_book"),
+        ("run 01 --rows-only --cluster tcp://127.0.0.1:8786", "distributed"),
+        ("book", "papermill"),
+        ("book --edition site", "jupyter_book"),
+        ("book --figures", "playwright"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_line_at_once(
+    words, package, call, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    rows = tmp_path / "rows"
+    found = call(*words.split(), *["--results", rows] * words.startswith("run"))
+    assert found.exit_code == 2 and found.output == found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert f"{package} must be installed" in found.stderr
+    assert not rows.exists() and not paths.BUILD.exists()
+
+
 def test_status_counts(call, tmp_path):
     found = call("status", "--preset", "smoke", "--results", tmp_path)
     assert found.exit_code == 0

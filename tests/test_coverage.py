@@ -9,6 +9,7 @@ from widemin.book import coverage, notebooks
 from widemin.experiments import cost, results
 from widemin.papers.claims import paper_table
 
+TABLES = coverage.tables()
 PAPER = {
     chapter[:2]: notebooks.printed(chapter, "paper") for chapter in notebooks.chapters()
 }
@@ -27,12 +28,12 @@ def test_every_cell_of_every_table_is_planned():
 
 
 def test_the_planned_cells_are_the_printed_ones():
-    [grid] = [t for t in coverage.TABLES if t.printed == "wide_minima_table2"]
+    [grid] = [t for t in TABLES if t.printed == "wide_minima_table2"]
     printed = paper_table(grid.printed)[["batch_size", "learning_rate"]]
     planned = {(r.batch_size, r.learning_rate) for r in runs(grid)}
     assert planned == set(printed.itertuples(index=False, name=None))
     assert {(r.train_size, r.epochs) for r in runs(grid)} == {(60_000, 120)}
-    for table in coverage.TABLES:
+    for table in TABLES:
         if table.printed.startswith("sam_"):
             rows = paper_table(table.printed)
             rhos = rows.loc[rows["method"] == "SAM", "strength"].astype(float)
@@ -48,7 +49,7 @@ def test_the_planned_cells_are_the_printed_ones():
 def test_no_run_stands_in_two_tables_of_one_kind():
     """Curves and data sets do not overlap; both of Wang et al.'s count one network."""
     for chapter in ("01", "02", "04"):
-        tables = [table for table in coverage.TABLES if table.chapter == chapter]
+        tables = [table for table in TABLES if table.chapter == chapter]
         for recipe in PAPER[chapter]:
             assert sum(table.kept(recipe) for table in tables) == 1, recipe
 
@@ -58,7 +59,7 @@ def rows_of(recipe, **measured):
 
 
 def test_a_run_that_is_there_moves_its_cell():
-    [table] = [t for t in coverage.TABLES if t.printed == "dynamic_table3"]
+    [table] = [t for t in TABLES if t.printed == "dynamic_table3"]
     before = coverage.of(table, PAPER["03"], results.published())
     assert (before.cells, before.there, before.runs) == (3, 0, 0)
     recipe = next(r for r in runs(table) if r.fosc_max)
@@ -73,7 +74,7 @@ def test_a_run_that_is_there_moves_its_cell():
     )
 
 
-@pytest.mark.parametrize("table", coverage.TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_cell_lacks_any_column_that_the_paper_prints(table):
     recipe = runs(table)[0]
     whole = dict.fromkeys(table.columns, 0.5)
@@ -94,7 +95,7 @@ def test_a_cell_lacks_any_column_that_the_paper_prints(table):
 
 
 def test_a_cell_is_not_collapsed_where_a_seed_learnt():
-    [table] = [t for t in coverage.TABLES if t.printed == "wide_minima_table2"]
+    [table] = [t for t in TABLES if t.printed == "wide_minima_table2"]
     alike = [r for r in runs(table) if (r.batch_size, r.learning_rate) == (32, 0.6)]
     whole = dict.fromkeys(table.columns, 0.5)
     known = {r.key: rows_of(r, diverged=True) for r in alike[:2]}

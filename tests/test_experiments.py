@@ -649,7 +649,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
             "linear",
             torch.Generator().manual_seed(0),
             shape=(3, 32, 32),
-            statistics=data.STATISTICS[name],
+            statistics=data.DATASETS[name].statistics,
         )
         for name in ("cifar10", "cifar100")
     )
@@ -668,8 +668,8 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
         ),
     }
     assert len({1.0, *found.values()}) == 4
-    same = {**data.STATISTICS, "cifar100": data.STATISTICS["cifar10"]}
-    monkeypatch.setattr(data, "STATISTICS", same)
+    same = {"cifar100": data.DATASETS["cifar10"]}
+    monkeypatch.setattr(data, "DATASETS", data.DATASETS | same)
     again = _other_statistics(model, x, y, ball, recipe)
     assert again["other_statistics_accuracy"] == again["all_steps_accuracy"]
     assert again["all_steps_accuracy"] == found["all_steps_accuracy"]

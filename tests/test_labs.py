@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from traitlets.config import Config
 from widemin import paths
 from widemin.book import labs
 from widemin.cli import main
+from widemin.experiments import labs as students
 
 # Plausible mistakes: (what the model solution says, what is handed in, cells lost).
 WRONG = {
@@ -192,15 +194,15 @@ def test_there_is_a_lab_for_each_chapter():
 @pytest.mark.parametrize("version", ["99.0.0"])
 def test_a_lab_says_what_is_missing(version, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=f"needs widemin {version} or later"):
-        labs.check(version)
+        students.check(version)
     monkeypatch.setenv("WIDEMIN_DATA", str(tmp_path))
-    monkeypatch.setattr(labs.data, "_complete", refuse)
+    monkeypatch.setattr(students.data, "_complete", refuse)
     with pytest.raises(RuntimeError, match="run `widemin data mnist` once"):
-        labs.check("0.1.0", "mnist")
+        students.check("0.1.0", "mnist")
 
 
 def refuse(*_):
-    raise labs.data.DataError("mnist: no network")
+    raise students.data.DataError("mnist: no network")
 
 
 @pytest.mark.slow
@@ -238,9 +240,11 @@ def test_what_never_ends_or_is_cut_off_is_graded_as_far_as_it_goes(grades):
 
 
 def test_a_course_without_nbgrader_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "nbgrader.apps", None)
-    with pytest.raises(RuntimeError, match="make labs"):
-        labs.course(Path(tmp_path))
+    monkeypatch.setitem(sys.modules, "nbgrader.apps", None)
+    found = CliRunner().invoke(main, ["labs", str(tmp_path / "labs")])
+    assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
+    assert "nbgrader must be installed" in found.stderr
+    assert "`make labs`" in found.stderr and not (tmp_path / "labs").exists()
 
 
 class Grader:

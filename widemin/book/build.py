@@ -20,7 +20,7 @@ from pathlib import Path
 
 from widemin import paths
 from widemin.book import coverage, notebooks, verdicts
-from widemin.book.sources import stage
+from widemin.book.sources import figures, stage
 from widemin.book.verdicts import executed
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -41,7 +41,13 @@ def render(edition: str) -> tuple[Path, bool]:
     front, kept = home / "html" / "index.html", home / "html" / ".digest"
     if front.exists() and kept.exists() and kept.read_text() == stamp:
         return front, False
-    _build(home)
+    made, old = _sphinx(home, "html"), home / "html.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if front.parent.exists():
+        front.parent.rename(old)
+    made.rename(front.parent)
+    for done in (old, home / "work"):
+        shutil.rmtree(done, ignore_errors=True)
     data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
     (home / "html" / "verdicts.json").write_text(data + "\n")
     shutil.copy(paths.BOOK / "verdicts.schema.json", home / "html")
@@ -80,10 +86,8 @@ def print_pdf(edition: str) -> Path:
     Raises:
         BuildFailed: There is no Chromium, or it or jupyter-book failed.
     """
-    browser = _browser()
-    home = paths.BUILD / edition
-    page = _sphinx(home, "singlehtml") / "index.html"
-    target = home / "widemin.pdf"
+    browser, home = _browser(), paths.BUILD / edition
+    page, target = _sphinx(home, "singlehtml") / "index.html", home / "widemin.pdf"
     with paths.atomic(target) as part:
         call = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
         call += ["--no-pdf-header-footer", "--virtual-time-budget=60000"]
@@ -120,12 +124,9 @@ def write_figures(edition: str) -> Path:
             (folder / f"{name}.svg").write_text(drawn)
             page.set_content(f"<style>* {{margin: 0}}</style>{drawn}")
             box = page.locator("svg").bounding_box() or {"width": 800, "height": 600}
-            page.pdf(
-                path=folder / f"{name}.pdf",
-                width=f"{box['width'] + 1}px",
-                height=f"{box['height'] + 1}px",
-                print_background=True,
-            )
+            width, height = (f"{box[side] + 1}px" for side in ("width", "height"))
+            target = folder / f"{name}.pdf"
+            page.pdf(path=target, width=width, height=height, print_background=True)
         chromium.close()
     return folder
 
@@ -134,29 +135,16 @@ def _figures(edition: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the SVG of each figure in an edition's chapters."""
     for chapter in notebooks.chapters():
         page = executed(edition, chapter)
-        for cell in json.loads(page.read_text())["cells"] if page.exists() else ():
-            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-            for output in cell.get("outputs", []):
-                drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
-                if name and drawn:
-                    yield name, drawn
-
-
-def _build(home: Path) -> None:
-    """Run jupyter-book beside the pages, then move the new ones into place."""
-    html = _sphinx(home, "html")
-    target, old = home / "html", home / "html.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    html.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(home / "work", ignore_errors=True)
+        notebook = json.loads(page.read_text()) if page.exists() else {"cells": []}
+        for about, shown in figures(notebook):
+            name = about["figure"].get("name")
+            if name and (drawn := "".join(shown.get("image/svg+xml", ""))):
+                yield name, drawn
 
 
 def _sphinx(home: Path, builder: str) -> Path:
     """Run jupyter-book on an edition's sources; return where the pages are."""
-    work = home / "work"
+    work, log = home / "work", home / "build.log"
     shutil.rmtree(work, ignore_errors=True)
     start = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(home / "source")]
@@ -164,14 +152,13 @@ def _sphinx(home: Path, builder: str) -> Path:
     command += ["-W", "-n", "--keep-going", "--all", "-q", "--builder", builder]
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    html = work / "_build" / builder
-    log = home / "build.log"
     log.write_text(done.stdout + done.stderr)
+    html = work / "_build" / builder
     if done.returncode or not (html / "index.html").exists():
         words = [line for line in log.read_text().splitlines() if line.strip()]
+        end = "\n".join(words[-15:])
         raise BuildFailed(
-            f"jupyter-book failed; all of it is in {log}. It ends:\n"
-            + "\n".join(words[-15:])
+            f"jupyter-book failed; all of it is in {log}. It ends:\n{end}"
         )
     _copy_mathjax(html / "_static" / "mathjax")
     return html

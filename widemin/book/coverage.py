@@ -8,21 +8,21 @@ question. A network that collapsed has nothing more to measure: its cell stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
+from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import cost, results
 from widemin.experiments.recipes import Recipe
 from widemin.experiments.results import Rows
 from widemin.papers.claims import paper_table
-
-PRESET = "paper"
-_DEFENCE = ("dataset", "attack", "fosc_max", "step_schedule")
-_POINT = ("batch_size", "learning_rate", "momentum", "schedule")
 
 
 @dataclass(frozen=True)
@@ -32,88 +32,34 @@ class Table:
     Attributes:
         chapter: Number of the chapter that reruns it.
         name: What it is called.
-        by: Fields of a recipe that tell its cells apart.
-        columns: What the paper prints of a cell, as columns of final rows.
-        kept: Whether a run stands for numbers of this table.
         printed: Its copy in book/results/papers; "" where the paper's numbers are
             lost, and its cells are the ones planned.
+        by: Fields of a recipe that tell its cells apart.
+        columns: What the paper prints of a cell, as columns of final rows.
+        runs: Fields of the recipes that stand for its numbers, each with a list of
+            values, or "any" but the empty one.
     """
 
     chapter: str
     name: str
-    by: tuple[str, ...]
-    columns: tuple[str, ...]
-    kept: Callable[[Recipe], bool] = lambda recipe: True
-    printed: str = ""
+    printed: str
+    by: list[str]
+    columns: list[str]
+    runs: dict[str, Any]
+
+    def kept(self, recipe: Recipe) -> bool:
+        """Return True if a run stands for numbers of this table."""
+        values = {name: getattr(recipe, name) for name in self.runs}
+        return all(
+            values[name] if wanted == "any" else values[name] in wanted
+            for name, wanted in self.runs.items()
+        )
 
 
-def _under(kind: str, *ways: str) -> tuple[str, ...]:
-    return tuple(f"{kind}_{way}_accuracy" for way in ways)
-
-
-def _curves(dataset: str, model: str, called: str) -> Table:
-    def kept(recipe: Recipe) -> bool:
-        return (recipe.dataset, recipe.model) == (dataset, model)
-
-    columns = ("natural_accuracy", "top_eigenvalue", "fgsm_accuracy", "pgd_accuracy")
-    return Table("04", f"Kamath et al., {called}", _POINT, columns, kept)
-
-
-TABLES = (
-    Table(
-        "01",
-        "Khritankov et al., table 2",
-        ("batch_size", "learning_rate"),
-        ("natural_accuracy", "fgsm_accuracy"),
-        printed="wide_minima_table2",
-    ),
-    Table(
-        "02",
-        "Wei et al., table 1, CIFAR-100",
-        ("attack", "rho"),
-        ("natural_accuracy", "pgd_accuracy"),
-        lambda recipe: recipe.dataset == "cifar100",
-        "sam_table1_cifar100",
-    ),
-    Table(
-        "02",
-        "Wei et al., table 2, CIFAR-10",
-        ("attack", "rho"),
-        ("natural_accuracy", "pgd_accuracy"),
-        lambda recipe: recipe.dataset == "cifar10",
-        "sam_table2_cifar10",
-    ),
-    Table(
-        "03",
-        "Wang et al., table 1, white box",
-        _DEFENCE,
-        ("natural_accuracy", *_under("wang", "fgsm", "pgd10", "pgd20", "cw")),
-        lambda recipe: recipe.model != "wideresnet",
-        "dynamic_table1",
-    ),
-    Table(
-        "03",
-        "Wang et al., table 2, black box",
-        _DEFENCE,
-        _under("natural", "fgsm", "pgd10", "pgd20", "cw"),
-        lambda recipe: recipe.model != "wideresnet" and recipe.attack != "",
-        "dynamic_table2",
-    ),
-    Table(
-        "03",
-        "Wang et al., table 3, wide ResNet",
-        _DEFENCE,
-        ("natural_accuracy", *_under("wang", "fgsm", "pgd20", "cw")),
-        lambda recipe: recipe.model == "wideresnet" and recipe.attack != "",
-        "dynamic_table3",
-    ),
-    _curves("mnist", "m1", "M1 on MNIST"),
-    _curves("mnist", "stdcnn", "StdCNN on MNIST"),
-    _curves("fashion-mnist", "m1", "M1 on Fashion-MNIST"),
-    _curves("fashion-mnist", "stdcnn", "StdCNN on Fashion-MNIST"),
-    _curves("cifar10", "c1", "C1 on CIFAR-10"),
-    _curves("cifar10", "resnet18", "ResNet-18 on CIFAR-10"),
-)
+def tables() -> list[Table]:
+    """Return the tables that book/results/papers/tables.yml lists."""
+    listed = yaml.safe_load((paths.PUBLISHED / "papers" / "tables.yml").read_text())
+    return [Table(**each) for each in listed]
 
 
 @dataclass(frozen=True)
@@ -166,20 +112,16 @@ def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover
         printed: The runs of its chapter that stand for numbers in its paper's tables.
         known: The rows of each run that took place, by key.
     """
+    cell = attrgetter(*table.by)
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
     done = {
-        key: recipe
-        for key, recipe in runs.items()
-        if key in known and _complete(known[key], table.columns)
+        key for key in runs if key in known and _complete(known[key], table.columns)
     }
     left = [recipe for key, recipe in runs.items() if key not in done]
     seconds = cost.seconds(left, [rows[-1] for rows in known.values()])
-
-    def cells(recipes: Iterable[Recipe]) -> set[tuple[object, ...]]:
-        return {tuple(getattr(r, name) for name in table.by) for r in recipes}
-
-    listed, there = cells(runs.values()), cells(done.values())
-    learnt = cells(recipe for key, recipe in done.items() if not collapsed(known[key]))
+    listed = {cell(recipe) for recipe in runs.values()}
+    there = {cell(runs[key]) for key in done}
+    learnt = {cell(runs[key]) for key in done if not collapsed(known[key])}
     number = len(paper_table(table.printed)) if table.printed else len(listed)
     return Cover(
         cells=number,
@@ -200,13 +142,29 @@ def of_all(folder: Path) -> dict[str, Cover]:
     Args:
         folder: Of results; the published ones count, too.
     """
-    printed = {
-        chapter[:2]: notebooks.printed(chapter, PRESET)
-        for chapter in notebooks.chapters()
-    }
+    chapters = notebooks.chapters()
+    printed = {name[:2]: notebooks.printed(name, "paper") for name in chapters}
     every = [run for runs in printed.values() for run in runs]
     known = results.published() | results.computed(every, folder)
-    return {table.name: of(table, printed[table.chapter], known) for table in TABLES}
+    return {table.name: of(table, printed[table.chapter], known) for table in tables()}
+
+
+def rows(covers: dict[str, Cover]) -> list[dict[str, str]]:
+    """Return what is said of each table, by heading."""
+    return [
+        {
+            "table": name,
+            "cells": str(c.cells),
+            "at paper scale": str(c.there),
+            "collapsed": str(c.collapsed),
+            "planned": str(c.planned),
+            "not planned": str(c.missing),
+            "runs": f"{c.runs} of {c.runs_planned}",
+            "core hours left": "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
+            "GPU hours left": f"{c.gpu_hours:.1f}",
+        }
+        for name, c in covers.items()
+    ]
 
 
 def share(covers: dict[str, Cover]) -> str:

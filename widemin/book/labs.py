@@ -1,7 +1,7 @@
-"""Labs for a course: what their first cells ask, and how they are put together.
+"""The labs put together as a course, for students and for instructors.
 
 The sources are in notebooks/labs, in nbgrader's format; nbgrader is in the dependency
-group `teach`.
+group `teach`. What the labs themselves import is `widemin.experiments.labs`.
 """
 
 from __future__ import annotations
@@ -16,59 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from packaging.version import Version
-from torch import nn
-
-import widemin
-from widemin import data, paths
-from widemin.experiments import train
-from widemin.experiments.recipes import Recipe
+from widemin import paths
 
 SOURCES = paths.NOTEBOOKS / "labs"
-
-
-def check(version: str, dataset: str = "digits") -> str:
-    """Return a line saying that a lab can begin; its first cell shows it.
-
-    Args:
-        version: The oldest widemin that the lab was written for.
-        dataset: A name of `data.LOADERS`.
-
-    Raises:
-        RuntimeError: An older package, or data that cannot be had; the message says
-            what to do.
-
-    >>> check("0.1.0")
-    'Ready: widemin 0.1.0, digits.'
-    """
-    if Version(widemin.__version__) < Version(version):
-        raise RuntimeError(
-            f"this lab needs widemin {version} or later and found "
-            f"{widemin.__version__}: update your checkout (git pull; make labs)"
-        )
-    try:
-        data.load(dataset, "train", size=1)
-    except data.DataError as error:
-        raise RuntimeError(
-            f"the data set {dataset} is not there ({error}): run "
-            f"`widemin data {dataset}` once, with a network"
-        ) from error
-    torch.set_num_threads(1)  # networks this small lose time to a second one
-    return f"Ready: widemin {widemin.__version__}, {dataset}."
-
-
-def network(**choices: Any) -> nn.Module:
-    """Return a network trained as a `Recipe` of these choices says, for inference.
-
-    >>> tiny = network(model="linear", epochs=1, train_size=100)
-    >>> tiny.training
-    False
-    """
-    recipe = Recipe(**choices)
-    model = train.build(recipe)
-    train.train(model, recipe, "cpu")
-    return model.eval()
 
 
 def names() -> list[str]:
@@ -79,14 +29,9 @@ def names() -> list[str]:
 
 def _nbgrader() -> tuple[Any, Any]:
     """Return nbgrader's interface and its configuration, two classes."""
-    try:
-        from nbgrader.apps import NbGraderAPI
-        from traitlets.config import Config
-    except ImportError as error:
-        raise RuntimeError(
-            "nbgrader is not installed: `make labs` does it, or "
-            "`pip install --group teach`"
-        ) from error
+    from nbgrader.apps import NbGraderAPI
+    from traitlets.config import Config
+
     return NbGraderAPI, Config
 
 
@@ -99,7 +44,7 @@ def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
         seconds: That a cell may take when it is graded.
 
     Raises:
-        RuntimeError: nbgrader is not installed.
+        ModuleNotFoundError: nbgrader is not installed.
     """
     interface, configuration = _nbgrader()
     if shutil.which("alembic") is None:  # which nbgrader calls by name
@@ -139,7 +84,8 @@ def release(folder: Path) -> list[Path]:
 
     Raises:
         ValueError: The folder holds files and is not from an earlier call.
-        RuntimeError: nbgrader is not installed, or refused a lab.
+        ModuleNotFoundError: nbgrader is not installed.
+        RuntimeError: It refused a lab.
     """
     paths.checkout()
     written, kept = _written(folder), []

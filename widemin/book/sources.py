@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,50 +23,31 @@ EDITIONS = {
     "book": "Computed on this machine; each chapter names its preset.",
     "site": "Published edition, drawn from committed tables.",
 }
-_NOT_STAGED = (
-    "results",
-    "networks",
-    "chapters",
-    "*.csv",
-    "*.json",
-    "__pycache__",
-    ".*",
-)
+_NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
+_MARK = re.compile(f"<!-- ({'|'.join(tables.MARKS)}) -->")
+_IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
 
 
 def stage(edition: str, source: Path) -> str:
     """Put an edition's sources together; return the digest of all of them."""
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(paths.BOOK, source, ignore=shutil.ignore_patterns(*_NOT_STAGED))
-    (source / "chapters").mkdir()
-    (source / "tables").mkdir()
+    ignored = shutil.ignore_patterns(*_NOT_STAGED.split())
+    shutil.copytree(paths.BOOK, source, ignore=ignored)
+    for folder in ("chapters", "tables"):
+        (source / folder).mkdir()
+    config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    address = config["repository"]["url"]
     for chapter in notebooks.chapters():
         page = executed(edition, chapter)
         if page.exists():
-            notebook = json.loads(page.read_text())
-            _put_in_short(notebook, edition, chapter)
-            _share_numbers(notebook, source / "tables")
-            _say_sizes(notebook)
-            _say_how_to_run(notebook, chapter, source / "tables")
+            notebook = _chapter(edition, chapter, source / "tables", address)
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
         else:
-            stub = source / "chapters" / f"{chapter}.md"
-            stub.write_text(_stub(chapter))
-    for name, mark, content in (
-        ("intro", "<!-- counts -->", verdicts.in_words(edition)),
-        ("verdicts", "<!-- verdicts -->", verdicts.as_page(edition)),
-        ("ledger", "<!-- ledger -->", tables.differences(edition)),
-        ("coverage", "<!-- coverage -->", tables.covered(edition)),
-        ("reproduce", "<!-- again -->", tables.again()),
-        ("reproduce", "<!-- benchmarks -->", tables.benchmarks()),
-        ("reproduce", "<!-- rates -->", tables.rates()),
-    ):
-        page = source / f"{name}.md"
-        page.write_text(page.read_text().replace(mark, content))
+            (source / "chapters" / f"{chapter}.md").write_text(_stub(chapter))
     there = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
     for page in source.glob("*.md"):
-        page.write_text(_only_links_to(there, page.read_text()))
-    config = _config()
+        text = _MARK.sub(lambda mark: tables.MARKS[mark[1]](edition), page.read_text())
+        page.write_text(_only_links_to(there, text))
     theme = config["sphinx"]["config"]["html_theme_options"]
     theme["announcement"] = f"{EDITIONS[edition]} Source {provenance.source()}."
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
@@ -74,6 +56,21 @@ def stage(edition: str, source: Path) -> str:
         if path.is_file():
             hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
     return hashed.hexdigest()
+
+
+def _chapter(edition: str, chapter: str, folder: Path, address: str) -> dict[str, Any]:
+    """Return an executed chapter as a page; what it links to is put into a folder."""
+    notebook: dict[str, Any] = json.loads(executed(edition, chapter).read_text())
+    opening = notebook["cells"][0]
+    opening["source"] = _IN_SHORT.sub(
+        lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
+        "".join(opening["source"]),
+    )
+    _share_numbers(notebook, folder)
+    _say_sizes(notebook)
+    _say_how_to_run(notebook, chapter, folder)
+    notebook["cells"][-1]["source"] += launchers(address, chapter)
+    return notebook
 
 
 def _only_links_to(there: set[str], text: str) -> str:
@@ -89,28 +86,24 @@ def _only_links_to(there: set[str], text: str) -> str:
     )
 
 
-_IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
-
-
-def _put_in_short(notebook: dict[str, Any], edition: str, chapter: str) -> None:
-    """Put what became of a chapter's claims where its opening asks for it."""
-    opening = notebook["cells"][0]
-    opening["source"] = _IN_SHORT.sub(
-        lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
-        "".join(opening["source"]),
-    )
+def figures(
+    notebook: dict[str, Any],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the figures of a chapter: MyST-NB's metadata of each, and its data."""
+    for cell in notebook["cells"]:
+        about = cell["metadata"].get("mystnb", {})
+        for output in cell.get("outputs", []) if "figure" in about else ():
+            yield about, output.get("data", {})
 
 
 def _share_numbers(notebook: dict[str, Any], folder: Path) -> None:
     """Move the numbers that figures carry into CSVs, linked from their captions."""
-    for cell in notebook["cells"]:
-        about = cell["metadata"].get("mystnb", {}).get("figure", {})
-        for output in cell.get("outputs", []):
-            numbers = output.get("data", {}).pop("text/csv", None)
-            if numbers and "name" in about:
-                name = f"{about['name']}.csv"
-                (folder / name).write_text("".join(numbers))
-                about["caption"] += f" {{download}}`CSV <../tables/{name}>`"
+    for about, shown in figures(notebook):
+        numbers, figure = shown.pop("text/csv", None), about["figure"]
+        if numbers and "name" in figure:
+            name = f"{figure['name']}.csv"
+            (folder / name).write_text("".join(numbers))
+            figure["caption"] += f" {{download}}`CSV <../tables/{name}>`"
 
 
 # From how many points on a figure cannot be read at the width of a phone, at 1.5 of it.
@@ -119,15 +112,12 @@ _SIZES = {"large": 600, "medium": 380}
 
 def _say_sizes(notebook: dict[str, Any]) -> None:
     """Give figures that a phone cannot show whole their size, as a class."""
-    for cell in notebook["cells"]:
-        about = cell["metadata"].get("mystnb", {})
-        for output in cell.get("outputs", []):
-            drawn = "".join(output.get("data", {}).get("image/svg+xml", ""))
-            width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
-            points = float(width[1]) if width else 0.0
-            size = next((s for s, least in _SIZES.items() if points > least), "")
-            if "figure" in about and size:
-                about.setdefault("image", {})["classes"] = size
+    for about, shown in figures(notebook):
+        drawn = "".join(shown.get("image/svg+xml", ""))
+        width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
+        points = float(width[1]) if width else 0.0
+        if size := next((s for s, least in _SIZES.items() if points > least), ""):
+            about.setdefault("image", {})["classes"] = size
 
 
 _RUN = """## Run it yourself
@@ -140,7 +130,7 @@ computes what is missing of this page's runs and draws it. `--preset lab` is mad
 two cores and 20 minutes; `-p NAME VALUE` changes a number ([](../reproduce.md)). To
 take away: {{download}}`the notebook <../tables/{chapter}.ipynb>` without its outputs,
 {{download}}`the rows <../tables/{chapter}.csv>` behind this page, and below each figure
-the numbers it draws.{elsewhere}"""
+the numbers it draws."""
 
 
 def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> None:
@@ -155,8 +145,7 @@ def _say_how_to_run(notebook: dict[str, Any], chapter: str, folder: Path) -> Non
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    elsewhere = launchers(_config()["repository"]["url"], chapter)
-    said = _RUN.format(command=command, chapter=chapter, elsewhere=elsewhere)
+    said = _RUN.format(command=command, chapter=chapter)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
 
@@ -176,11 +165,6 @@ def launchers(repository: str, chapter: str) -> str:
         f" Or open it on [Colab]({colab}/{chapter}.ipynb), whose first cell fetches "
         f"the package, or on [Binder]({binder}/{chapter}.ipynb)."
     )
-
-
-def _config() -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
-    return config
 
 
 def _stub(chapter: str) -> str:

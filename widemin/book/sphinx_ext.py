@@ -1,7 +1,4 @@
-"""A Sphinx extension: what other extensions leave out of a page, or put there amiss.
-
-And what belongs to a number is kept beside it: its unit, its interval, its sign.
-"""
+"""A Sphinx extension: mends other extensions' HTML, keeps numbers whole on a line."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ _BOUND = {
 
 
 def _bind(app: Any, doctree: Any, page: str) -> None:
-    """Write numbers of a page's prose so that they stay whole."""
+    """Bind the numbers of a page's prose to their units, intervals and signs."""
     from docutils import nodes
 
     for text in list(doctree.findall(nodes.Text)):
@@ -50,16 +47,14 @@ def _bind(app: Any, doctree: Any, page: str) -> None:
 
 
 def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
-    """Take away scripts that fail, and a role that a screen reader stumbles over."""
+    """Drop a script that fails and a role that a screen reader stumbles over."""
     # Thebe, live code, is not offered; its script is there twice and says so.
-    scripts = context.get("script_files", [])
     context["script_files"] = [
         script
-        for script in scripts
+        for script in context.get("script_files", [])
         if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
     ]
     # Entries of the bibliography are not list items.
-    amiss = '<div role="list" class="citation-list">'
     context["body"] = context.get("body", "").replace(
-        amiss, '<div class="citation-list">'
+        '<div role="list" class="citation-list">', '<div class="citation-list">'
     )

@@ -1,15 +1,17 @@
-"""Tables that are put into the book's pages: the ledger, coverage, measured speeds."""
+"""Tables and sentences that take the place of marks in the book's pages."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
 from widemin import paths
-from widemin.book import coverage, notebooks, paper_vs_code
+from widemin.book import coverage, notebooks, paper_vs_code, verdicts
 from widemin.book.verdicts import executed, markdown
-from widemin.experiments import results
+from widemin.experiments import columns, results
 from widemin.experiments.recipes import Recipe
 from widemin.names import written
 
@@ -18,7 +20,7 @@ def differences(edition: str) -> str:
     """Return the ledger in markdown, measured on the rows of the edition's pages."""
     heads = ["", "the paper", "the released code", "here", "the other side does"]
     rows = []
-    for entry in paper_vs_code.ENTRIES:
+    for entry in paper_vs_code.entries():
         [chapter] = notebooks.find(entry.chapter)
         page = executed(edition, chapter)
         cells = json.loads(page.read_text())["cells"] if page.exists() else []
@@ -35,73 +37,67 @@ def covered(edition: str) -> str:
 
     In the edition computed here, also by the rows computed here.
     """
-    folder = paths.PUBLISHED if edition == "site" else paths.results()
-    covers = coverage.of_all(folder)
-    heads = ["table", "cells", "at paper scale", "collapsed", "planned", "runs"]
-    heads += ["core hours left", "GPU hours left"]
-    rows = [
-        [
-            name,
-            str(c.cells),
-            str(c.there),
-            str(c.collapsed),
-            str(c.planned),
-            f"{c.runs}\u00a0of\u00a0{c.runs_planned}",
-            "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
-            f"{c.gpu_hours:.1f}",
-        ]
-        for name, c in covers.items()
-    ]
-    return f"**{coverage.share(covers)}.**\n\n{markdown(heads, rows)}"
+    covers = coverage.of_all(paths.PUBLISHED if edition == "site" else paths.results())
+    rows = coverage.rows(covers)
+    for row in rows:
+        del row["not planned"]
+        row["runs"] = row["runs"].replace(" ", "\u00a0")
+    table = markdown(list(rows[0]), [list(row.values()) for row in rows])
+    return f"**{coverage.share(covers)}.**\n\n{table}"
 
 
-def benchmarks() -> str:
-    """Return the measured speeds in markdown: ratio, quartiles and goal of each row."""
-    path = paths.PUBLISHED / "benchmarks.csv"
+def _measured(
+    name: str, command: str, cells: Callable[[dict[str, Any]], dict[str, str]]
+) -> str:
+    """Return a published table of speeds in markdown, a part for each machine and day.
+
+    Args:
+        name: Of the file.
+        command: That writes it.
+        cells: From a row to what is shown of it, by heading.
+    """
+    path = paths.PUBLISHED / name
     if not path.exists():
-        return "Not measured yet: `make bench` writes the table."
-    rows = pd.read_csv(path, keep_default_na=False)
-    heads, tables = ["work", "against", "times faster", "goal"], []
-    for (machine, torch, date), part in rows.groupby(["hardware", "torch", "date"]):
-        cells = []
-        for row in part.to_dict("records"):
-            work = f"{row['work']}; {row['note']}" if row["note"] else row["work"]
-            spread = f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})"
-            cells.append([work, row["peer"], spread, str(row["goal"])])
-        said = f"On {machine}, torch {torch}, {date}:"
-        tables.append(f"{said}\n\n{markdown(heads, cells)}")
-    return "\n\n".join(tables)
-
-
-def rates() -> str:
-    """Return what training does of what the device can, in markdown."""
-    path = paths.PUBLISHED / "rates.csv"
-    if not path.exists():
-        return "Not measured yet: `python -m tests.benchmarks.rates` writes the table."
-    heads = ["training", "batch size", "images a second", "an epoch", "share of peak"]
-    tables = []
-    groups = ["device", "hardware", "torch", "date"]
-    for (device, machine, torch, date), part in pd.read_csv(path).groupby(groups):
-        cells = [
-            [
-                f"{row['run']} ({written(row['dataset'])})",
-                str(row["batch_size"]),
-                f"{row['images_a_second']:,.0f}",
-                f"{row['seconds_an_epoch']:,.0f}\u00a0s",
-                f"{100 * row['share_of_peak']:.0f}\u00a0%",
-            ]
-            for row in part.to_dict("records")
-        ]
+        return f"Not measured yet: `{command}` writes the table."
+    table = pd.read_csv(path, keep_default_na=False)
+    table["device"] = table.get("device", "")
+    parts = []
+    by = ["device", "hardware", "torch", "date"]
+    for (device, machine, torch, date), part in table.groupby(by):
+        shown = [cells(row) for row in part.to_dict("records")]
+        rows = markdown(list(shown[0]), [list(row.values()) for row in shown])
         where = "One core of" if device == "cpu" else "On"
-        said = f"{where} {machine}, torch {torch}, {date}:"
-        tables.append(f"{said}\n\n{markdown(heads, cells)}")
-    return "\n\n".join(tables)
+        parts.append(f"{where} {machine}, torch {torch}, {date}:\n\n{rows}")
+    return "\n\n".join(parts)
+
+
+def _benchmark(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "work": f"{row['work']}; {row['note']}" if row["note"] else row["work"],
+        "against": row["peer"],
+        "times faster": f"{row['ratio']} ({row['ratio_q25']} to {row['ratio_q75']})",
+        "goal": str(row["goal"]),
+    }
+
+
+def _rate(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "training": f"{row['run']} ({written(row['dataset'])})",
+        "batch size": str(row["batch_size"]),
+        "images a second": f"{row['images_a_second']:,.0f}",
+        "an epoch": f"{row['seconds_an_epoch']:,.0f}\u00a0s",
+        "share of peak": f"{100 * row['share_of_peak']:.0f}\u00a0%",
+    }
 
 
 # What tells cells apart among runs made again on another processor.
-_CELL = ["dataset", "model", "optimizer", "train_size", "epochs", "batch_size"]
-_CELL += ["learning_rate", "momentum", "schedule"]
-_COMPARED = ("natural", "fgsm", "fgsm_clipped", "pgd_margin")
+_CELL = "dataset model optimizer train_size epochs batch_size learning_rate momentum"
+_COMPARED = {
+    "natural": "natural_accuracy",
+    "FGSM, logits": "fgsm_accuracy",
+    "FGSM, clipped": "fgsm_clipped_accuracy",
+    "margin PGD": "pgd_margin_accuracy",
+}
 
 
 def again() -> str:
@@ -120,17 +116,31 @@ def again() -> str:
             raise ValueError(f"again.csv must name published runs; got {second['run']}")
         one = published[second["run"]][-1]
         alike = first
-        for name in _CELL:
+        for name in [*_CELL.split(), "schedule"]:
             default = getattr(Recipe(), name)
             alike = alike[alike[name].fillna(default) == one.get(name, default)]
         title = f"B = {one['batch_size']:g}, rate {one['learning_rate']:g}"
         title += f", seed {one.get('seed', 0):g}"
         for row, named in ((one, title), (second, "")):
-            cells = [f"{100 * row[f'{name}_accuracy']:.1f} %" for name in _COMPARED]
+            cells = [f"{100 * row[name]:.1f} %" for name in _COMPARED.values()]
             rows.append([named, str(row["hardware"]), *cells])
         if len(alike) > 1:
-            spreads = [alike[f"{name}_accuracy"].std(ddof=1) for name in _COMPARED]
+            spreads = alike[list(_COMPARED.values())].std(ddof=1)
             said = [f"{100 * spread:.1f} points" for spread in spreads]
             rows.append(["", f"standard deviation over {len(alike)} seeds", *said])
-    heads = ["run", "on", "natural", "FGSM, logits", "FGSM, clipped", "margin PGD"]
-    return markdown(heads, rows)
+    return markdown(["run", "on", *_COMPARED], rows)
+
+
+# What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
+MARKS: dict[str, Callable[[str], str]] = {
+    "counts": verdicts.in_words,
+    "verdicts": verdicts.as_page,
+    "ledger": differences,
+    "coverage": covered,
+    "columns": lambda _: columns.page(),
+    "again": lambda _: again(),
+    "benchmarks": lambda _: _measured("benchmarks.csv", "make bench", _benchmark),
+    "rates": lambda _: _measured(
+        "rates.csv", "python -m tests.benchmarks.rates", _rate
+    ),
+}

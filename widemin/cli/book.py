@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,10 +12,12 @@ from typing import Any
 
 import click
 
-from widemin.cli.group import FOLDER, guard, hearing_termination, main
+from widemin.cli.group import FOLDER, guard, hearing_termination, main, need
 
 # A chapter and its parameters.
 Page = tuple[str, dict[str, Any]]
+# What chapters are executed and rendered by.
+PAGES = ("papermill", "jupyter_book")
 
 
 @main.command()
@@ -40,11 +43,10 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     from widemin import paths
     from widemin.book import build, notebooks
 
-    chapters: list[Page] = []
-    if edition == "site":
-        fixed = {"device": "none", "results_dir": "published"}
-        for name in notebooks.chapters():
-            chapters.append((name, notebooks.resolve(name, "site", fixed)))
+    fixed, names = {"device": "none", "results_dir": "published"}, notebooks.chapters()
+    need(*PAGES, *["playwright"] * figures)
+    drawn = names if edition == "site" else []
+    chapters = [(name, notebooks.resolve(name, "site", fixed)) for name in drawn]
     with alone():
         draw(edition, chapters, paths.PUBLISHED, readme=readme)
         if pdf:
@@ -77,11 +79,8 @@ def draw(
     edition: str, chapters: Sequence[Page], folder: Path, *, readme: bool = False
 ) -> None:
     """Execute the chapters that are stale, two at a time, and render the edition."""
-    import multiprocessing
-
     from widemin.book import build, notebooks, verdicts
     from widemin.experiments import results
-    from widemin.experiments.pool import cores
 
     jobs = []
     for name, chosen in chapters:
@@ -91,26 +90,11 @@ def draw(
         target = verdicts.executed(edition, name)
         if not notebooks.is_current(target, stamp):
             jobs.append((name, chosen, target, stamp))
-    failures = []
     if jobs:
         click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
     front, fresh = None, False
     with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
-        if jobs:
-            context = multiprocessing.get_context("spawn")
-            workers = min(len(jobs), cores())
-            with ProcessPoolExecutor(workers, context) as pool:
-                futures = [pool.submit(_execute, *job) for job in jobs]
-                try:
-                    for future in as_completed(futures):
-                        if failure := future.exception():
-                            failures.append(str(failure))
-                        bar.update(1)
-                except KeyboardInterrupt:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    for process in multiprocessing.active_children():
-                        process.terminate()
-                    raise
+        failures = _execute_all(jobs, bar) if jobs else []
         if readme and not failures:  # before the pages: the front one shows its figure
             build.write_readme(edition)
         try:
@@ -122,6 +106,25 @@ def draw(
         click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
     if failures:
         raise notebooks.ChapterFailed("\n".join(failures))
+
+
+def _execute_all(jobs: list[tuple[Any, ...]], bar: Any) -> list[str]:
+    """Execute chapters in processes of their own; return what failed."""
+    from widemin.experiments.pool import cores
+
+    workers, failures = min(len(jobs), cores()), []
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(_execute, *job) for job in jobs]):
+                if failure := future.exception():
+                    failures.append(str(failure))
+                bar.update(1)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return failures
 
 
 def _execute(chapter: str, values: dict[str, Any], target: Path, stamp: str) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def hearing_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def need(*packages: str) -> None:
+    """Raise ModuleNotFoundError for a package that is not installed; import none."""
+    for name in packages:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def guard(command: Callable[..., None]) -> Callable[..., None]:
     """Turn what a user can cause into one line and an exit status."""
 
@@ -55,6 +63,15 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
                 command(*args, **kwargs)
         except ValueError as error:
             raise BadInput(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", "widemin"):
+                raise
+            how = "make labs" if package == "nbgrader" else "make .venv/.ready"
+            raise BadInput(
+                f"{package} must be installed for this; found none: `{how}` in a "
+                "checkout installs it"
+            ) from error
         except RuntimeError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:  # `widemin status | head`: click knows what to do

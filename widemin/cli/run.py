@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from widemin.cli.book import alone, draw
-from widemin.cli.group import about, guard, main, results_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-# Parameters of every chapter that the command has options for.
-_OPTIONS = {name: f"--{name}" for name in ("preset", "device", "workers")}
-_OPTIONS["results_dir"] = "--results"
+from widemin.cli.book import PAGES, alone, draw
+from widemin.cli.group import about, guard, main, need, results_folder
 
 
 @main.command()
@@ -73,10 +66,10 @@ def run(
     from widemin.experiments import results, running
 
     names = notebooks.find(chapter)
-    _check_call(workers, minutes, cluster, rows_only and pages_only)
-    for name, option in _OPTIONS.items():
-        if given := dict(overrides).get(name):
-            raise ValueError(f"{name} must be given as {option}; got -p {name} {given}")
+    limit = math.inf if minutes is None else minutes
+    neither = rows_only and pages_only
+    _check_call(dict(overrides), workers, limit, cluster, neither)
+    need(*["distributed"] * bool(cluster), *[] if rows_only else PAGES)
     device = running.pick_device("none" if pages_only else device)
     # Chapters are drawn from the rows there are: all that is to be computed is.
     machine = {"device": "none"}
@@ -84,45 +77,67 @@ def run(
         machine["results_dir"] = str(folder.absolute())
     folder = folder or paths.results()
     plans = notebooks.settings(names, preset, dict(overrides), **machine)
-    pages = {name: own for name, (own, *_) in plans.items()}
     recipes = notebooks.by_worth(plans, notebooks.stages(preset))
     if not recipes:
         given = ", ".join(" ".join(each) for each in overrides)
         raise ValueError(f"parameters must leave a run to compute; got {given}")
-    if device != "none" and not folder.is_dir():
+    pages = {name: own for name, (own, *_) in plans.items()}
+    if device == "none":
+        table = results.table_of(recipes, folder)
+        planned = len({recipe.key for recipe in recipes})
+        click.echo(f"{planned} runs planned, {table.attrs['done']} there", err=True)
+        for name, own in pages.items():
+            if not results.part(table, notebooks.recipes(name, own)).attrs["done"]:
+                raise ValueError(
+                    f"results must hold a row of {name} at preset {preset} to draw "
+                    f"from; found none in {folder}: run it without --pages-only"
+                )
+    else:
+        until = started + 60 * minutes if minutes else None
+        how = {"workers": workers, "cluster": cluster, "until": until}
+        if not _compute(recipes, folder, device, how, preset == "paper"):
+            return _say_what_is_left(recipes, folder)
+    if not rows_only:
+        with alone():
+            draw("book", list(pages.items()), folder)
+
+
+def _compute(
+    recipes: list[Any], folder: Path, device: str, how: dict[str, Any], tell: bool
+) -> bool:
+    """Compute what is missing or outdated; return True if nothing is left.
+
+    Raises:
+        DataError: All is done but for runs on data that cannot be had.
+    """
+    from widemin.experiments import results, running
+
+    if not folder.is_dir():
         _writable(folder)
-    todo = [] if device == "none" else results.missing(recipes, folder)
+    todo = results.missing(recipes, folder)
     known = results.published() | results.computed(recipes, folder)
-    old = [] if device == "none" else running.outdated(recipes, known, folder)
+    old = running.outdated(recipes, known, folder)
     if todo or old:  # a folder that is only read holds all there is to draw
         _writable(folder)
     lacking = _not_at_hand(todo + old)
-    total = len({recipe.key for recipe in recipes})
-    if device != "none":
-        click.echo(f"{total} runs planned, {len(todo)} to compute ({device})", err=True)
-    todo = [recipe for recipe in todo if recipe.dataset not in lacking]
-    if preset == "paper":  # hours each: which are next is worth a line
-        for recipe in todo[:5]:
-            click.echo(f"  next: {_in_words(recipe)}", err=True)
-    ready = [recipe for recipe in recipes if recipe.dataset not in lacking]
-    how: dict[str, Any] = {"device": device, "workers": workers, "cluster": cluster}
-    how["until"] = None if minutes is None else started + 60 * minutes
-    if old := [recipe for recipe in old if recipe.dataset not in lacking]:
+    planned = len({recipe.key for recipe in recipes})
+    click.echo(f"{planned} runs planned, {len(todo)} to compute ({device})", err=True)
+    ready, todo, old = (
+        [recipe for recipe in runs if recipe.dataset not in lacking]
+        for runs in (recipes, todo, old)
+    )
+    for recipe in todo[:5] if tell else ():
+        click.echo(f"  next: {_in_words(recipe)}", err=True)
+    how = {"device": device, **how}
+    if old:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
         again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
         results.collect(old, again, folder, label="Measuring", again=True, **how)
     work = running.runner(device, folder, todo)
     table = results.collect(ready, work, folder, label="Computing", **how)
-    if device == "none":
-        click.echo(f"{total} runs planned, {table.attrs['done']} there", err=True)
-        _check_drawable(pages, table, preset, folder)
     if lacking and table.attrs["done"] == table.attrs["planned"]:
         raise next(iter(lacking.values()))  # all else is done and kept
-    if table.attrs["done"] < total and device != "none":
-        _say_what_is_left(recipes, folder)
-    elif not rows_only:
-        with alone():
-            draw("book", list(pages.items()), folder)
+    return bool(table.attrs["done"] == planned)
 
 
 def _in_words(recipe: Any) -> str:
@@ -134,32 +149,20 @@ def _in_words(recipe: Any) -> str:
 
 
 def _check_call(
-    workers: int, minutes: float | None, cluster: str, neither: bool
+    given: dict[str, str], workers: int, minutes: float, cluster: str, neither: bool
 ) -> None:
     if workers < 0:
         raise ValueError(f"workers must be at least 0; got {workers}")
-    if minutes is not None and not minutes > 0:
+    if not minutes > 0:
         raise ValueError(f"minutes must be above 0; got {minutes}")
     if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
         raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
     if neither:
         raise ValueError("rows-only and pages-only must not both be given; got both")
-
-
-def _check_drawable(
-    pages: dict[str, dict[str, Any]], table: pd.DataFrame, preset: str, folder: Path
-) -> None:
-    """Raise ValueError for a page that has no rows at all."""
-    from widemin.book import notebooks
-    from widemin.experiments import results
-
-    for name, values in pages.items():
-        mine = results.part(table, notebooks.recipes(name, values))
-        if not mine.attrs["done"]:
-            raise ValueError(
-                f"results must hold a row of {name} at preset {preset} to draw "
-                f"from; found none in {folder}: run it without --pages-only"
-            )
+    for name in ("preset", "device", "workers", "results_dir"):
+        if value := given.get(name):
+            option = f"--{name.removesuffix('_dir')}"
+            raise ValueError(f"{name} must be given as {option}; got -p {name} {value}")
 
 
 def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
@@ -170,12 +173,10 @@ def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
     at = ", ".join(f"{100 * share:.0f} %" for share in shares)
     under_way = [f"training at {at}"] if at else []
     under_way += [f"{trained} trained and not yet measured"] if trained else []
-    kept = "what is under way is kept"
-    if under_way:
-        kept += f": {', '.join(under_way)}"
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
-        f"{state.planned - state.done} left{about(state.left)}; {kept}. The same "
+        f"{state.planned - state.done} left{about(state.left)}; what is under way is "
+        f"kept{': ' if under_way else ''}{', '.join(under_way)}. The same "
         "command goes on; with --pages-only it draws what is there.",
         err=True,
     )
@@ -196,10 +197,9 @@ def _writable(folder: Path) -> None:
 def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
     """Load a test image of each data set, here and once, before workers ask for it.
 
-    Where other runs can go on, their wait is said at once and raised at the end.
-
     Returns:
-        The errors of the data sets that cannot be had, by name.
+        The errors of the data sets that cannot be had, by name, each said at once
+        where other runs can go on, to be raised at the end.
     """
     from widemin import data
 

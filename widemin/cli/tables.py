@@ -65,16 +65,11 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
 def _papers(folder: Path) -> None:
     from widemin.book import coverage
 
-    heads = ["cells", "at paper scale", "collapsed", "planned", "not planned", "runs"]
-    heads += ["core h left", "GPU h left"]
-    click.echo(f"{'table':40}" + "".join(f"{head:>15}" for head in heads))
     covers = coverage.of_all(folder)
-    for name, c in covers.items():
-        row: list[object] = [c.cells, c.there, c.collapsed, c.planned, c.missing]
-        row += [f"{c.runs} of {c.runs_planned}"]
-        row += ["?" if c.core_hours is None else f"{c.core_hours:,.0f}"]
-        row += [f"{c.gpu_hours:.1f}"]
-        click.echo(f"{name:40}" + "".join(f"{value:>15}" for value in row))
+    rows = coverage.rows(covers)
+    for name, *cells in (list(rows[0]), *(list(row.values()) for row in rows)):
+        short = (cell.replace(" hours ", " h ") for cell in cells)
+        click.echo(f"{name:40}" + "".join(f"{cell:>15}" for cell in short))
     click.echo(coverage.share(covers))
 
 
@@ -114,10 +109,10 @@ def data(names: tuple[str, ...]) -> None:
     from widemin import data as datasets
 
     for name in names:
-        check_choice("dataset", name, datasets.LOADERS)
+        check_choice("dataset", name, datasets.DATASETS)
     for name in names:
         train, test = (len(datasets.load(name, part)) for part in ("train", "test"))
-        held = datasets.HELD_OUT[name]
+        held = datasets.DATASETS[name].held_out
         click.echo(f"{name}: {train} train, {held} validation, {test} test images")
 
 
@@ -152,11 +147,12 @@ def publish(
     """
     from widemin import paths
     from widemin.book import notebooks
-    from widemin.experiments import results
+    from widemin.experiments import checkpoints, results
 
-    for name in notebooks.find(chapter):
+    names, folder = notebooks.find(chapter), folder or paths.results()
+    for name in names:
         recipes = [run for preset in presets for run in notebooks.plan(name, preset)]
-        table = results.table_of(recipes, folder or paths.results())
+        table = results.table_of(recipes, folder)
         target = paths.PUBLISHED / scale / f"{name}.csv"
         if not table.attrs["done"]:
             click.echo(f"{target}: no finished run, left as it is")
@@ -166,10 +162,7 @@ def publish(
         done, planned = table.attrs["done"], table.attrs["planned"]
         click.echo(f"{target}: {done} of {planned} runs")
         if also:
-            from widemin.experiments import checkpoints
-
             # Those that have a briefly trained network to be compared with.
             decisive = [recipe for recipe in recipes if recipe.brief_epochs]
-            weights = (folder or paths.results()) / "weights"
-            for file in checkpoints.publish(decisive, weights):
+            for file in checkpoints.publish(decisive, folder / "weights"):
                 click.echo(f"{paths.NETWORKS / file}")

@@ -231,7 +231,9 @@ def _points(artist: Any) -> Iterator[tuple[float, ...]]:
     if isinstance(artist, PathCollection):
         places = np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
     elif isinstance(artist, LineCollection):  # intervals: both ends
-        places = np.concatenate([*artist.get_segments(), np.empty((0, 2))])
+        # A segment that is not finite has no ends.
+        segments = [np.reshape(ends, (-1, 2)) for ends in artist.get_segments()]
+        places = np.concatenate([*segments, np.empty((0, 2))])
     elif (
         hasattr(artist, "get_xydata")
         and artist.get_transform() == artist.axes.transData

@@ -116,7 +116,7 @@ def by_key(path: Path) -> dict[str, Rows]:
 @cache
 def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
     """Read a CSV once, as long as it is the same file."""
-    table = pd.read_csv(path, dtype={"key": str}, low_memory=False)
+    table = pd.read_csv(path, dtype={"key": str, "threads": str}, low_memory=False)
     if "key" not in table:
         return {}
     rows: dict[str, Rows] = {}

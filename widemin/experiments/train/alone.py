@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from widemin import data, training
 from widemin.attacks import NonFiniteError
+from widemin.data import images
 from widemin.experiments import pool
 from widemin.experiments.attack_schedule import step_at
 from widemin.experiments.epoch_metrics import watcher
 from widemin.experiments.recipes import Recipe, stream
-from widemin.experiments.samples import images
 from widemin.experiments.train.basics import (
     CHECKPOINT_SECONDS,
     Curve,
@@ -108,7 +108,7 @@ def train(
     Raises:
         Stopped: Training was asked to stop; the checkpoint has all of it.
     """
-    x, y = images(recipe, "train", recipe.train_size, device)
+    x, y = images(recipe.dataset, "train", recipe.train_size, device)
     watched = watcher(recipe, device)
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
     diverged = False

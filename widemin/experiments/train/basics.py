@@ -28,14 +28,14 @@ def spent_seconds(device: str) -> float:
 def build(recipe: Recipe) -> nn.Module:
     """Return a recipe's network before training; from here on float32 is no TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    shape, classes = data.SHAPES[recipe.dataset]
+    found = data.DATASETS[recipe.dataset]
     return models.build(
         recipe.model,
         stream(recipe.seed, "weights"),
-        shape=shape,
-        classes=classes,
+        shape=found.shape,
+        classes=found.classes,
         width=recipe.width or None,
-        statistics=data.STATISTICS.get(recipe.dataset),
+        statistics=found.statistics,
     )
 
 
