@@ -69,7 +69,8 @@ def digest(chapter: str, values: Values, done: list[str]) -> str:
     sources = sorted((paths.ROOT / "widemin").rglob("*.py"))
     tables = sorted(p for p in paths.PUBLISHED.rglob("*.csv") if p.is_file())
     notebook = paths.NOTEBOOKS / f"{chapter}.ipynb"
-    for path in [notebook, paths.BOOK / "claims.csv", *sources, *tables]:
+    said = [paths.BOOK / name for name in ("claims.csv", "statements.csv")]
+    for path in [notebook, *said, *sources, *tables]:
         hashed.update(path.read_bytes())
     return hashed.hexdigest()[:16]
 

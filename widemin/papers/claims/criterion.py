@@ -13,7 +13,7 @@ from widemin import paths
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as it stands in book/claims.csv, with its criterion."""
+    """A claim in words, with its criterion by revision 1 (book/claims.csv)."""
 
     id: str
     paper: str
@@ -35,14 +35,14 @@ def criteria() -> dict[str, Claim]:
         return {name.strip(): value.strip() for name, value in parts}
 
     table = pd.read_csv(paths.BOOK / "claims.csv", dtype=str, keep_default_na=False)
-    # Verdicts are still given by the first revision; its lines come first.
+    said = pd.read_csv(paths.BOOK / "statements.csv", index_col="id")["statement"]
     if "revision" in table:
         table = table[table["revision"] == "1"]
     return {
         row["id"]: Claim(
             id=row["id"],
             paper=row["paper"],
-            statement=row["statement"],
+            statement=str(said[row["id"]]),
             criterion=row["criterion"],
             thresholds={k: float(v) for k, v in pairs(row["thresholds"]).items()},
             needs=pairs(row["needs"]),
@@ -67,7 +67,8 @@ _WORDS = {
     r"\bdelta\b": "δ",
     r"/ mu\b": "/ μ",
     r"\blambda_1\b": "λ₁",
-    r"\bL_inf\b": "L∞",
+    r"\b(L_inf|linf)\b": "L∞",
+    r"\bl2\b": "L2",
     r"\bL_thx\^2": "L_θx²",
     r"\bT\^-1/2": "1/√T",
     r"\bw\*\^2": "w*²",

@@ -12,10 +12,10 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -161,7 +161,10 @@ class Cells:
     Attributes:
         labels: The cells, a row each.
         weight: How often a draw has a cell, shape (draws, cells).
+        used: The networks of all cells since it was emptied.
     """
+
+    used: ClassVar[set[str]] = set()
 
     def __init__(  # noqa: D107 - the class says it
         self,
@@ -175,6 +178,7 @@ class Cells:
         draws = np.random.default_rng(0)
         if rows.empty:
             raise Missing(f"no rows with {', '.join(columns)}")
+        Cells.used.update(rows.get("key", ()))
         grouped = list(rows.groupby(list(by), sort=True))
         self.labels = pd.DataFrame([key for key, _ in grouped], columns=list(by))
         cells, self._means = len(grouped), {}
@@ -301,6 +305,7 @@ def rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
 
 _BY_LIST = ("H9", "H10", "H11", "H13", "H14", "H15")
 _EVERY_TEST = ("S4", "S10")
+_CELL = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
 _LIMIT = re.compile(r"(natural|training|PGD-20) accuracy below ([\d.]+)")
 _LIMITED = {"natural": "natural_accuracy", "training": "train_accuracy"}
 _LIMITED |= {"PGD-20": "pgd_accuracy"}
@@ -315,8 +320,7 @@ def left_out(part: Part, final: pd.DataFrame, table: pd.DataFrame) -> tuple[Rows
         if limit := _LIMIT.search(part.untrained):
             lost |= ~(final[_LIMITED[limit[1]]] >= float(limit[2]))
         if "seed" in part.needs:  # means of a cell are of all its seeds, or of none
-            cell = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
-            lost = lost.groupby([final[name] for name in cell]).transform("any")
+            lost = lost.groupby([final[name] for name in _CELL]).transform("any")
         final = final[~lost]
         if final.empty:
             return Rows(final, table), "no network is trained"
@@ -335,10 +339,15 @@ def judge_part(part: Part, runs: Runs, simulated: Any = None) -> Judged:
     rows, lacks = rows_of(part, runs)
     if rows.final.empty:
         return Judged(part, NOT_RUN if lacks == "no rows" else UNDECIDABLE, lacks=lacks)
-    about["basis"] = basis(rows.final)
+    Cells.used.clear()
     drawn = _drawn(part, rows)
     if not math.isfinite(drawn[0]):
         return Judged(part, UNDECIDABLE, lacks=lacks or "an arm has no runs", **about)
+    if Cells.used:  # networks without the column count nowhere
+        rows = Rows(rows.final[rows.final["key"].isin(Cells.used)], rows.table)
+        few = {k: v for k, v in part.needs.items() if k == "networks"}
+        lacks = lacks or shortfall(rows.final, few)
+    about["basis"] = basis(rows.final)
     seeds = int(rows.final["seed"].nunique())
     networks = int(rows.final["key"].nunique())
     n = f"{seeds} seed{'s' * (seeds != 1)}, {networks} network{'s' * (networks != 1)}"
@@ -351,6 +360,8 @@ def judge_part(part: Part, runs: Runs, simulated: Any = None) -> Judged:
     seen: tuple[float, ...] = ()
     if seeds == 2 and "seed" in part.needs:
         each = [Rows(r, rows.table) for _, r in rows.final.groupby("seed")]
+        cells = [{tuple(c) for c in r.final[_CELL].to_numpy()} for r in each]
+        each = each if cells[0] == cells[1] else []  # of the same cells alone
         seen = tuple(float(_drawn(part, one)[0]) for one in each)
         seen = seen if all(map(math.isfinite, seen)) else ()
     return _worded(part, drawn, lacks, n, many, about | {"seen": seen}, rows)
@@ -487,7 +498,7 @@ def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
     each = [judge_part(part, runs, simulated) for runs in evidence]
     there = [judged for judged in each if judged.word != NOT_RUN]
     if not there:
-        return each[0]
+        return each[0] if each else Judged(part, NOT_RUN, lacks="no rows")
     decided = [judged for judged in there if judged.word != UNDECIDABLE]
     chosen = decided[0] if decided else there[0]
     larger = [judged for judged in there[: there.index(chosen)] if judged.n]
@@ -500,6 +511,11 @@ def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
             lacks = "larger runs with fewer seeds point the other way"
             facts = {**chosen.__dict__, "word": word, "other": other}
             return Judged(**facts | ({"lacks": lacks} if word == UNDECIDABLE else {}))
+    for other in there[there.index(chosen) + 1 :]:  # smaller: shown where it disagrees
+        if other.n and {
+            COMPARE[part.compare](j.value, part.threshold) for j in (other, chosen)
+        } == {True, False}:
+            return replace(chosen, other=other)
     return chosen
 
 

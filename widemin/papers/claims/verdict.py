@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +28,21 @@ from widemin.papers.claims.engine import (
 from widemin.papers.claims.parts import Part, parts
 from widemin.papers.claims.printed import printed
 
-_COLOUR = dict(zip(OUTCOMES, ("tip", "note", "warning", *["note"] * 3), strict=True))
+_COLOUR = dict(
+    zip(OUTCOMES, ("tip", "note", "warning", *["note undecided"] * 3), strict=True)
+)
+_CALLED = {"claim": "Claim", "argued": "Argued, not measured", "control": "Our check"}
 _PERCENT = ("accuracy", "share", "epoch_share")
 _POINTS = ("difference", "range", "distance", "deviation")
-_NO_NUMBER = {"printed": "no number", "argued": "argued", "control": "says nothing"}
+_NO_NUMBER = {"printed": "no number", "argued": "argued", "control": "does not say"}
+_SIGN = {">=": "≥", "<=": "≤", ">": "&gt;", "<": "&lt;"}
+# What rows lack, where the engine's words say it by a parameter's name.
+_LACKS = {
+    "it takes augment crop+flip": "no training with random crops, as in the paper",
+    "it takes ramp 0": "ε grows over the first quarter of training, in both arms",
+    "an arm has no runs": "one of the two sides compared has no runs",
+    "it takes 2 momentum": "it takes 2 momenta",
+}
 
 
 @dataclass(frozen=True)
@@ -55,64 +67,158 @@ class Verdict:
 
     def data(self) -> dict[str, Any]:
         """Return the verdict as numbers, texts, lists and dictionaries."""
-        there = [j for j in self.parts if j.n] or list(self.parts)
-        told = next((j for j in there if j.part.kind != "control"), there[0])
+        own = self._told()
         return {
             "claim": self.claim,
             "outcome": self.outcome,
             "kind": kind_of(self.claim),
-            "paper": theirs(told.part),
-            "ours": f"{told.part.name} {here(told)}; {self.counted()}",
-            "preset": told.preset,
-            "basis": dict(told.basis),
+            "paper": theirs(own[0].part),
+            "ours": self.ours(),
+            "preset": own[0].preset,
+            "basis": dict(own[0].basis),
             "parts": [as_data(judged) for judged in self.parts],
         }
+
+    def _told(self) -> list[Judged]:
+        """Return the parts by which the claim is told: the first measured kind."""
+        there = [j for j in self.parts if not math.isnan(j.value)] or list(self.parts)
+        own = [j for j in there if j.part.kind != "control"] or there
+        first = measured(own[0].part)
+        if own[0].part.statistic == "theorem":
+            return own
+        return [j for j in own if measured(j.part) == first]
+
+    def ours(self) -> str:
+        """Return what was measured, and how many parts have which word."""
+        own = self._told()
+        part, values = own[0].part, [j.value for j in own]
+        if math.isnan(values[0]):
+            return self.counted()
+        text = f"{plain(measured(part))}: {here(own[0])}"
+        if part.statistic == "theorem":
+            text = f"{values.count(1.0)} of {len(own)} hold as printed"
+        elif len(own) > 1:
+            ends = (number(part, end) for end in (min(values), max(values)))
+            text = f"{plain(measured(part))}: {_to(*ends)} in {len(own)} parts"
+        return f"{text}; {self.counted()}"
 
     def counted(self) -> str:
         """Return how many parts have which word, controls apart.
 
         >>> Verdict("W13", judge_parts("W13", [])).counted()
-        '2 not yet run; controls: 1 not yet run'
+        '2 parts not yet run; controls: 1 not yet run'
         """
         control = [j.word for j in self.parts if j.part.kind == "control"]
         own = [j.word for j in self.parts if j.part.kind != "control"]
-        texts = [_tally(own)] if own else []
-        return "; ".join(texts + ([f"controls: {_tally(control)}"] if control else []))
+        if not own:
+            return _tally(control, " part")
+        return _tally(own, " part") + f"; controls: {_tally(control)}" * bool(control)
 
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
-        claim = criteria()[self.claim]
-        rows = [
-            f"| {j.part.part}{' (control)' * (j.part.kind == 'control')} "
-            f"| {plain(j.part.statement)}: passes if {plain(j.part.criterion)} "
-            f"| {theirs(j.part)} | {here(j)} | {j.word} |"
-            for j in self.parts
-        ]
-        would = [f"{j.part.part}: {j.would_decide}" for j in self.parts]
-        would = [text for text in would if not text.endswith(": ")]
+        shown = [j for j in self.parts if not math.isnan(j.value)]
         own = kind_of(self.claim) == "control"
+        rows = [
+            f"| **{j.part.part}** {plain(j.part.statement)}"
+            f"{' (control)' * (j.part.kind == 'control' and not own)} "
+            f"| {theirs(j.part)} | {here(j)} | {asked(j.part)} "
+            f"| {j.word.removesuffix(' at this scale')} |"
+            for j in shown
+        ]
+        if rows:
+            heads = "| part | the paper | here | passes if | |"
+            rows = [heads, "| --- | --- | --- | --- | --- |", *rows, ""]
+        statement = plain(criteria()[self.claim].statement)
         lines = [
             f":::{{admonition}} {self.claim}: {self.outcome}",
             f":class: {_COLOUR[self.outcome]} verdict",
             f":name: {anchor(self.claim)}",
-            f"**{'Our own check' if own else 'Claim'}.** "
-            f"{plain(claim.statement[0].upper() + claim.statement[1:])}.",
-            *("", "| | part | the paper | here | |", "| --- | --- | --- | --- | --- |"),
-            *rows,
-            *("", f"{_history([j.part for j in self.parts])} {_rests(self.parts)}"),
+            f"**{_CALLED[kind_of(self.claim)]}.** {statement}.",
+            *("", f"{self.counted()[0].upper()}{self.counted()[1:]}.", "", *rows),
         ]
-        if self.outcome == INCONCLUSIVE and would:
-            lines += ["", f"**What would decide it:** {'; '.join(would)}."]
+        for title, texts in self._notes(shown).items():
+            lines += [f"- **{title}:** {'; '.join(texts)}."] if texts else []
         return "\n".join([*lines, "", "[All verdicts](../verdicts.md)", ":::"])
 
+    def _notes(self, shown: Sequence[Judged]) -> dict[str, list[str]]:
+        """Return what stands below a box's table: by title, a text for some parts."""
+        unrun = [j for j in self.parts if j.word == NOT_RUN]
+        scale = [j for j in self.parts if j.word == UNDECIDABLE]
+        chance = [j for j in shown if not math.isnan(j.chance)]
+        return {
+            "Measured": _by(
+                [j for j in shown if j.part.statistic != "theorem"],
+                lambda j: plain(measured(j.part)),
+            ),
+            "Passes by chance": _by(chance, lambda j: _odds(j.chance)),
+            "Not decidable": _by(scale, lambda j: _LACKS.get(j.lacks, j.lacks)),
+            "Not yet run": _by(unrun, lambda j: plain(j.part.statement.split(":")[0])),
+            "Rests on": _by(shown, _rests),
+            "Criterion": _history([j.part for j in self.parts]),
+            "What would decide it": _by(
+                [j for j in self.parts if self.outcome == INCONCLUSIVE],
+                lambda j: j.would_decide,
+            ),
+        }
 
-def _tally(words: Sequence[str]) -> str:
+
+def measured(part: Part) -> str:
+    """Return what a part measures, its criterion without the threshold."""
+    ends = r",? is (?:at least|at most|above|below) [-\d]"
+    return re.split(ends, part.criterion)[0]
+
+
+def asked(part: Part) -> str:
+    """Return the threshold of a part with its sign, e.g. "≥ 80.0 %"."""
+    if part.statistic == "theorem":
+        return "it holds"
+    return f"{_SIGN[part.compare]} {number(part, part.threshold)}"
+
+
+def letters(names: Sequence[str]) -> str:
+    """Return letters of parts, three or more in a row as a range.
+
+    >>> letters(["a", "c", "d", "e"])
+    'a, c to e'
+    """
+    runs: list[list[str]] = []
+    for name in names:
+        if runs and ord(name) == ord(runs[-1][-1]) + 1:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    texts = [f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in runs]
+    return ", ".join(texts)
+
+
+def _by(listed: Sequence[Judged], said: Callable[[Judged], str]) -> list[str]:
+    """Return the texts said of parts, each once, with the letters of its parts."""
+    of: dict[str, list[str]] = {}
+    every = [part.part for part in parts()[listed[0].part.claim]] if listed else []
+    for judged in listed:
+        if text := said(judged):
+            of.setdefault(text, []).append(judged.part.part)
+    if len(of) == 1 and every == [name for names in of.values() for name in names]:
+        return list(of)
+    return [f"{text} ({letters(names)})" for text, names in of.items()]
+
+
+def _odds(chance: float) -> str:
+    """Return a probability in percent."""
+    return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
+
+
+def _tally(words: Sequence[str], what: str = "") -> str:
     """Return how often each word stands in a list."""
     order = (PASSES, FAILS, INCONCLUSIVE, UNDECIDABLE, NOT_RUN)
-    verbs = {PASSES: "pass", FAILS: "fail"}
-    return ", ".join(
-        f"{words.count(w)} {verbs.get(w, w)}" for w in order if w in words
-    ).replace("1 pass,", "1 passes,")
+    verbs = {PASSES: ("passes", "pass"), FAILS: ("fails", "fail")}
+    texts: list[str] = []
+    for each in (each for each in order if each in words):
+        count = words.count(each)
+        one, many = verbs.get(each, (each, each))
+        noun = f"{what}{'s' * (count > 1)}" if what and not texts else ""
+        texts.append(f"{count}{noun} {one if count == 1 else many}")
+    return ", ".join(texts)
 
 
 def show(name: str, evidence: Sequence[Runs], simulated: Any = None) -> Verdict:
@@ -121,9 +227,11 @@ def show(name: str, evidence: Sequence[Runs], simulated: Any = None) -> Verdict:
 
 
 def kind_of(name: str) -> str:
-    """Return "claim" for a paper's, "control" for a check of our own."""
-    own = {part.kind for part in parts()[name]} == {"control"}
-    return "control" if own else "claim"
+    """Return "claim" for one that the paper measures, "argued", or "control"."""
+    kinds = {part.kind for part in parts()[name]}
+    return (
+        "claim" if "printed" in kinds else "argued" if "argued" in kinds else "control"
+    )
 
 
 def number(part: Part, value: float) -> str:
@@ -139,6 +247,8 @@ def number(part: Part, value: float) -> str:
         return "holds" if value >= 1 else "does not hold as printed"
     if part.statistic in _PERCENT:
         return f"{100 * value:.1f} %"
+    if 0 < abs(value) <= 1e-9:
+        return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
     if part.statistic in _POINTS:
         return f"{100 * value:.2f} points"
     return f"{value:.3g}" if abs(value) >= 10 or part.threshold == 0 else f"{value:.2f}"
@@ -151,52 +261,55 @@ def theirs(part: Part) -> str:
 
 
 def here(judged: Judged) -> str:
-    """Return a part's statistic here: value, interval, n, chance, what it lacks."""
-    if not judged.n and math.isnan(judged.value):
-        return judged.lacks or judged.word
-    text = number(judged.part, judged.value)
+    """Return a part's statistic here: value, interval, n of a rank correlation."""
+    part = judged.part
+    if math.isnan(judged.value):
+        return judged.word
+    text = number(part, judged.value)
     if judged.seen:
-        text = " and ".join(number(judged.part, value) for value in judged.seen)
+        one, other = (number(part, value) for value in judged.seen)
+        text = _to(one, other, " and ")
     elif judged.interval:
-        low, high = (number(judged.part, end) for end in judged.interval)
-        text += f" ({low} to {high})"
-    if not math.isnan(judged.chance):
-        text += f"; passes by chance: {100 * judged.chance:.0f} %"
-    if judged.n:
-        text += f"; {judged.n}"
-    if judged.preset:
-        text += f" (`{judged.preset}`)"
-    if judged.lacks:
-        text += f"; {judged.lacks}"
+        text += f" ({_to(*(number(part, end) for end in judged.interval))})"
+    if over := re.search(r", (\d+) points$", judged.n):
+        text += f", n = {over[1]}"
     if judged.other:
-        text += f"; {judged.other.preset}: {number(judged.part, judged.other.value)}"
+        text += f"; by `{judged.other.preset}` {number(part, judged.other.value)}"
     return text
 
 
-def _history(listed: Sequence[Part]) -> str:
+def _to(low: str, high: str, between: str = " to ") -> str:
+    """Return both ends of an interval, their unit once.
+
+    >>> _to("1.0 points", "2.0 points")
+    '1.0 to 2.0 points'
+    """
+    unit = next((u for u in (" points", " %") if low.endswith(u)), "")
+    return f"{low.removesuffix(unit)}{between}{high}"
+
+
+def _history(listed: Sequence[Part]) -> list[str]:
     """Return when criteria were fixed, and whether rows were known then."""
     known = [part.part for part in listed if part.rows_known]
-    fixed = max(part.fixed for part in listed)
+    fixed = pd.Timestamp(max(part.fixed for part in listed))
+    day = f"fixed on {fixed.day} {fixed:%B %Y}"
     if not known:
-        return f"Fixed on {fixed}, before there were rows."
-    if len(known) == len(listed):
-        return f"Fixed on {fixed}, when rows were known."
-    return f"Fixed on {fixed}; rows of {', '.join(known)} were known."
+        return [f"{day}, before there were rows"]
+    which = "" if len(known) == len(listed) else f" of {letters(known)}"
+    return [f"{day}, when rows{which} were known"]
 
 
-def _rests(listed: Sequence[Judged]) -> str:
-    """Return what the parts rest on; "" for mathematics and without rows."""
-    bases = [j.basis for j in listed if j.basis.get("train_size")]
-    if not bases:
+def _rests(judged: Judged) -> str:
+    """Return what a part rests on; "" for mathematics."""
+    basis = judged.basis
+    if not basis.get("train_size"):
         return ""
-
-    def joined(name: str) -> list[Any]:
-        return sorted({value for basis in bases for value in basis.get(name, [])})
-
-    images, epochs = (_range(joined(name)) for name in ("train_size", "epochs"))
-    where = [f"{images} training images", f"{epochs} epochs"]
-    where = [*joined("dataset"), *where, *joined("device")]
-    return f"Rests on {', '.join(map(written, where))}."
+    images, epochs = (_range(basis[name]) for name in ("train_size", "epochs"))
+    where = [judged.n.partition(", ")[0], judged.n.split(", ")[1]]
+    where += [*map(written, basis.get("dataset", []))]
+    where += [f"{images} training images", f"{epochs} epochs"]
+    where += [*map(written, basis.get("device", []))]
+    return f"{', '.join(where)}, preset `{judged.preset}`"
 
 
 def _range(values: Sequence[int]) -> str:
