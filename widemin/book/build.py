@@ -50,7 +50,8 @@ def render(edition: str) -> tuple[Path, bool]:
         shutil.rmtree(done, ignore_errors=True)
     data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
     (home / "html" / "verdicts.json").write_text(data + "\n")
-    shutil.copy(paths.BOOK / "verdicts.schema.json", home / "html")
+    for name in ("verdicts.schema.json", "claims.csv"):
+        shutil.copy(paths.BOOK / name, home / "html")
     kept.write_text(stamp)
     return front, True
 

@@ -96,5 +96,7 @@ def _by_test(table: pd.DataFrame, recipes: list[Recipe]) -> pd.DataFrame:
 
 
 def _points(values: list[float]) -> str:
+    if len(values) < 3:
+        return " and ".join(f"{value:+.1f}" for value in values)
     mean, half = over_seeds(values)
-    return f"{mean:+.1f}" + ("" if len(values) < 2 else f" ± {half:.1f}")
+    return f"{mean:+.1f} ± {half:.1f}"

@@ -12,6 +12,7 @@ import pandas as pd
 from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import provenance, results
+from widemin.names import written
 from widemin.papers import claims
 
 PAPER, NOT_RUN = "paper", "not yet run"
@@ -70,80 +71,134 @@ def judging(
 
 
 def as_page(edition: str) -> str:
-    """Return the two tallies, all claims as a table, and what chance would do."""
+    """Return all claims as a table, with their words by both revisions."""
     found, before = of_edition(edition), claims.revision_1()
     rows = []
     for claim in claims.criteria().values():
-        v, old = found.get(claim.id, {}), before[claim.id]
-        word = v.get("outcome", NOT_RUN)
+        v, old = found.get(claim.id, {}), before[claim.id]["outcome"]
+        word, kind = v.get("outcome", NOT_RUN), claims.kind_of(claim.id)
         rows.append(
             [
                 f"{{ref}}`{claim.id} <{claims.anchor(claim.id)}>`"
                 if v
                 else f"[{claim.id}]({_section(claim, False, '')})",
-                claims.plain(claim.statement),
-                "our own check" if claims.kind_of(claim.id) == "control" else "claim",
+                claims.plain(claim.statement) + _KINDS[kind],
                 word,
-                v.get("paper", ""),
-                f"{v['ours']}" if v else "",
-                old["outcome"],
-                _why(v) if word != old["outcome"] else "",
+                v.get("ours", ""),
+                _rests(v),
+                old,
+                _why(claim, v) if word != old else "",
             ]
         )
-    heads = ["", "claim", "kind", "outcome", "the paper", "ours", "by revision 1"]
-    return "\n\n".join(
-        [in_words(edition, ""), by_chance(found), markdown([*heads, "why"], rows)]
-    )
+    heads = ["", "claim", "outcome", "here", "rests on", "by revision 1"]
+    return markdown([*heads, "why another"], rows)
 
 
-def _why(verdict: dict[str, Any]) -> str:
+_KINDS = {"claim": "", "argued": " (argued)", "control": " (our own check)"}
+
+
+def _rests(verdict: dict[str, Any]) -> str:
+    """Return seeds, device and preset that a verdict rests on; "" without runs."""
+    basis = verdict.get("basis", {})
+    if "seeds" not in basis:
+        return ""
+    seeds = f"{basis['seeds']} seed{'s' * (basis['seeds'] > 1)}"
+    where = [seeds, *map(written, basis.get("device", []))]
+    return f"{', '.join(where)} (`{verdict['preset']}`)"
+
+
+def _why(claim: claims.Claim, verdict: dict[str, Any]) -> str:
     """Return what makes a claim's word, where it is not that of revision 1."""
-    if not verdict:
-        return "no rows"
-    own = [p for p in verdict["parts"] if p["kind"] != "control"] or verdict["parts"]
-    words = dict.fromkeys(p["word"] for p in own)
-    texts = []
-    for word in words:
-        of = [p for p in own if p["word"] == word]
-        first = f" ({of[0]['lacks']})" if "lacks" in of[0] else ""
-        texts.append(f"{', '.join(p['part'] for p in of)} {word}{first}")
-    return claims.plain("; ".join(texts))
+    own = [p for p in verdict.get("parts", []) if p["kind"] != "control"]
+    lacks = dict.fromkeys(
+        p["lacks"] for p in own or verdict.get("parts", []) if "lacks" in p
+    )
+    texts = [claims.plain(claim.revised), *(claims.lacking_in_words(x) for x in lacks)]
+    return "; ".join(texts)
 
 
-def by_chance(found: dict[str, dict[str, Any]]) -> str:
-    """Return how many parts judged by rank or sign would pass by chance."""
+def by_chance(edition: str) -> str:
+    """Return how many parts judged by rank or sign pass, and would by chance."""
     decided = [
-        part
-        for verdict in found.values()
+        (claim, part)
+        for claim, verdict in of_edition(edition).items()
         for part in verdict["parts"]
         if part["word"] in ("passes", "fails", "inconclusive") and "chance" in part
     ]
-    expected = sum(part["chance"] for part in decided)
-    passed = sum(part["word"] == "passes" for part in decided)
+    if not decided:
+        return "No part that is judged by a rank or a sign is decided yet."
+    expected = sum(part["chance"] for _, part in decided)
+    passed = sum(part["word"] == "passes" for _, part in decided)
+    rows = [
+        [
+            f"{claim}{part['part']}",
+            claims.plain(part["criterion"]),
+            claims.odds(part["chance"]),
+            part["word"],
+        ]
+        for claim, part in decided
+    ]
+    table = markdown(["part", "passes if", "by chance", ""], rows)
     return (
-        f"Of {len(decided)} parts decided by a rank or a sign {passed} pass; by chance "
-        f"{expected:.1f} would."
+        "A part that asks for a rank or a sign may come out on the side asked for "
+        f"although there is no effect. Of {len(decided)} such parts that are decided "
+        f"{passed} pass. Without any effect {expected:.1f} would have such a value, "
+        "and fewer would have the whole interval on that side.\n\n"
+        f"::::{{dropdown}} Each of them\n{table}\n::::"
     )
 
 
 def in_words(edition: str, page: str = "verdicts.md") -> str:
     """Return how many claims came out how, our own checks apart, in markdown."""
-    found = of_edition(edition)
-    return _counts(list(claims.criteria()), found, page)
+    return " ".join(_counts(list(claims.criteria()), of_edition(edition), page))
 
 
-def _counts(names: list[str], found: dict[str, dict[str, Any]], page: str) -> str:
+# What the front page tells, a claim that is decided each.
+HEADLINES = "W2 W7 W6 W12 S2 S8 D12 H8".split()
+
+
+def headlines(edition: str) -> str:
+    """Return what became of the claims that the front page tells."""
+    return "\n".join(_told(name, of_edition(edition)) for name in HEADLINES)
+
+
+def _told(name: str, found: dict[str, dict[str, Any]]) -> str:
+    """Return a claim, its word and what was measured as a point of a list."""
+    said = claims.plain(claims.criteria()[name].statement)
+    if name not in found:
+        return f"- {name}, {said}: **{NOT_RUN}**."
+    v = found[name]
+    link = f"{{ref}}`{name} <{claims.anchor(name)}>`"
+    return f"- {link}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def tallies(edition: str) -> str:
+    """Return the same as a list."""
+    counts = _counts(list(claims.criteria()), of_edition(edition), "")
+    return "\n".join(f"- {text}" for text in counts)
+
+
+def _counts(names: list[str], found: dict[str, dict[str, Any]], page: str) -> list[str]:
+    """Return a sentence on the claims of each kind."""
     texts = []
-    for kind, called in (("claim", "claims"), ("control", "checks of our own")):
+    for kind, (one, many) in {
+        "claim": ("claim", "claims"),
+        "argued": ("argument", "arguments that no paper measures"),
+        "control": ("check of our own", "checks of our own"),
+    }.items():
         mine = [name for name in names if claims.kind_of(name) == kind]
         words = [found.get(name, {}).get("outcome", NOT_RUN) for name in mine]
         counts = [(words.count(word), word) for word in claims.OUTCOMES]
         listed = ", ".join(f"**{count}** {word}" for count, word in counts if count)
-        total = f"{len(mine)} {called}"
+        total = f"{len(mine)} {one if len(mine) == 1 else many}"
         total = f"[{total}]({page})" if page and kind == "claim" else total
         if mine:
             texts.append(f"Of {total}: {listed}.")
-    return " ".join(texts)
+    return texts
 
 
 def in_short(edition: str, chapter: str, named: list[str]) -> str:
@@ -156,12 +211,8 @@ def in_short(edition: str, chapter: str, named: list[str]) -> str:
     """
     found = of_edition(edition)
     mine = [n for n, c in claims.criteria().items() if CHAPTER[c.paper] == chapter[:2]]
-    lines = [_counts(mine, found, "../verdicts.md"), ""]
-    for claim in (claims.criteria()[name] for name in named if name in found):
-        verdict = found[claim.id]
-        link = f"{{ref}}`{claim.id} <{claims.anchor(claim.id)}>`"
-        said = f"{link}, {claims.plain(claim.statement)}: **{verdict['outcome']}**"
-        lines.append(f"- {said}: {claims.plain(verdict['ours'])}.")
+    lines = [" ".join(_counts(mine, found, "../verdicts.md")), ""]
+    lines += [_told(name, found) for name in named if name in found]
     return "\n".join([":::{admonition} In short", *lines, ":::"])
 
 
@@ -170,7 +221,8 @@ def as_readme(edition: str) -> str:
     rows = [
         [
             name,
-            claims.plain(claims.criteria()[name].statement),
+            claims.plain(claims.criteria()[name].statement)
+            + _KINDS[claims.kind_of(name)],
             v["outcome"],
             v["ours"],
         ]

@@ -132,11 +132,13 @@ def plain_log(axis: Any, ticks: Sequence[float] | int) -> None:
 def spread(rows: pd.DataFrame, column: str, unit: float = 100, digits: int = 1) -> str:
     """Return a column's mean and 95 % interval over runs, e.g. "49.1 ± 5.2".
 
-    "not run" where no run has measured it.
+    Both values of two runs; "not run" where no run has measured it.
     """
     values = list(unit * rows[column].dropna())
     if not values:
         return "not run"
+    if len(values) == 2:
+        return " and ".join(f"{value:.{digits}f}" for value in values)
     mean, half = over_seeds(values)
     return f"{mean:.{digits}f}" + (
         "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"

@@ -25,6 +25,8 @@ from widemin.papers.claims.verdict import (  # isort: skip
     Verdict,
     anchor,
     kind_of,
+    lacking_in_words,
+    odds,
     revision_1,
     show,
 )
@@ -51,6 +53,8 @@ __all__ = [
     "judge_parts",
     "kind_of",
     "lacking",
+    "lacking_in_words",
+    "odds",
     "paper_table",
     "parts",
     "percent",

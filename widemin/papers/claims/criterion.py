@@ -18,6 +18,7 @@ class Claim:
     id: str
     paper: str
     statement: str
+    revised: str  # what revision 2 changed
     criterion: str
     thresholds: dict[str, float]
     needs: dict[str, str]
@@ -35,14 +36,15 @@ def criteria() -> dict[str, Claim]:
         return {name.strip(): value.strip() for name, value in parts}
 
     table = pd.read_csv(paths.BOOK / "claims.csv", dtype=str, keep_default_na=False)
-    said = pd.read_csv(paths.BOOK / "statements.csv", index_col="id")["statement"]
+    said = pd.read_csv(paths.BOOK / "statements.csv", index_col="id")
     if "revision" in table:
         table = table[table["revision"] == "1"]
     return {
         row["id"]: Claim(
             id=row["id"],
             paper=row["paper"],
-            statement=str(said[row["id"]]),
+            statement=str(said.loc[row["id"], "statement"]),
+            revised=str(said.loc[row["id"], "revised"]),
             criterion=row["criterion"],
             thresholds={k: float(v) for k, v in pairs(row["thresholds"]).items()},
             needs=pairs(row["needs"]),

@@ -150,8 +150,8 @@ class Verdict:
                 [j for j in shown if j.part.statistic != "theorem"],
                 lambda j: plain(measured(j.part)),
             ),
-            "Passes by chance": _by(chance, lambda j: _odds(j.chance)),
-            "Not decidable": _by(scale, lambda j: _LACKS.get(j.lacks, j.lacks)),
+            "Passes by chance": _by(chance, lambda j: odds(j.chance)),
+            "Not decidable": _by(scale, lambda j: lacking_in_words(j.lacks)),
             "Not yet run": _by(unrun, lambda j: plain(j.part.statement.split(":")[0])),
             "Rests on": _by(shown, _rests),
             "Criterion": _history([j.part for j in self.parts]),
@@ -173,6 +173,11 @@ def asked(part: Part) -> str:
     if part.statistic == "theorem":
         return "it holds"
     return f"{_SIGN[part.compare]} {number(part, part.threshold)}"
+
+
+def lacking_in_words(lacks: str) -> str:
+    """Return what rows lack as a page says it."""
+    return _LACKS.get(lacks, lacks.replace("; there are 1", "; there is 1"))
 
 
 def letters(names: Sequence[str]) -> str:
@@ -203,7 +208,7 @@ def _by(listed: Sequence[Judged], said: Callable[[Judged], str]) -> list[str]:
     return [f"{text} ({letters(names)})" for text, names in of.items()]
 
 
-def _odds(chance: float) -> str:
+def odds(chance: float) -> str:
     """Return a probability in percent."""
     return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
 
