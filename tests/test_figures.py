@@ -713,7 +713,9 @@ def test_a_spread_is_over_the_runs_that_measured_it():
     rows = pd.DataFrame({"a": [0.4, 0.6, np.nan], "b": [0.25, np.nan, np.nan]})
     assert figures.spread(rows.assign(c=np.nan), "c") == "not run"
     assert figures.spread(rows, "b") == "25.0"
-    assert figures.spread(rows, "a") == "50.0 ±\u00a0127.1"  # t of one degree: 12.706
+    assert figures.spread(rows, "a") == "40.0 and 60.0"
+    three = pd.DataFrame({"a": [0.4, 0.5, 0.6]})
+    assert figures.spread(three, "a") == "50.0 ±\u00a024.8"  # t of two degrees: 4.303
 
 
 @pytest.mark.parametrize("label", where.figures())

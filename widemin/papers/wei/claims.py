@@ -85,6 +85,20 @@ def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
     return found
 
 
+def gains(table: pd.DataFrame) -> dict[str, float]:
+    """Return SAM's least and largest mean gain under PGD-10, in points.
+
+    Over the paper's test sets and SAM's radii; NaN without both arms.
+    """
+    rows = final(table)
+    if rows.empty or not (rows["rho"] == 0).any():
+        return dict.fromkeys(["least", "most"], math.nan)
+    rows = rows[rows["attack"].eq("") & rows["test"].isin(PAPER_SETS)]
+    means = 100 * rows.groupby(["rho", "test"])["pgd_accuracy"].mean().unstack("rho")
+    apart = means.drop(columns=0.0).sub(means[0.0], axis=0).stack()
+    return {"least": float(apart.min()), "most": float(apart.max())}
+
+
 _ARM = ("rho", "attack")
 
 
