@@ -72,7 +72,8 @@ def write_readme(edition: str) -> None:
     if not (opened and closed):
         raise BuildFailed(f"{path} must have the lines {_OPEN} and {_CLOSE}")
     share = coverage.share(coverage.of_all(paths.PUBLISHED))
-    table = f"{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
+    counts = verdicts.in_words(edition, "")
+    table = f"{counts}\n\n{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
     drawn = dict(_figures(edition))["fig-ways"]
     with paths.atomic(path) as part:
         part.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")

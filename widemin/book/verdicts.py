@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def as_page(edition: str) -> str:
                 else f"[{claim.id}]({_section(claim, False, '')})",
                 claims.plain(claim.statement) + _KINDS[kind],
                 word,
-                v.get("ours", ""),
+                _upper(v.get("ours", "")),
                 _rests(v),
                 old,
                 _why(claim, v) if word != old else "",
@@ -224,11 +225,11 @@ def as_readme(edition: str) -> str:
             claims.plain(claims.criteria()[name].statement)
             + _KINDS[claims.kind_of(name)],
             v["outcome"],
-            v["ours"],
+            re.sub(r"(?<![\w)\]-])-(?=\d)", "−", _upper(v["ours"])),
         ]
         for name, v in of_edition(edition).items()
     ]
-    return markdown(["", "claim", "outcome", "ours"], rows)
+    return markdown(["", "claim", "outcome", "here"], rows)
 
 
 def as_data(edition: str) -> dict[str, Any]:

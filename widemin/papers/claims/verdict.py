@@ -119,19 +119,19 @@ class Verdict:
         shown = [j for j in self.parts if not math.isnan(j.value)]
         own = kind_of(self.claim) == "control"
         rows = [
-            f"| **{j.part.part}** {plain(j.part.statement)}"
+            f"| {j.part.part} | {plain(j.part.statement)}"
             f"{' (control)' * (j.part.kind == 'control' and not own)} "
             f"| {theirs(j.part)} | {here(j)} | {asked(j.part)} "
             f"| {j.word.removesuffix(' at this scale')} |"
             for j in shown
         ]
         if rows:
-            heads = "| part | the paper | here | passes if | |"
-            rows = [heads, "| --- | --- | --- | --- | --- |", *rows, ""]
+            heads = "| | part | the paper | here | passes if | word |"
+            rows = [heads, f"| {' | '.join(['---'] * 6)} |", *rows, ""]
         statement = plain(criteria()[self.claim].statement)
         lines = [
             f":::{{admonition}} {self.claim}: {self.outcome}",
-            f":class: {_COLOUR[self.outcome]} verdict",
+            f":class: {_COLOUR[self.outcome]} verdict cards",
             f":name: {anchor(self.claim)}",
             f"**{_CALLED[kind_of(self.claim)]}.** {statement}.",
             *("", f"{self.counted()[0].upper()}{self.counted()[1:]}.", "", *rows),
@@ -279,7 +279,7 @@ def here(judged: Judged) -> str:
     if over := re.search(r", (\d+) points$", judged.n):
         text += f", n = {over[1]}"
     if judged.other:
-        text += f"; by `{judged.other.preset}` {number(part, judged.other.value)}"
+        text += f" (`{judged.other.preset}`: {number(part, judged.other.value)})"
     return text
 
 
