@@ -10,6 +10,8 @@ import pandas as pd
 
 from widemin import paths
 
+BALLS = {"linf": "L∞", "l2": "L2"}
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -35,9 +37,7 @@ def criteria() -> dict[str, Claim]:
         return {name.strip(): value.strip() for name, value in parts}
 
     table = pd.read_csv(paths.BOOK / "claims.csv", dtype=str, keep_default_na=False)
-    # Verdicts are still given by the first revision; its lines come first.
-    if "revision" in table:
-        table = table[table["revision"] == "1"]
+    table = table[table["revision"] == "1"]  # its lines come first
     return {
         row["id"]: Claim(
             id=row["id"],
@@ -54,9 +54,16 @@ def criteria() -> dict[str, Claim]:
     }
 
 
+@cache
 def paper_table(name: str) -> pd.DataFrame:
     """Return one of the papers' own tables, as printed, in percent."""
     return pd.read_csv(paths.PUBLISHED / "papers" / f"{name}.csv")
+
+
+def ball_name(test: str) -> str:
+    """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
+    norm, _, radius = test.partition(" ")
+    return f"{BALLS[norm]} {radius}"
 
 
 # What is typed for want of a key, and what is meant.

@@ -20,12 +20,13 @@ from widemin.papers.claims.engine import (
     PASSES,
     UNDECIDABLE,
     Judged,
-    Runs,
+    counted,
     judge_parts,
     word,
 )
 from widemin.papers.claims.parts import Part, parts
-from widemin.papers.claims.printed import printed
+from widemin.papers.claims.printed import printed, said
+from widemin.papers.claims.rows import Runs
 
 _COLOUR = dict(zip(OUTCOMES, ("tip", "note", "warning", *["note"] * 3), strict=True))
 _PERCENT = ("accuracy", "share", "epoch_share")
@@ -37,8 +38,8 @@ _NO_NUMBER = {"printed": "no number", "argued": "argued", "control": "says nothi
 class Verdict:
     """What became of a claim, and of each of its parts.
 
-    >>> Verdict("W12", judge_parts("W12", [])).outcome
-    'not yet run'
+    >>> Verdict("W12", judge_parts("W12", [])).outcome  # mathematics takes no rows
+    'partly'
     """
 
     claim: str
@@ -63,6 +64,7 @@ class Verdict:
             "kind": kind_of(self.claim),
             "paper": theirs(told.part),
             "ours": f"{told.part.name} {here(told)}; {self.counted()}",
+            "reason": self.reason(),
             "preset": told.preset,
             "basis": dict(told.basis),
             "parts": [as_data(judged) for judged in self.parts],
@@ -78,6 +80,21 @@ class Verdict:
         own = [j.word for j in self.parts if j.part.kind != "control"]
         texts = [_tally(own)] if own else []
         return "; ".join(texts + ([f"controls: {_tally(control)}"] if control else []))
+
+    def reason(self) -> str:
+        """Return in a sentence which parts make the word, and why.
+
+        >>> Verdict("W13", judge_parts("W13", [])).reason()
+        'Parts a and b have no rows.'
+        """
+        made = {PASSES, FAILS}
+        if self.outcome != "partly":
+            made = {word for word, makes in _MAKES.items() if makes == self.outcome}
+        of: dict[tuple[str, str], list[str]] = {}
+        for judged in counted(self.parts):
+            if judged.word in made:
+                of.setdefault((judged.word, judged.lacks), []).append(judged.part.part)
+        return " ".join(_because(*key, letters) for key, letters in of.items())
 
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
@@ -99,11 +116,31 @@ class Verdict:
             f"{plain(claim.statement[0].upper() + claim.statement[1:])}.",
             *("", "| | part | the paper | here | |", "| --- | --- | --- | --- | --- |"),
             *rows,
+            *("", self.reason()),
             *("", f"{_history([j.part for j in self.parts])} {_rests(self.parts)}"),
         ]
         if self.outcome == INCONCLUSIVE and would:
             lines += ["", f"**What would decide it:** {'; '.join(would)}."]
         return "\n".join([*lines, "", "[All verdicts](../verdicts.md)", ":::"])
+
+
+# The outcome that a part's word makes, where another does not go before it.
+_MAKES = {PASSES: "reproduced", FAILS: "not reproduced"}
+_MAKES |= {name: name for name in (INCONCLUSIVE, UNDECIDABLE, NOT_RUN)}
+
+
+def _because(word: str, lacks: str, letters: Sequence[str]) -> str:
+    """Return in a sentence why parts have a word."""
+    *most, last = letters
+    s = "" if most else "s"
+    who = f"Part{'s' * bool(most)} {', '.join(most)}{' and ' * bool(most)}{last}"
+    why = {
+        PASSES: f"pass{'es' * bool(s)}",
+        FAILS: f"fail{s}",
+        INCONCLUSIVE: f"ha{s or 've'} an interval that contains the threshold",
+        NOT_RUN: f"ha{s or 've'} no rows",
+    }.get(word, f"cannot be decided yet: {lacks}")
+    return f"{who} {why}."
 
 
 def _tally(words: Sequence[str]) -> str:
@@ -137,6 +174,8 @@ def number(part: Part, value: float) -> str:
         return "none"
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
+    if part.statistic == "count":
+        return f"{value:.2f} off"
     if part.statistic in _PERCENT:
         return f"{100 * value:.1f} %"
     if part.statistic in _POINTS:
@@ -147,7 +186,8 @@ def number(part: Part, value: float) -> str:
 def theirs(part: Part) -> str:
     """Return a part's statistic in the paper's own table, where it prints numbers."""
     value = printed(part)
-    return _NO_NUMBER[part.kind] if value is None else number(part, value)
+    none = _NO_NUMBER[part.kind] if value is None else number(part, value)
+    return said(part) or none
 
 
 def here(judged: Judged) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import Array, Cells, Part, Rows, claim, final
+from widemin.papers.claims import Array, Cells, Part, Rows, claim, drawn, final
 from widemin.papers.wei import theory
 
 # The columns of its tables, in their order.
@@ -189,11 +189,10 @@ def deviation(rows: Rows, part: Part) -> Array:
     columns = ["natural_accuracy", "pgd_accuracy"]
     table = final.pivot_table(index="seed", columns=["rho", "test"], values=columns)
     values = table.to_numpy(float)
-    place = np.random.default_rng(0).integers(len(values), size=(2_000, len(values)))
-    drawn = np.concatenate([values[None], values[place]])
     if len(values) < 2:
         return np.array([np.nan])
-    return np.sqrt(np.nanmean(drawn.var(1, ddof=1), axis=1))
+    each = np.concatenate([values[None], values[drawn(len(values))]])
+    return np.sqrt(np.nanmean(each.var(1, ddof=1), axis=1))
 
 
 @claim("S12")
@@ -229,7 +228,6 @@ def trained_ratio(ratios: Mapping[int, Array], part: Part) -> Array:
             radius 0, of `theory.sam_on_samples` at p = 0.95 and eta = 0.1.
         part: Which.
     """
-    found = ratios[int(part.given["d"])]
-    each = found[:, -1] / found[:, 0]
-    place = np.random.default_rng(0).integers(len(each), size=(2_000, len(each)))
-    return np.concatenate([[each.mean()], each[place].mean(1)])
+    of = ratios[int(part.given["d"])]
+    each = of[:, -1] / of[:, 0]
+    return np.concatenate([[each.mean()], each[drawn(len(each))].mean(1)])
