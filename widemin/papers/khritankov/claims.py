@@ -190,14 +190,16 @@ def corner(rows: Rows, part: Part) -> Array:
 @claim("W12")
 def theorems(rows: Any, part: Part) -> Array:
     """1 where theorem 1 or 2 holds as printed, 0 where a counterexample breaks it."""
-    x, theta = np.array([1.0, 0.0]), np.array([1.0, 2.0])
-    once, scaled = (theory.logistic_widths(x, k * theta, math.log(2)) for k in (1, 16))
+    x, theta, level = np.array([1.0, 0.0]), np.array([1.0, 2.0]), math.log(2)
+    once, scaled = (theory.logistic_widths(x, k * theta, level) for k in (1, 16))
     ends, middle = (float(theory.two_sigmoids(at)) for at in ([-8, 2], [-3, -3]))
+    way = once[0] * (level - theory.logistic_loss(x, theta))  # along x, to the level
+    sunk = 0.0**2 - 10  # of theta^2 - 10 at its minimum, inside the level c = 1
     holds = {
-        "a": abs(0.0**2 - 10) <= 1.0,
+        "a": abs(sunk) <= 1.0,
         "b": float(theory.bent_ramp(0.5)) <= 0.5,
         "c": middle <= ends,
-        "d": True,
+        "d": math.isclose(theory.logistic_loss(x, theta - way * x), level),
         "e": not (scaled[0] > once[0] and scaled[1] <= once[1] + 1e-9),
     }
     return np.array([float(holds[part.part])])

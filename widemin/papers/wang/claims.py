@@ -147,15 +147,17 @@ def at_last_step(rows: Rows, part: Part) -> Array:
 def by_step_size(rows: Rows, part: Part) -> Array:
     """The lead of steps of eps/2 and eps/4, or PGD-20 accuracy's rank with FOSC."""
     column = _pgd20(rows.final)
+    if part.statistic == "difference":
+        cells = Cells(rows.final, ["attack_step"], [column])
+        best = cells.labels["attack_step"].isin([0.5, 0.25]).to_numpy()
+        return _apart(cells[column], best)
     steps = rows.of("step")
+    if steps.empty:
+        return np.array([np.nan])
     ends = steps[steps["step"] == steps.groupby("key")["step"].transform("max")]
     fosc = rows.joined(ends.set_index("key")["fosc_q50"])
-    columns = [column] if part.statistic == "difference" else [column, "value"]
-    cells = Cells(fosc, ["attack_step"], columns)
-    if part.statistic == "spearman":
-        return cells.rank(cells[column], cells["value"])
-    best = cells.labels["attack_step"].isin([0.5, 0.25]).to_numpy()
-    return _apart(cells[column], best)
+    cells = Cells(fosc, ["attack_step"], [column, "value"])
+    return cells.rank(cells[column], cells["value"])
 
 
 def _apart(values: Array, chosen: Array) -> Array:

@@ -191,8 +191,9 @@ def deviation(rows: Rows, part: Part) -> Array:
     values = table.to_numpy(float)
     if len(values) < 2:
         return np.array([np.nan])
-    each = np.concatenate([values[None], values[drawn(len(values))]])
-    return np.sqrt(np.nanmean(each.var(1, ddof=1), axis=1))
+    place = np.vstack([np.arange(len(values)), drawn(len(values))])
+    found = np.sqrt(np.nanmean(values[place].var(1, ddof=1), axis=1))
+    return np.where(np.ptp(place, 1) > 0, found, np.nan)  # one seed has no deviation
 
 
 @claim("S12")
@@ -211,8 +212,16 @@ def theorems(rows: Any, part: Part) -> Array:
     printed = theory.printed_sam_shift(p, eta, d, radius)
     right = theory.equivalent_adversarial_epsilon(eta, d, radius)
     theirs = eta * radius**2 / (1.5 + radius**2)
+    attacked = theory.adversarial_optimum(p, eta, d, eta / 2)
+
+    def peaks(weight: float, mean: float) -> bool:
+        at = theory.accuracy([weight - 0.1, weight, weight + 0.1], p, mean, d)
+        return bool(at.argmax() == 1)
+
     holds = {
-        **{"a": True, "b": True, "c": shift > 0},
+        "a": peaks(best, eta),
+        "b": peaks(attacked, eta / 2),
+        "c": shift > 0,
         "d": abs(printed / shift - 1) < 0.1,
         "e": abs(theirs / right - 1) < 0.1,
     }
