@@ -3,6 +3,7 @@
 import math
 import operator
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +11,7 @@ from widemin import paths
 from widemin.book import notebooks, verdicts
 from widemin.experiments import provenance
 from widemin.papers import claims
-from widemin.papers.claims import criteria, difference
+from widemin.papers.claims import Cells, criteria
 from widemin.papers.claims.printed import printed
 
 COMPARE = {
@@ -150,34 +151,37 @@ def test_the_papers_own_numbers_pass():
     assert {kinds[name] for name in lost} == {"control"}
     tables = {name.rstrip("abcdefghijklmnopqrstuvwxyz") for name in seen}
     assert tables == {
-        *("W1", "W2", "W3", "W4", "W5", "W9", "W13"),
-        *("S1", "S2", "S3", "S4", "S5", "S6", "D7", "D8", "D9", "D10"),
+        *("W1", "W2", "W3", "W4", "W5", "W9", "W10", "W13"),
+        *("S1", "S2", "S3", "S4", "S5", "S6", "S7", "D7", "D8", "D9", "D10"),
     }
     assert len(seen) > 100
 
 
-def arm(values, **about):
-    return pd.DataFrame({"seed": range(len(values)), "a": values}).assign(**about)
+def arms(one, other, *about):
+    """Cells of two arms, a seed a row; `about` says where each was computed."""
+    rows = [
+        pd.DataFrame({"seed": range(len(values)), "arm": i, "a": values}).assign(**at)
+        for i, (values, at) in enumerate(zip((one, other), about, strict=True))
+    ]
+    cells = Cells(pd.concat(rows), ["arm"], ["a"])
+    return cells.of("a", arm=0) - cells.of("a", arm=1)
 
 
 def test_seeds_are_paired_inside_one_block_only():
     here = dict.fromkeys(provenance.BLOCK, "here")
     there = here | {"hardware": "there"}
     one, other = [0.5, 0.7, 0.9], [0.4, 0.6, 0.8]
-    mean, error, paired = difference(arm(one, **here), arm(other, **here), "a")
-    assert (round(mean, 12), round(error, 12), paired) == (0.1, 0.0, True)
-    # Another processor, or rows that say less: means with the spreads of both arms.
-    wide = math.sqrt(2 * 0.2**2 / 3)
-    for others in (there, {"hardware": "here"}, {}):
-        mean, error, paired = difference(arm(one, **here), arm(other, **others), "a")
-        assert (round(mean, 12), round(error, 12)) == (0.1, round(wide, 12))
-        assert not paired
+    paired = arms(one, other, here, here)
+    assert paired == pytest.approx(0.1)  # every draw: the same seeds in both arms
+    # Another processor, or rows that say less: draws with the spreads of both arms.
+    wide = math.sqrt(2 * 0.2**2 * (2 / 3) / 3)
+    for at in (there, {"hardware": "here"}, {}):
+        apart = arms(one, other, here, at)
+        assert apart[0] == pytest.approx(0.1)
+        assert np.std(apart[1:]) == pytest.approx(wide, rel=0.05)
     # One seed of three on another processor is enough to unpair.
-    mixed = pd.concat([arm(other, **here)[:2], arm(other, **there)[2:]])
-    assert not difference(arm(one, **here), mixed, "a")[2]
-    # Unpaired, every seed counts; paired, those of both arms.
-    more = arm([0.4, 0.6, 0.8, 1.0], **here)
-    assert difference(arm(one, **here), more, "a")[2]
-    assert difference(arm(one, **here), more, "a")[0] == pytest.approx(0.1)
-    assert difference(arm(one, **there), more, "a")[0] == pytest.approx(0.0)
-    assert math.isnan(difference(arm([0.5]), arm([0.4]), "a")[1])
+    mixed = here | {"hardware": ["here", "here", "there"]}
+    assert np.std(arms(one, other, here, mixed)[1:]) == pytest.approx(wide, rel=0.05)
+    # A seed that one arm lacks is drawn in the other alone.
+    more = arms(one, [*other, 1.0], here, here)
+    assert more[0] == pytest.approx(0.0) and np.nanstd(more[1:]) > 0.01

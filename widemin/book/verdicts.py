@@ -110,12 +110,7 @@ def _rests(verdict: dict[str, Any]) -> str:
 
 def _why(claim: claims.Claim, verdict: dict[str, Any]) -> str:
     """Return what makes a claim's word, where it is not that of revision 1."""
-    own = [p for p in verdict.get("parts", []) if p["kind"] != "control"]
-    lacks = dict.fromkeys(
-        p["lacks"] for p in own or verdict.get("parts", []) if "lacks" in p
-    )
-    texts = [claims.plain(claim.revised), *(claims.lacking_in_words(x) for x in lacks)]
-    return "; ".join(texts)
+    return f"{_upper(claims.plain(claim.revised))}. {verdict.get('reason', '')}"
 
 
 def by_chance(edition: str) -> str:

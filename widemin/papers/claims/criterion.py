@@ -10,6 +10,8 @@ import pandas as pd
 
 from widemin import paths
 
+BALLS = {"linf": "L∞", "l2": "L2"}
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -39,6 +41,7 @@ def criteria() -> dict[str, Claim]:
     said = pd.read_csv(paths.BOOK / "statements.csv", index_col="id")
     if "revision" in table:
         table = table[table["revision"] == "1"]
+    table = table[table["revision"] == "1"]  # its lines come first
     return {
         row["id"]: Claim(
             id=row["id"],
@@ -56,9 +59,16 @@ def criteria() -> dict[str, Claim]:
     }
 
 
+@cache
 def paper_table(name: str) -> pd.DataFrame:
     """Return one of the papers' own tables, as printed, in percent."""
     return pd.read_csv(paths.PUBLISHED / "papers" / f"{name}.csv")
+
+
+def ball_name(test: str) -> str:
+    """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
+    norm, _, radius = test.partition(" ")
+    return f"{BALLS[norm]} {radius}"
 
 
 # What is typed for want of a key, and what is meant.

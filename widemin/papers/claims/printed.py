@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cache
+from string import ascii_lowercase
 from typing import Any
 
 from widemin.papers.claims.criterion import paper_table
-from widemin.papers.claims.parts import Part
+from widemin.papers.claims.parts import Part, parts
 from widemin.statistics import spearman
 
 _COLUMNS = {
@@ -17,54 +18,75 @@ _COLUMNS = {
 }
 
 
+# What a paper states in words: the statistic, and how a box shows it.
+_SAID = {
+    "W10a": (0.96, "96 %"),
+    "W10b": (0.96, "96 %"),
+    "S7a": (0.0, "2 gradients a step"),
+    "S7b": (0.0, "K + 1 = 11 gradients a step"),
+    "S10a": (None, "below 0.5 points"),
+    "S10b": (None, "below 0.5 points"),
+}
+
+
+def said(part: Part) -> str:
+    """Return what a paper states of a part in words; "" where it prints a table."""
+    return _SAID.get(part.name, (None, ""))[1]
+
+
+@cache
+def _printed(name: str) -> float | None:
+    [part] = [p for p in parts()[name.rstrip(ascii_lowercase)] if p.name == name]
+    of = {"W": _of_khritankov, "S": _of_wei, "D": _of_wang}.get(name[0])
+    value = of(part) if of else None
+    return None if value is None else float(value)
+
+
 def printed(part: Part) -> float | None:
     """Return a part's statistic in the paper's table, a fraction; None without."""
-    wide, given = paper_table("wide_minima_table2"), part.given
+    if part.name in _SAID:
+        return _SAID[part.name][0]
+    return _printed(part.name)
+
+
+def _of_khritankov(part: Part) -> Any:
+    """Return what table 2 of Khritankov et al. says of a part."""
+    if part.claim not in ("W1", "W2", "W3", "W4", "W5", "W9", "W13"):
+        return None
+    wide = paper_table("wide_minima_table2")
     wide = wide.assign(ratio=wide["learning_rate"] / wide["batch_size"])
     learnt = wide[wide["acc_mean"] > 95]
     best = wide.loc[wide["adv_acc_mean"].idxmax()]
-    corner = wide[
-        wide[["batch_size", "learning_rate"]]
-        .apply(tuple, axis=1)
-        .isin([(128, 0.003), (128, 0.006), (64, 0.003)])
-    ]
-    within = learnt[learnt["ratio"].between(0.004, 0.008)]["epoch_mean"].mean() / 120
-    if part.name == "W1a":
-        return spearman(learnt["ratio"], learnt["adv_acc_mean"])
-    if part.name == "W1b":
-        alone = [
-            abs(spearman(learnt[name], learnt["adv_acc_mean"]))
-            for name in ("learning_rate", "batch_size")
-        ]
-        return spearman(learnt["ratio"], learnt["adv_acc_mean"]) - max(alone)
-    if part.claim in ("W2", "W13") and part.kind == "printed":
-        return best["adv_acc_mean"] / 100
-    if part.claim == "W3":
-        return (wide["acc_mean"].max() - best["acc_mean"]) / 100
-    if part.name in ("W4a", "W4b"):
-        return within
-    if part.name == "W4c":
-        low = learnt[learnt["ratio"] <= 0.002]["epoch_mean"].mean() / 120
-        return within - low
-    if part.name == "W5b":
-        boundary = {
-            size: max(rows.loc[rows["acc_mean"] >= 50, "learning_rate"])
-            for size, rows in wide.groupby("batch_size")
-        }
-        return spearman(list(boundary), list(boundary.values()))
-    if part.name == "W9a":
-        return abs(corner["adv_acc_mean"] - 17).mean() / 100
-    if part.name == "W9b":
-        return corner["epoch_mean"].mean()
-    if part.claim in ("S1", "S2", "S3", "S4", "S5", "S6") and part.kind == "printed":
-        return _of_wei(part)
-    if part.claim in ("D7", "D8", "D9", "D10"):
-        return _of_wang(part, given)
-    return None
+    share = learnt["epoch_mean"] / 120
+    late = share[learnt["ratio"].between(0.004, 0.008)].mean()
+    cells = list(zip(wide["batch_size"], wide["learning_rate"], strict=True))
+    corner = wide[[c in ((128, 0.003), (128, 0.006), (64, 0.003)) for c in cells]]
+
+    def rank(name: str) -> float:
+        return spearman(learnt[name], learnt["adv_acc_mean"])
+
+    rates = wide[wide["acc_mean"] >= 50].groupby("batch_size")["learning_rate"].max()
+    alone = max(abs(rank(name)) for name in ("learning_rate", "batch_size"))
+    return {
+        "W1a": rank("ratio"),
+        "W1b": rank("ratio") - alone,
+        **dict.fromkeys(("W2a", "W2b", "W13a", "W13b"), best["adv_acc_mean"] / 100),
+        **dict.fromkeys(
+            ("W3a", "W3b"), (wide["acc_mean"].max() - best["acc_mean"]) / 100
+        ),
+        "W4a": late,
+        "W4b": late,
+        "W4c": late - share[learnt["ratio"] <= 0.002].mean(),
+        "W5b": spearman(list(rates.index), rates),
+        "W9a": abs(corner["adv_acc_mean"] - 17).mean() / 100,
+        "W9b": corner["epoch_mean"].mean(),
+    }.get(part.name)
 
 
 def _of_wei(part: Part) -> Any:
     """Return what tables 1 and 2 of Wei et al. say of a part."""
+    if part.kind != "printed" or part.claim not in ("S1", "S2", "S3", "S4", "S5", "S6"):
+        return None
     hundred = part.needs["dataset"] == "cifar100"
     table = paper_table("sam_table1_cifar100" if hundred else "sam_table2_cifar10")
     kind = table["method"].str.slice(0, 2)
@@ -89,15 +111,17 @@ def _of_wei(part: Part) -> Any:
     return (trained[column].mean() - sam.loc["0.4", column]) / 100
 
 
-def _of_wang(part: Part, given: Mapping[str, str]) -> Any:
+def _of_wang(part: Part) -> Any:
     """Return what tables 1 to 3 of Wang et al. say of a part."""
+    if part.claim not in ("D7", "D8", "D9", "D10"):
+        return None
     wide = part.needs.get("model") == "wideresnet"
     number = 3 if wide else 2 if part.claim == "D10" else 1
     table = paper_table(f"dynamic_table{number}")
     if not wide:
         table = table[table["dataset"] == part.needs["dataset"]]
     rows = table.set_index("defense").rename(index={"madry": "standard"})
-    way = given.get("attack_name", "clean")
+    way = part.given.get("attack_name", "clean")
     column = {"cw": "cw_inf"}.get(way, way)
     if part.claim == "D10":
         other = rows.loc[["standard", "curriculum"], column].max()

@@ -21,12 +21,13 @@ from widemin.papers.claims.engine import (
     PASSES,
     UNDECIDABLE,
     Judged,
-    Runs,
+    counted,
     judge_parts,
     word,
 )
 from widemin.papers.claims.parts import Part, parts
-from widemin.papers.claims.printed import printed
+from widemin.papers.claims.printed import printed, said
+from widemin.papers.claims.rows import Runs
 
 _COLOUR = dict(
     zip(OUTCOMES, ("tip", "note", "warning", *["note undecided"] * 3), strict=True)
@@ -49,8 +50,8 @@ _LACKS = {
 class Verdict:
     """What became of a claim, and of each of its parts.
 
-    >>> Verdict("W12", judge_parts("W12", [])).outcome
-    'not yet run'
+    >>> Verdict("W12", judge_parts("W12", [])).outcome  # mathematics takes no rows
+    'partly'
     """
 
     claim: str
@@ -74,6 +75,7 @@ class Verdict:
             "kind": kind_of(self.claim),
             "paper": theirs(own[0].part),
             "ours": self.ours(),
+            "reason": self.reason(),
             "preset": own[0].preset,
             "basis": dict(own[0].basis),
             "parts": [as_data(judged) for judged in self.parts],
@@ -113,6 +115,21 @@ class Verdict:
         if not own:
             return _tally(control, " part")
         return _tally(own, " part") + f"; controls: {_tally(control)}" * bool(control)
+
+    def reason(self) -> str:
+        """Return in a sentence which parts make the word, and why.
+
+        >>> Verdict("W13", judge_parts("W13", [])).reason()
+        'Parts a and b have no rows.'
+        """
+        made = {PASSES, FAILS}
+        if self.outcome != "partly":
+            made = {word for word, makes in _MAKES.items() if makes == self.outcome}
+        of: dict[tuple[str, str], list[str]] = {}
+        for judged in counted(self.parts):
+            if judged.word in made:
+                of.setdefault((judged.word, judged.lacks), []).append(judged.part.part)
+        return " ".join(_because(*key, names) for key, names in of.items())
 
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
@@ -196,12 +213,12 @@ def letters(names: Sequence[str]) -> str:
     return ", ".join(texts)
 
 
-def _by(listed: Sequence[Judged], said: Callable[[Judged], str]) -> list[str]:
+def _by(listed: Sequence[Judged], told: Callable[[Judged], str]) -> list[str]:
     """Return the texts said of parts, each once, with the letters of its parts."""
     of: dict[str, list[str]] = {}
     every = [part.part for part in parts()[listed[0].part.claim]] if listed else []
     for judged in listed:
-        if text := said(judged):
+        if text := told(judged):
             of.setdefault(text, []).append(judged.part.part)
     if len(of) == 1 and every == [name for names in of.values() for name in names]:
         return list(of)
@@ -211,6 +228,24 @@ def _by(listed: Sequence[Judged], said: Callable[[Judged], str]) -> list[str]:
 def odds(chance: float) -> str:
     """Return a probability in percent."""
     return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
+
+
+# The outcome that a part's word makes, where another does not go before it.
+_MAKES = {PASSES: "reproduced", FAILS: "not reproduced"}
+_MAKES |= {name: name for name in (INCONCLUSIVE, UNDECIDABLE, NOT_RUN)}
+
+
+def _because(word: str, lacks: str, names: Sequence[str]) -> str:
+    """Return in a sentence why parts have a word."""
+    s = "" if len(names) > 1 else "s"
+    who = f"Part{'s' * (not s)} {' and '.join(letters(names).rsplit(', ', 1))}"
+    why = {
+        PASSES: f"pass{'es' * bool(s)}",
+        FAILS: f"fail{s}",
+        INCONCLUSIVE: f"ha{s or 've'} an interval that contains the threshold",
+        NOT_RUN: f"ha{s or 've'} no rows",
+    }.get(word, f"cannot be decided yet: {lacking_in_words(lacks)}")
+    return f"{who} {why}."
 
 
 def _tally(words: Sequence[str], what: str = "") -> str:
@@ -250,6 +285,8 @@ def number(part: Part, value: float) -> str:
         return "none"
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
+    if part.statistic == "count":
+        return f"{value:.2f} off"
     if part.statistic in _PERCENT:
         return f"{100 * value:.1f} %"
     if 0 < abs(value) <= 1e-9:
@@ -262,7 +299,8 @@ def number(part: Part, value: float) -> str:
 def theirs(part: Part) -> str:
     """Return a part's statistic in the paper's own table, where it prints numbers."""
     value = printed(part)
-    return _NO_NUMBER[part.kind] if value is None else number(part, value)
+    none = _NO_NUMBER[part.kind] if value is None else number(part, value)
+    return said(part) or none
 
 
 def here(judged: Judged) -> str:
@@ -310,7 +348,7 @@ def _rests(judged: Judged) -> str:
     if not basis.get("train_size"):
         return ""
     images, epochs = (_range(basis[name]) for name in ("train_size", "epochs"))
-    where = [judged.n.partition(", ")[0], judged.n.split(", ")[1]]
+    where = judged.n.split(", ")[:2]
     where += [*map(written, basis.get("dataset", []))]
     where += [f"{images} training images", f"{epochs} epochs"]
     where += [*map(written, basis.get("device", []))]

@@ -78,7 +78,7 @@ def _changes(
         for size in shared
     ]
     if not pairs:
-        return np.full((len(cells.weight), 1, 2), np.nan)
+        return np.full((cells.shape[0], 1, 2), np.nan)
     return np.stack([np.stack(pair, 1) for pair in pairs], 1)
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import Array, Cells, Part, Rows, claim, final, paper_table
+from widemin.papers.claims import (
+    Array,
+    Cells,
+    Part,
+    Rows,
+    claim,
+    final,
+    paper_table,
+    ranks,
+)
 from widemin.papers.khritankov import theory
 
 TRAINED = 0.95  # accuracy on training images below which a network is undertrained
@@ -148,8 +157,7 @@ def boundary(rows: Rows, part: Part) -> Array:
         steps.append(np.logical_and.accumulate(share[:, ::-1], 1).sum(1))
     found = len(rates) - np.stack(steps, 1)  # first rate of the broken end
     if part.statistic == "spearman":
-        broken = Cells(cells.labels.assign(seed=0, x=0.0), ["batch_size"], ["x"])
-        return broken.rank(sizes.astype(float), found.astype(float))
+        return ranks(np.broadcast_to(sizes, found.shape), found)
     printed = printed_boundary()
     theirs = [np.searchsorted(rates, printed.get(int(s), math.inf)) for s in sizes]
     return (abs(found - np.array(theirs)) <= 1).mean(1)
@@ -182,14 +190,16 @@ def corner(rows: Rows, part: Part) -> Array:
 @claim("W12")
 def theorems(rows: Any, part: Part) -> Array:
     """1 where theorem 1 or 2 holds as printed, 0 where a counterexample breaks it."""
-    x, theta = np.array([1.0, 0.0]), np.array([1.0, 2.0])
-    once, scaled = (theory.logistic_widths(x, k * theta, math.log(2)) for k in (1, 16))
+    x, theta, level = np.array([1.0, 0.0]), np.array([1.0, 2.0]), math.log(2)
+    once, scaled = (theory.logistic_widths(x, k * theta, level) for k in (1, 16))
     ends, middle = (float(theory.two_sigmoids(at)) for at in ([-8, 2], [-3, -3]))
+    way = once[0] * (level - theory.logistic_loss(x, theta))  # along x, to the level
+    sunk = 0.0**2 - 10  # of theta^2 - 10 at its minimum, inside the level c = 1
     holds = {
-        "a": abs(0.0**2 - 10) <= 1.0,
+        "a": abs(sunk) <= 1.0,
         "b": float(theory.bent_ramp(0.5)) <= 0.5,
         "c": middle <= ends,
-        "d": True,
+        "d": math.isclose(theory.logistic_loss(x, theta - way * x), level),
         "e": not (scaled[0] > once[0] and scaled[1] <= once[1] + 1e-9),
     }
     return np.array([float(holds[part.part])])

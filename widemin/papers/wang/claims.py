@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -146,15 +147,17 @@ def at_last_step(rows: Rows, part: Part) -> Array:
 def by_step_size(rows: Rows, part: Part) -> Array:
     """The lead of steps of eps/2 and eps/4, or PGD-20 accuracy's rank with FOSC."""
     column = _pgd20(rows.final)
+    if part.statistic == "difference":
+        cells = Cells(rows.final, ["attack_step"], [column])
+        best = cells.labels["attack_step"].isin([0.5, 0.25]).to_numpy()
+        return _apart(cells[column], best)
     steps = rows.of("step")
+    if steps.empty:
+        return np.array([np.nan])
     ends = steps[steps["step"] == steps.groupby("key")["step"].transform("max")]
     fosc = rows.joined(ends.set_index("key")["fosc_q50"])
-    columns = [column] if part.statistic == "difference" else [column, "value"]
-    cells = Cells(fosc, ["attack_step"], columns)
-    if part.statistic == "spearman":
-        return cells.rank(cells[column], cells["value"])
-    best = cells.labels["attack_step"].isin([0.5, 0.25]).to_numpy()
-    return _apart(cells[column], best)
+    cells = Cells(fosc, ["attack_step"], [column, "value"])
+    return cells.rank(cells[column], cells["value"])
 
 
 def _apart(values: Array, chosen: Array) -> Array:
@@ -183,7 +186,8 @@ def stages_apart(rows: Rows, part: Part) -> Array:
         return np.array([np.nan])
     epochs = epochs[epochs["fosc_mean"].notna()]
     each = {key: math.log(separation(run)) for key, run in epochs.groupby("key")}
-    joined = _defended(Rows(rows.joined(pd.Series(each, dtype=float)), rows.table))
+    values = rows.joined(pd.Series(each, dtype=float))
+    joined = _defended(replace(rows, final=values))
     cells = Cells(joined, ["defence"], ["value"])
     return cells.of("value", defence="dynamic") - cells.of("value", defence="standard")
 
@@ -191,6 +195,11 @@ def stages_apart(rows: Rows, part: Part) -> Array:
 @claim("D1")
 def closed_form(rows: Any, part: Part) -> Array:
     """How far FOSC is from linear programmes, from 0 below it, and at a corner."""
+    return np.array([_gaps()["abc".index(part.part)]])
+
+
+@cache
+def _gaps() -> tuple[float, float, float]:
     from scipy.optimize import linprog
 
     draws, off, least = np.random.default_rng(0), 0.0, math.inf
@@ -201,7 +210,7 @@ def closed_form(rows: Any, part: Part) -> Array:
         gap = float(theory.first_order_gap(g, moved, epsilon))
         off, least = max(off, abs(gap - best)), min(least, gap)
     corner = abs(float(theory.first_order_gap(g, epsilon * np.sign(g), epsilon)))
-    return np.array([{"a": off, "b": max(0.0, -least), "c": corner}[part.part]])
+    return off, max(0.0, -least), corner
 
 
 @claim("D12")
