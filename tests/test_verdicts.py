@@ -122,7 +122,7 @@ def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch
     )
     [told] = [line for line in box if line.startswith("- ")]  # W2 is not there
     assert told.startswith("- {ref}`W7 <verdict-w7>`, ")
-    assert ": **not reproduced**: " in told
+    assert ": **not reproduced**. " in told
 
 
 @pytest.mark.parametrize("chapter", notebooks.chapters())

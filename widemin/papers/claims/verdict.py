@@ -85,6 +85,8 @@ class Verdict:
         """Return the parts by which the claim is told: the first measured kind."""
         there = [j for j in self.parts if not math.isnan(j.value)] or list(self.parts)
         own = [j for j in there if j.part.kind != "control"] or there
+        if self.outcome == "not reproduced":
+            own = [j for j in own if j.word == FAILS] or own
         first = measured(own[0].part)
         if own[0].part.statistic == "theorem":
             return own
