@@ -55,6 +55,7 @@ class Cells:
         columns: Sequence[str],
         networks: bool = False,
     ) -> None:
+        rows = rows.sort_values("seed", kind="stable")
         values = rows.reindex(columns=list(columns)).to_numpy(float)
         there = np.isfinite(values).all(1)
         rows, values = rows[there], values[there]

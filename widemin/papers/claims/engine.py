@@ -138,10 +138,21 @@ def judge_part(part: Part, runs: Runs) -> Judged:
             each = each if cells[0] == cells[1] else []  # of the same cells alone
             seen = tuple(float(_drawn(part, one)[0]) for one in each)
             about["seen"] = seen if all(map(math.isfinite, seen)) else ()
+    judged = Judged(part, "", float(drawn[0]), **about)
     images = part.statistic == "accuracy" or "share of test images" in part.criterion
     if images and (networks == 1 or (len(drawn) > 1 and not np.ptp(drawn))):
-        drawn = np.array([drawn[0], *wilson(drawn[0], int(rows.final["images"].min()))])
-    return _worded(Judged(part, "", float(drawn[0]), **about), drawn[1:], rows)
+        ends = wilson(judged.value, int(rows.final["images"].min()))
+        return _worded(judged, ends, drawn[1:], rows)
+    return _worded(judged, _percentiles(drawn), drawn[1:], rows)
+
+
+def _percentiles(drawn: Array) -> tuple[float, float] | None:
+    """Return the 95 % interval of draws, the first of which is the value itself."""
+    value, others = float(drawn[0]), drawn[1:][np.isfinite(drawn[1:])]
+    if not len(others):
+        return None
+    low, high = np.quantile(others, [0.025, 0.975])
+    return min(float(low), value), max(float(high), value)
 
 
 def basis(table: pd.DataFrame) -> dict[str, Any]:
@@ -156,16 +167,17 @@ def basis(table: pd.DataFrame) -> dict[str, Any]:
     return counts
 
 
-def _worded(judged: Judged, others: Array, rows: Rows | None) -> Judged:
-    """Return a judged part with its interval, by other draws, and its word."""
+def _worded(
+    judged: Judged,
+    interval: tuple[float, float] | None,
+    others: Array,
+    rows: Rows | None,
+) -> Judged:
+    """Return a judged part with its word by its interval, and what would decide it."""
     part, value = judged.part, judged.value
-    others = others[np.isfinite(others)]
-    chance = by_chance(part, rows)
-    interval, would = None, ""
+    chance, would = by_chance(part, rows), ""
     word = PASSES if judged.passed else FAILS
-    if len(others):
-        low, high = np.quantile(others, [0.025, 0.975])
-        interval = (min(float(low), value), max(float(high), value))
+    if interval:
         sides = {COMPARE[part.compare](end, part.threshold) for end in interval}
         if interval[0] == interval[1] and not math.isnan(chance):
             interval = None  # every draw has one order: chance says more
@@ -189,7 +201,7 @@ def would_decide(part: Part, value: float, others: Array, rows: Rows | None) -> 
     away = abs(value - part.threshold)
     if not away or count < 2:
         return ""
-    needed = count * ((1.96 + 0.84) * float(np.std(others)) / away) ** 2
+    needed = count * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
     free = count - 1
     low, high = (needed * free / stats.chi2.ppf(q, free) for q in (0.975, 0.025))
     what = "networks" if networks else "seeds"
@@ -252,7 +264,8 @@ def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
         if part.runs and simulated is None:
             return Judged(part, NOT_RUN, lacks="no rows")
         drawn = _drawn(part, simulated)
-        return _worded(Judged(part, "", float(drawn[0])), drawn[1:], None)
+        judged = Judged(part, "", float(drawn[0]))
+        return _worded(judged, _percentiles(drawn), drawn[1:], None)
     each = [judge_part(part, runs) for runs in evidence]
     there = [judged for judged in each if judged.word != NOT_RUN]
     if not there:
