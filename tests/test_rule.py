@@ -112,7 +112,7 @@ def test_a_smaller_run_never_overrules_a_larger_one():
     assert found.word == "not decidable at this scale"
     assert found.lacks == "larger runs with fewer seeds point the other way"
     assert found.other.preset == "paper" and not found.would_decide
-    assert "paper: 70.0 %" in Verdict("W2", [found]).box()
+    assert "`paper`: 70.0 %" in Verdict("W2", [found]).box()
 
 
 @pytest.mark.parametrize("networks", [1, 3])
@@ -192,10 +192,10 @@ def test_a_verdict_says_in_a_sentence_what_makes_its_word():
 
     assert reason("passes", "fails", "not yet run") == "Part a passes. Part b fails."
     assert reason("passes", "passes") == "Parts a and b pass."
-    said = "Parts b, c and d have no rows."
+    said = "Parts b to d have no rows."
     assert reason("passes", *["not yet run"] * 3, "inconclusive") == said
     assert reason("not decidable at this scale", "inconclusive") == (
-        "Part a cannot be decided yet: it takes 3 seeds; there are 1."
+        "Part a cannot be decided yet: it takes 3 seeds; there is 1."
     )
     assert reason("inconclusive") == (
         "Part a has an interval that contains the threshold."

@@ -195,8 +195,12 @@ def asked(part: Part) -> str:
 
 
 def lacking_in_words(lacks: str) -> str:
-    """Return what rows lack as a page says it."""
-    return _LACKS.get(lacks, lacks.replace("; there are 1", "; there is 1"))
+    """Return what rows lack as a page says it.
+
+    >>> lacking_in_words("it takes 3 seeds; there are 1")
+    'it takes 3 seeds; there is 1'
+    """
+    return _LACKS.get(lacks, re.sub(r"there are 1\b(?!,)", "there is 1", lacks))
 
 
 def letters(names: Sequence[str]) -> str:
