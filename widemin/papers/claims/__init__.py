@@ -31,6 +31,6 @@ from widemin.papers.claims.rows import final as final
 from widemin.papers.claims.verdict import Verdict as Verdict
 from widemin.papers.claims.verdict import anchor as anchor
 from widemin.papers.claims.verdict import kind_of as kind_of
-from widemin.papers.claims.verdict import odds as odds
 from widemin.papers.claims.verdict import revision_1 as revision_1
 from widemin.papers.claims.verdict import show as show
+from widemin.papers.claims.wording import odds as odds

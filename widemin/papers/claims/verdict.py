@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,24 +25,23 @@ from widemin.papers.claims.engine import (
     word,
 )
 from widemin.papers.claims.parts import Part, parts
-from widemin.papers.claims.printed import printed, said
+from widemin.papers.claims.printed import printed
 from widemin.papers.claims.rows import Runs
+from widemin.papers.claims.wording import (
+    asked,
+    here,
+    lacking_in_words,
+    letters,
+    measured,
+    odds,
+    theirs,
+    to,
+)
 
 _COLOUR = dict(
     zip(OUTCOMES, ("tip", "note", "warning", *["note undecided"] * 3), strict=True)
 )
 _CALLED = {"claim": "Claim", "argued": "Argued, not measured", "control": "Our check"}
-_PERCENT = ("accuracy", "share", "epoch_share")
-_POINTS = ("difference", "range", "distance", "deviation")
-_NO_NUMBER = {"printed": "no number", "argued": "argued", "control": "does not say"}
-_SIGN = {">=": "≥", "<=": "≤", ">": "&gt;", "<": "&lt;"}
-# What rows lack, where the engine's words say it by a parameter's name.
-_LACKS = {
-    "it takes augment crop+flip": "no training with random crops, as in the paper",
-    "it takes ramp 0": "ε grows over the first quarter of training, in both arms",
-    "an arm has no runs": "one of the two sides compared has no runs",
-    "it takes 2 momentum": "it takes 2 momenta",
-}
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class Verdict:
         if part.statistic == "theorem":
             text = f"{values.count(1.0)} of {len(own)} hold as printed"
         elif len(own) > 1:
-            ends = (number(part, end) for end in (min(values), max(values)))
-            text = f"{plain(measured(part))}: {_to(*ends)} in {len(own)} parts"
+            ends = to(part, min(values), max(values))
+            text = f"{plain(measured(part))}: {ends} in {len(own)} parts"
         return f"{text}; {self.counted()}"
 
     def counted(self) -> str:
@@ -170,7 +168,7 @@ class Verdict:
                 lambda j: plain(measured(j.part)),
             ),
             "Passes by chance": _by(chance, lambda j: odds(j.chance)),
-            "Not decidable": _by(scale, lambda j: lacking_in_words(j.lacks)),
+            "Not decidable": _by(scale, _lacking),
             "Not yet run": _by(unrun, lambda j: plain(j.part.statement.split(":")[0])),
             "Rests on": _by(shown, _rests),
             "Criterion": _history([j.part for j in self.parts]),
@@ -181,42 +179,12 @@ class Verdict:
         }
 
 
-def measured(part: Part) -> str:
-    """Return what a part measures, its criterion without the threshold."""
-    ends = r",? is (?:at least|at most|above|below) [-\d]"
-    return re.split(ends, part.criterion)[0]
-
-
-def asked(part: Part) -> str:
-    """Return the threshold of a part with its sign, e.g. "≥ 80.0 %"."""
-    if part.statistic == "theorem":
-        return "it holds"
-    return f"{_SIGN[part.compare]} {number(part, part.threshold)}"
-
-
-def lacking_in_words(lacks: str) -> str:
-    """Return what rows lack as a page says it.
-
-    >>> lacking_in_words("it takes 3 seeds; there are 1")
-    'it takes 3 seeds; there is 1'
-    """
-    return _LACKS.get(lacks, re.sub(r"there are 1\b(?!,)", "there is 1", lacks))
-
-
-def letters(names: Sequence[str]) -> str:
-    """Return letters of parts, three or more in a row as a range.
-
-    >>> letters(["a", "c", "d", "e"])
-    'a, c to e'
-    """
-    runs: list[list[str]] = []
-    for name in names:
-        if runs and ord(name) == ord(runs[-1][-1]) + 1:
-            runs[-1].append(name)
-        else:
-            runs.append([name])
-    texts = [f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in runs]
-    return ", ".join(texts)
+def _lacking(judged: Judged) -> str:
+    """Return what a part lacks, and what the part is where the table has it not."""
+    text = lacking_in_words(judged.lacks)
+    if not math.isnan(judged.value):
+        return text
+    return f"{plain(judged.part.statement.split(':')[0])}: {text}"
 
 
 def _by(listed: Sequence[Judged], told: Callable[[Judged], str]) -> list[str]:
@@ -229,11 +197,6 @@ def _by(listed: Sequence[Judged], told: Callable[[Judged], str]) -> list[str]:
     if len(of) == 1 and every == [name for names in of.values() for name in names]:
         return list(of)
     return [f"{text} ({letters(names)})" for text, names in of.items()]
-
-
-def odds(chance: float) -> str:
-    """Return a probability in percent."""
-    return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
 
 
 # The outcome that a part's word makes, where another does not go before it.
@@ -278,63 +241,6 @@ def kind_of(name: str) -> str:
     return (
         "claim" if "printed" in kinds else "argued" if "argued" in kinds else "control"
     )
-
-
-def number(part: Part, value: float) -> str:
-    """Return a part's statistic in its unit.
-
-    >>> [part] = parts()["S12"]
-    >>> number(part, 0.031)
-    '3.1 %'
-    """
-    if math.isnan(value):
-        return "none"
-    if part.statistic == "theorem":
-        return "holds" if value >= 1 else "does not hold as printed"
-    if part.statistic == "count":
-        return f"{value:.2f} off"
-    if part.statistic in _PERCENT:
-        return f"{100 * value:.1f} %"
-    if 0 < abs(value) <= 1e-9:
-        return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
-    if part.statistic in _POINTS:
-        return f"{100 * value:.2f} points"
-    return f"{value:.3g}" if abs(value) >= 10 or part.threshold == 0 else f"{value:.2f}"
-
-
-def theirs(part: Part) -> str:
-    """Return a part's statistic in the paper's own table, where it prints numbers."""
-    value = printed(part)
-    none = _NO_NUMBER[part.kind] if value is None else number(part, value)
-    return said(part) or none
-
-
-def here(judged: Judged) -> str:
-    """Return a part's statistic here: value, interval, n of a rank correlation."""
-    part = judged.part
-    if math.isnan(judged.value):
-        return judged.word
-    text = number(part, judged.value)
-    if judged.seen:
-        one, other = (number(part, value) for value in judged.seen)
-        text = _to(one, other, " and ")
-    elif judged.interval:
-        text += f" ({_to(*(number(part, end) for end in judged.interval))})"
-    if over := re.search(r", (\d+) points$", judged.n):
-        text += f", n = {over[1]}"
-    if judged.other:
-        text += f" (`{judged.other.preset}`: {number(part, judged.other.value)})"
-    return text
-
-
-def _to(low: str, high: str, between: str = " to ") -> str:
-    """Return both ends of an interval, their unit once.
-
-    >>> _to("1.0 points", "2.0 points")
-    '1.0 to 2.0 points'
-    """
-    unit = next((u for u in (" points", " %") if low.endswith(u)), "")
-    return f"{low.removesuffix(unit)}{between}{high}"
 
 
 def _history(listed: Sequence[Part]) -> list[str]:
