@@ -114,26 +114,22 @@ def parts(path: Path = paths.BOOK / "claims.csv") -> dict[str, tuple[Part, ...]]
 
 def _part(row: dict[str, str], line: int) -> Part:
     """Return the part in a row of claims.csv, checked."""
-    name = f"{row['id']}{row['part']}"
+    name, statistic = f"{row['id']}{row['part']}", row["statistic"]
+    for column in ("statement", "criterion", "fixed", "statistic"):
+        if not row[column]:
+            raise ValueError(f"{name} must have a {column}; got none")
     check_choice(f"kind of {name}", row["kind"], KINDS)
-    if not row["statistic"]:
-        raise ValueError(f"{name} must have a statistic; got none")
-    check_choice(f"statistic of {name}", row["statistic"], STATISTICS)
+    check_choice(f"statistic of {name}", statistic, STATISTICS)
     check_choice(f"compare of {name}", row["compare"], COMPARISONS)
-    low, high = STATISTICS[row["statistic"]]
+    low, high = STATISTICS[statistic]
     threshold = _number(f"threshold of {name}", row["threshold"])
     if not low <= threshold <= high:
         raise ValueError(
-            f"threshold of {name} must lie in the range of {row['statistic']}, "
+            f"threshold of {name} must lie in the range of {statistic}, "
             f"{low:g} to {high:g}; got {threshold:g}"
         )
-    for column in ("statement", "criterion", "fixed"):
-        if not row[column]:
-            raise ValueError(f"{name} must have a {column}; got none")
-    if row["statistic"] in RANKED and row["untrained"].split(":")[0] not in (
-        "excluded",
-        "counted",
-    ):
+    untrained = row["untrained"].split(":")[0]
+    if statistic in RANKED and untrained not in ("excluded", "counted"):
         raise ValueError(
             f"untrained of {name} must be 'excluded: ...' or 'counted'; got "
             f"{row['untrained']!r}"
@@ -143,26 +139,19 @@ def _part(row: dict[str, str], line: int) -> Part:
         _number(f"needs of {name}, {key}", needs.get(key, "0"))
         for key in ("seed", "networks")
     )
-    enough = seeds >= SEEDS or (row["statistic"] in RANKED and networks >= NETWORKS)
-    if row["statistic"] not in EXACT and row["runs"] not in SIMULATED and not enough:
+    enough = seeds >= SEEDS or (statistic in RANKED and networks >= NETWORKS)
+    if statistic not in EXACT and row["runs"] not in SIMULATED and not enough:
         raise ValueError(
             f"needs of {name} must ask for {SEEDS} seeds, or for {NETWORKS} networks "
             f"of a correlation; got {row['needs']!r}"
         )
+    same = ("part", "kind", "statement", "criterion", "statistic", "compare")
     return Part(
         claim=row["id"],
-        part=row["part"],
-        kind=row["kind"],
-        statement=row["statement"],
-        criterion=row["criterion"],
-        statistic=row["statistic"],
-        compare=row["compare"],
+        **{key: row[key] for key in (*same, "runs", "untrained", "fixed")},
         threshold=threshold,
         given=_pairs(f"given of {name}", row["given"]),
-        runs=row["runs"],
         needs=needs,
-        untrained=row["untrained"],
-        fixed=row["fixed"],
         rows_known=row["rows_known"] == "yes",
         line=line,
     )

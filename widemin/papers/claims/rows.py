@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,34 +40,38 @@ class Runs:
         preset: Its name.
         lists: The chapter's lists of recipes: name to list, or to a mapping of lists.
         table: Rows, with the key and the fields of their recipe.
+        chosen: What was chosen of them before: parts share rows.
     """
 
     preset: str
     lists: Mapping[str, Any]
     table: pd.DataFrame
 
-    @cached_property
-    def _chosen(self) -> dict[Any, Any]:
-        return {}  # what was chosen before: parts share rows
+    chosen: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, about: Any, make: Callable[[], Any]) -> Any:
+        """Return what was made for a key before, else make it."""
+        if about not in self.chosen:
+            self.chosen[about] = make()
+        return self.chosen[about]
 
     def of(self, measured: str) -> pd.DataFrame:
         """Return the rows of one kind, e.g. "final"."""
-        if measured not in self._chosen:
-            there = self.table.empty or self.table["measured"].eq(measured)
-            self._chosen[measured] = (
-                self.table
-                if there is True
-                else self.table[there].reset_index(drop=True)
-            )
-        found: pd.DataFrame = self._chosen[measured]
+
+        def make() -> pd.DataFrame:
+            if self.table.empty:
+                return self.table
+            return self.table[self.table["measured"].eq(measured)]
+
+        found: pd.DataFrame = self.once(measured, make)
         return found
 
     def text(self, column: str) -> Array:
         """Return a column of the final rows as text."""
-        if ("text", column) not in self._chosen:
-            values = self.of("final")[column].map(str).to_numpy(object)
-            self._chosen["text", column] = values
-        found: Array = self._chosen["text", column]
+        rows = self.of("final")
+        found: Array = self.once(
+            ("text", column), lambda: rows[column].map(str).to_numpy(object)
+        )
         return found
 
     def places(self, name: str) -> Array:
@@ -76,14 +79,14 @@ class Runs:
 
         An entry of a mapping stands in brackets: "settings[LR]".
         """
-        if ("at", name) not in self._chosen:
+
+        def make() -> Array:
             of, _, entry = name.rstrip("]").partition("[")
             listed = self.lists.get(of, ())
-            listed = listed.get(entry, ()) if entry else listed
-            keys = {recipe.key for recipe in listed}
-            at = np.flatnonzero([key in keys for key in self.text("key")])
-            self._chosen["at", name] = at
-        found: Array = self._chosen["at", name]
+            keys = {r.key for r in (listed.get(entry, ()) if entry else listed)}
+            return np.flatnonzero([key in keys for key in self.text("key")])
+
+        found: Array = self.once(("at", name), make)
         return found
 
 
@@ -114,9 +117,7 @@ def rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
     given = tuple(part.given.get(name) for name in ("test", "rho", "attack"))
     kind = (part.claim in _BY_LIST, part.claim in _EVERY_TEST, part.claim == "W5")
     about = (part.runs, tuple(part.needs.items()), part.untrained, given, kind)
-    if about not in runs._chosen:
-        runs._chosen[about] = _rows_of(part, runs)
-    found: tuple[Rows, str] = runs._chosen[about]
+    found: tuple[Rows, str] = runs.once(about, lambda: _rows_of(part, runs))
     return found
 
 

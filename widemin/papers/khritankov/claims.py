@@ -20,7 +20,6 @@ from widemin.papers.claims import (
 )
 from widemin.papers.khritankov import theory
 
-TRAINED = 0.95  # accuracy on training images below which a network is undertrained
 _CELL = ("batch_size", "learning_rate")
 
 

@@ -16,16 +16,6 @@ from widemin.statistics import spearman
 
 ATTACKS = ("fgsm", "pgd10", "pgd20", "cw")  # the columns of its tables
 
-# The same by this book's own rule of steps, where the paper's attacks were not run.
-OURS = {"fgsm": "fgsm", "pgd20": "pgd", "cw": "pgd_margin"}
-
-
-def unswitched(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of runs with no switch turned."""
-    if rows.empty:
-        return rows
-    return rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])]
-
 
 def _turned(rows: pd.DataFrame) -> pd.Series[bool]:
     """Return True for runs with a switch of dynamic training turned."""
@@ -47,7 +37,8 @@ def costs(table: pd.DataFrame) -> dict[str, float]:
     found = dict.fromkeys(["standard", "dynamic", "curriculum"], math.nan)
     if rows.empty:
         return found
-    means = named(unswitched(rows)).groupby(["defence", "epochs"])["gradients"].mean()
+    rows = rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])]
+    means = named(rows).groupby(["defence", "epochs"])["gradients"].mean()
     for defence in set(found) & set(means.index.get_level_values("defence")):
         found[defence] = float(means[defence].iloc[0])
     return found
