@@ -3,6 +3,7 @@
 import math
 import operator
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,20 +11,14 @@ from widemin import paths
 from widemin.book import notebooks, verdicts
 from widemin.experiments import provenance
 from widemin.papers import claims
-from widemin.papers.claims import criteria, difference, paper_table
-from widemin.statistics import spearman
+from widemin.papers.claims import Cells, criteria
+from widemin.papers.claims.printed import printed
 
 COMPARE = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
     "<": operator.lt,
-}
-COLUMNS = {
-    "linf 1/255": "linf_1_255",
-    "linf 2/255": "linf_2_255",
-    "l2 16/255": "l2_16_255",
-    "l2 32/255": "l2_32_255",
 }
 
 
@@ -142,93 +137,6 @@ def test_one_seed_of_the_softer_sets_could_never_decide_s5():
     assert claims.lacking(part, once) == "it takes 3 seeds; there are 1"
 
 
-def printed(part):
-    """The statistic of a part, computed from the paper's own table, as a fraction."""
-    wide, given = paper_table("wide_minima_table2"), part.given
-    wide = wide.assign(ratio=wide["learning_rate"] / wide["batch_size"])
-    learnt = wide[wide["acc_mean"] > 95]
-    best = wide.loc[wide["adv_acc_mean"].idxmax()]
-    corner = wide[
-        wide[["batch_size", "learning_rate"]]
-        .apply(tuple, axis=1)
-        .isin([(128, 0.003), (128, 0.006), (64, 0.003)])
-    ]
-    within = learnt[learnt["ratio"].between(0.004, 0.008)]["epoch_mean"].mean() / 120
-    if part.name == "W1a":
-        return spearman(learnt["ratio"], learnt["adv_acc_mean"])
-    if part.name == "W1b":
-        alone = [
-            abs(spearman(learnt[name], learnt["adv_acc_mean"]))
-            for name in ("learning_rate", "batch_size")
-        ]
-        return spearman(learnt["ratio"], learnt["adv_acc_mean"]) - max(alone)
-    if part.claim in ("W2", "W13") and part.kind == "printed":
-        return best["adv_acc_mean"] / 100
-    if part.claim == "W3":
-        return (wide["acc_mean"].max() - best["acc_mean"]) / 100
-    if part.name in ("W4a", "W4b"):
-        return within
-    if part.name == "W4c":
-        low = learnt[learnt["ratio"] <= 0.002]["epoch_mean"].mean() / 120
-        return within - low
-    if part.name == "W5b":
-        boundary = {
-            size: max(rows.loc[rows["acc_mean"] >= 50, "learning_rate"])
-            for size, rows in wide.groupby("batch_size")
-        }
-        return spearman(list(boundary), list(boundary.values()))
-    if part.name == "W9a":
-        return abs(corner["adv_acc_mean"] - 17).mean() / 100
-    if part.name == "W9b":
-        return corner["epoch_mean"].mean()
-    if part.claim in ("S1", "S2", "S3", "S4", "S5", "S6") and part.kind == "printed":
-        return of_wei(part)
-    if part.claim in ("D7", "D8", "D9", "D10"):
-        return of_wang(part, given)
-    return None
-
-
-def of_wei(part):
-    hundred = part.needs["dataset"] == "cifar100"
-    table = paper_table("sam_table1_cifar100" if hundred else "sam_table2_cifar10")
-    kind = table["method"].str.slice(0, 2)
-    base = table[kind == "ST"].iloc[0]
-    sam = table[kind == "SA"].set_index("strength")
-    trained = table[kind == "AT"]
-    names = trained["method"].str.removeprefix("AT-").str.lower()
-    trained = trained.set_index(names + " " + trained["strength"])
-    column = COLUMNS.get(part.given.get("test"), "natural")
-    if part.claim in ("S1", "S2"):
-        return (sam.loc[part.given["rho"], column] - base[column]) / 100
-    if part.claim == "S3":
-        return spearman([0, 1, 2, 3], [base[column], *sam[column]])
-    if part.claim == "S4":
-        robust = list(COLUMNS.values())
-        return (sam.loc["0.4", robust] - base[robust]).astype(float).mean() / 100
-    if part.claim == "S5" and "attack" in part.given:
-        return (trained.loc[part.given["attack"], "natural"] - base["natural"]) / 100
-    if part.claim == "S5":
-        rows = trained[trained.index.str.startswith(part.given["norm"])]
-        return spearman([1, 2, 3, 4], rows["natural"])
-    return (trained[column].mean() - sam.loc["0.4", column]) / 100
-
-
-def of_wang(part, given):
-    wide = part.needs.get("model") == "wideresnet"
-    number = 3 if wide else 2 if part.claim == "D10" else 1
-    table = paper_table(f"dynamic_table{number}")
-    if not wide:
-        table = table[table["dataset"] == part.needs["dataset"]]
-    rows = table.set_index("defense").rename(index={"madry": "standard"})
-    way = given.get("attack_name", "clean")
-    column = {"cw": "cw_inf"}.get(way, way)
-    if part.claim == "D10":
-        other = rows.loc[["standard", "curriculum"], column].max()
-    else:
-        other = rows.loc["curriculum" if part.claim == "D8" else "standard", column]
-    return (rows.loc["dynamic", column] - other) / 100
-
-
 def test_the_papers_own_numbers_pass():
     """A criterion that the paper's table fails would say nothing of a repetition."""
     seen = {}
@@ -243,34 +151,37 @@ def test_the_papers_own_numbers_pass():
     assert {kinds[name] for name in lost} == {"control"}
     tables = {name.rstrip("abcdefghijklmnopqrstuvwxyz") for name in seen}
     assert tables == {
-        *("W1", "W2", "W3", "W4", "W5", "W9", "W13"),
-        *("S1", "S2", "S3", "S4", "S5", "S6", "D7", "D8", "D9", "D10"),
+        *("W1", "W2", "W3", "W4", "W5", "W9", "W10", "W13"),
+        *("S1", "S2", "S3", "S4", "S5", "S6", "S7", "D7", "D8", "D9", "D10"),
     }
     assert len(seen) > 100
 
 
-def arm(values, **about):
-    return pd.DataFrame({"seed": range(len(values)), "a": values}).assign(**about)
+def arms(one, other, *about):
+    """Cells of two arms, a seed a row; `about` says where each was computed."""
+    rows = [
+        pd.DataFrame({"seed": range(len(values)), "arm": i, "a": values}).assign(**at)
+        for i, (values, at) in enumerate(zip((one, other), about, strict=True))
+    ]
+    cells = Cells(pd.concat(rows), ["arm"], ["a"])
+    return cells.of("a", arm=0) - cells.of("a", arm=1)
 
 
 def test_seeds_are_paired_inside_one_block_only():
     here = dict.fromkeys(provenance.BLOCK, "here")
     there = here | {"hardware": "there"}
     one, other = [0.5, 0.7, 0.9], [0.4, 0.6, 0.8]
-    mean, error, paired = difference(arm(one, **here), arm(other, **here), "a")
-    assert (round(mean, 12), round(error, 12), paired) == (0.1, 0.0, True)
-    # Another processor, or rows that say less: means with the spreads of both arms.
-    wide = math.sqrt(2 * 0.2**2 / 3)
-    for others in (there, {"hardware": "here"}, {}):
-        mean, error, paired = difference(arm(one, **here), arm(other, **others), "a")
-        assert (round(mean, 12), round(error, 12)) == (0.1, round(wide, 12))
-        assert not paired
+    paired = arms(one, other, here, here)
+    assert paired == pytest.approx(0.1)  # every draw: the same seeds in both arms
+    # Another processor, or rows that say less: draws with the spreads of both arms.
+    wide = math.sqrt(2 * 0.2**2 * (2 / 3) / 3)
+    for at in (there, {"hardware": "here"}, {}):
+        apart = arms(one, other, here, at)
+        assert apart[0] == pytest.approx(0.1)
+        assert np.std(apart[1:]) == pytest.approx(wide, rel=0.05)
     # One seed of three on another processor is enough to unpair.
-    mixed = pd.concat([arm(other, **here)[:2], arm(other, **there)[2:]])
-    assert not difference(arm(one, **here), mixed, "a")[2]
-    # Unpaired, every seed counts; paired, those of both arms.
-    more = arm([0.4, 0.6, 0.8, 1.0], **here)
-    assert difference(arm(one, **here), more, "a")[2]
-    assert difference(arm(one, **here), more, "a")[0] == pytest.approx(0.1)
-    assert difference(arm(one, **there), more, "a")[0] == pytest.approx(0.0)
-    assert math.isnan(difference(arm([0.5]), arm([0.4]), "a")[1])
+    mixed = here | {"hardware": ["here", "here", "there"]}
+    assert np.std(arms(one, other, here, mixed)[1:]) == pytest.approx(wide, rel=0.05)
+    # A seed that one arm lacks is drawn in the other alone.
+    more = arms(one, [*other, 1.0], here, here)
+    assert more[0] == pytest.approx(0.0) and np.nanstd(more[1:]) > 0.01

@@ -714,8 +714,10 @@ def test_a_spread_is_over_the_runs_that_measured_it():
     assert figures.spread(rows.assign(c=np.nan), "c") == "not run"
     assert figures.spread(rows, "b") == "25.0"
     assert figures.spread(rows, "b", 2, 4) == "100.00"
-    wide = "50.0 ±\u00a0127.1"  # t of one degree: 12.706
-    assert figures.spread(rows, "pgd_accuracy") == wide
+    assert figures.spread(rows, "pgd_accuracy") == "40.0 and 60.0"
+    three = pd.DataFrame({"pgd_accuracy": [0.4, 0.5, 0.6]})
+    wide = "50.0 ±\u00a024.8"  # t of two degrees: 4.303
+    assert figures.spread(three, "pgd_accuracy") == wide
 
 
 @pytest.mark.parametrize("label", where.figures())

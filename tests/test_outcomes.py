@@ -1,646 +1,588 @@
-"""Every claim on either side of its thresholds, and on too few runs."""
+"""Every criterion just above and just below its threshold, and where it is undecided.
 
-import inspect
+Parts that differ in data set or network alone share a criterion: one of them is judged.
+"""
+
 import itertools
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.test_claims import (
-    ascent,
-    attacked,
-    bins,
-    curves,
-    decisive,
-    defences,
-    functions,
-    momenta,
-    row,
-    sam,
-    stages,
-    sweeps,
-    wide,
-)
-from widemin.papers.claims import criteria, judging
+from widemin.book import notebooks, verdicts
+from widemin.papers import claims
+from widemin.papers.claims import draws
+from widemin.papers.khritankov.claims import printed_boundary
 from widemin.papers.wang import claims as wang
 from widemin.papers.wang import theory
 
-PASS, PARTLY, FAIL = "reproduced", "partly", "not reproduced"
-SETTLED = {"W12": FAIL, "S8": PARTLY}  # by mathematics: no number decides them
-
-CELLS = sorted(
-    itertools.product((16, 32, 64, 128), (0.01, 0.03, 0.1, 0.3, 0.7)),
-    key=lambda cell: cell[1] / cell[0],
-)
-SIZES = (16, 32, 64, 128, 256, 512)
-MOVED = {"strong_images": 200, "moved_mean": 0.1, "zero_gradient_share": 0.0}
-GAINS = {0.1: 0.05, 0.2: 0.08, 0.4: 0.12}
-
-
-def turned(n, k):
-    """0 to n - 1, the first k backwards: Spearman 1 - 2k(k² - 1) / (n(n² - 1))."""
-    return [*reversed(range(k)), *range(k, n)]
-
-
-def apart(squares):
-    """Six ranks whose squared differences have a sum: Spearman 1 - sum / 35."""
-    return next(
-        order
-        for order in itertools.permutations(range(6))
-        if sum((i - j) ** 2 for i, j in enumerate(order)) == squares
-    )
-
-
-def over_cells(*columns):
-    """A row a cell and seed; a column's numbers are in the order of LR/B."""
-    return pd.DataFrame(
-        [
-            row(key=f"{i} {seed}", batch_size=size, learning_rate=rate, seed=seed)
-            | {name: values[i] for name, values in columns}
-            for i, (size, rate) in enumerate(CELLS)
-            for seed in range(2)
-        ]
-    )
-
-
-def over_sizes(sizes=SIZES, **columns):
-    """Three seeds a batch size, a hair apart; a column's numbers by batch size."""
-    return pd.DataFrame(
-        [
-            row(batch_size=size, seed=seed)
-            | {name: values[i] + 1e-6 * seed for name, values in columns.items()}
-            for i, size in enumerate(sizes)
-            for seed in range(3)
-        ]
-    )
-
-
-def spread(rows, base, column, gain, half=0.01):
-    """Give rows the base's numbers and gains of mean `gain`, half a range `half`.
-
-    Three seeds: the standard error is half / sqrt 3.
-    """
-    found = gain + half * (rows["seed"] - 1)
-    return rows.assign(**{column: base + found})
-
-
-def w3(loss):
-    table = over_cells(("fgsm_accuracy", [0.01 * i for i in range(20)]))
-    best = table["fgsm_accuracy"] == table["fgsm_accuracy"].max()
-    return table.assign(natural_accuracy=np.where(best, 0.98 - loss, 0.98))
-
-
-def w5(below, above, size=16):
-    """Of ten runs a cell so many break down just below and above the boundary."""
-    rows = []
-    for b, r, seed in itertools.product((16, 64), (0.01, 0.1, 0.3, 0.6), range(10)):
-        rate = {16: 0.3, 64: 0.6}[b]
-        lost = (above if b == size else 10) if r >= rate else 0
-        if r == {0.3: 0.1, 0.6: 0.3}[rate] and b == size:
-            lost = below
-        rows.append(row(batch_size=b, learning_rate=r, seed=seed, constant=seed < lost))
-    more = pd.DataFrame(rows).replace({"batch_size": {64: 128}})
-    other = pd.DataFrame(rows).replace({"batch_size": {16: 8}})
-    table = pd.concat([pd.DataFrame(rows), more, other]).drop_duplicates(
-        ["batch_size", "learning_rate", "seed"]
-    )
-    last = table[table["learning_rate"] == 0.6].assign(learning_rate=1.2)
-    return pd.concat([table, last])
-
-
-def w9(*best, higher=0.0):
-    corner = [(128, 0.003), (128, 0.006), (64, 0.003)]
-    table = pd.concat([curves(b, c) for b, c in zip(best, corner, strict=True)])
-    return table.assign(fgsm_accuracy=table["fgsm_accuracy"] + higher)
-
-
-def w10(**best):
-    rates = itertools.product((1e-4, 3e-4, 1e-3, 3e-3), range(2))
-    return pd.DataFrame(
-        [
-            row(learning_rate=rate, seed=seed, train_size=60_000, epochs=25)
-            | (best if rate == 1e-3 else {})
-            for rate, seed in rates
-        ]
-    )
-
-
-def w6(accuracy, distance):
-    return wide(turned(20, accuracy).__getitem__, turned(20, distance).__getitem__)
-
-
-def w11(nodes):
-    table = wide(float, float)
-    table["learning_rate"] = [rate for _, rate in CELLS]
-    table["batch_size"] = [size for size, _ in CELLS]
-    return table.assign(width_nodes_1=turned(20, nodes))
-
-
-LARGE = {"dataset": "cifar100", "train_size": 50_000, "epochs": 100}
-
-
-def gains(column, gain, *, worst=None, **change):
-    """SAM ahead by `gain` in a column, at one set and radius by `worst`."""
-    table = sam(GAINS, **change)
-    of_sam = table["method"] == "sam"
-    rows = spread(table[of_sam], 0.3, column, gain)
-    if worst is not None:
-        one = (rows["rho"] == 0.2) & (rows["test"] == "l2 16/255")
-        rows[one] = spread(rows[one], 0.3, column, worst)
-    other = table[~of_sam].assign(**{column: 0.3})
-    return pd.concat([rows, other], ignore_index=True)
-
-
-def s5(small, large):
-    table = sam(GAINS)
-    for attack, natural in (("linf 2/255", small), ("linf 8/255", large)):
-        table.loc[table["attack"] == attack, "natural_accuracy"] = natural
-    return table
-
-
-def s7(of_sam, of_training):
-    table = sam(GAINS)
-    costs = {"standard": 15.0, "sam": 15 * of_sam, "adversarial": 15 * of_training}
-    return table.assign(gradients=table["method"].map(costs))
-
-
-def s10(deviation):
-    table = sam(GAINS, **LARGE)
-    one = (table["rho"] == 0.1) & (table["test"] == "l2 16/255")
-    table.loc[one, "pgd_accuracy"] = 0.3 + deviation * (table.loc[one, "seed"] - 1)
-    return table
-
-
-def s11(*ends):
-    ratios = [np.array([[1.0, 1.0 + end / 2, 1.0 + end]] * 3) for end in ends]
-    return dict(zip((20, 200), ratios, strict=True))
-
-
-def leads(gain, than="standard", column="", random=None, **change):
-    """Dynamic training ahead of one defence, under all attacks or in one column."""
-    table = defences(0.2, autoattack_images=100, **change)
-    columns = [c for c in table if c.endswith("_accuracy")]
-    dynamic, rising = table["method"] == "dynamic", table["step_schedule"] == "rising"
-    beaten = (
-        rising if than == "curriculum" else (table["method"] != "dynamic") & ~rising
-    )
-    table.loc[table["step_schedule"] == "rising", columns] = 0.5
-    table.loc[beaten, columns] = 0.7
-    for name in columns:
-        table[name] = table[name].mask(dynamic, 0.7 + gain + 0.01 * (table["seed"] - 1))
-    if random is not None:
-        other = table[rising].assign(step_schedule="random")
-        other["wang_pgd20_accuracy"] = 0.7 + gain - random
-        table = pd.concat([table, other], ignore_index=True)
-    return table
-
-
-def d10(*behind):
-    table = leads(0.01)
-    kinds = itertools.product(("natural", "robust"), wang.ATTACKS)
-    names = [f"{kind}_{way}_accuracy" for kind, way in kinds]
-    dynamic = table["method"] == "dynamic"
-    table.loc[dynamic, [names[i] for i in behind]] = 0.6999
-    return table
-
-
-def d2(accuracy, loss):
-    less, more = turned(10, accuracy), turned(10, loss)
-    return bins(less.__getitem__, lambda i: -more[i])
-
-
-def d4(order, *, best=True):
-    """FOSC in an order of its own, by falling robustness."""
-    robust = {0.25: 0.91, 0.5: 0.9, 1 / 6: 0.88, 1 / 8: 0.87, 1.0: 0.85}
-    if not best:
-        robust |= {1.0: 0.905}
-    table = sweeps("attack_step", robust)
-    ranked = sorted(robust, key=robust.get, reverse=True)
-    fosc = {size: order[i] for i, size in enumerate(ranked)}
-    return table.assign(fosc_q50=table["attack_step"].map(fosc))
-
-
-def d5(width):
-    return sweeps("attack_steps", {10: 0.9, 20: 0.91, 30: 0.9 + width, 40: 0.9})
-
-
-def d6(early, late):
-    schedules = {"": 0.9, "weak-first": 0.9 + early, "weak-last": 0.9 + late}
-    return sweeps("step_schedule", schedules)
-
-
-def h2(ratio):
-    return over_sizes(top_eigenvalue=[1, 1, 1, 1, 1, ratio])
-
-
-def h3(fgsm, pgd, slope=0.0):
-    """Ranges without a slope, and a slope of PGD that is clear of 0."""
-    there = [1, 0, 1, 1, 0, 1]
-    return over_sizes(
-        fgsm_accuracy=[fgsm * t for t in there],
-        pgd_accuracy=[pgd * t + slope * i for i, t in enumerate(there)],
-    )
-
-
-def ranked(**squares):
-    """Columns whose ranks differ from the batch size's; negative where they fall."""
-    columns = {
-        name: [(-1 if sums < 0 else 1) * rank / 10 for rank in apart(abs(sums) % 100)]
-        for name, sums in squares.items()
-    }
-    return over_sizes(**columns)
-
-
-def h7(natural, eigenvalue, robust):
-    names = ("natural_accuracy", "top_eigenvalue", "fgsm_accuracy")
-    return ranked(**dict(zip(names, (natural, eigenvalue, robust), strict=True)))
-
-
-def h8(fgsm, pgd, eigenvalue):
-    names = ("fgsm_accuracy", "pgd_accuracy", "top_eigenvalue")
-    table = ranked(**dict(zip(names, (fgsm, pgd, eigenvalue), strict=True)))
-    return table.assign(dataset="fashion-mnist")
-
-
-def moves(**columns):
-    """Momentum moves a column up at so many of four batch sizes, else down."""
-    names = {name: [0.5] * 4 for name in columns}
-    plain = over_sizes((16, 64, 128, 512), **names)
-    moved = plain.assign(momentum=0.9)
-    for name, up in columns.items():
-        rises = moved["batch_size"].isin((16, 64, 128, 512)[:up])
-        moved[name] += np.where(rises, 0.1, -0.1)
-    return pd.concat([plain, moved])
-
-
-def h12(agree):
-    falls = over_sizes(
-        fgsm_accuracy=[-i for i in range(6)], pgd_accuracy=[-i for i in range(6)]
-    )
-    rises = falls.assign(pgd_accuracy=-falls["pgd_accuracy"])
-    tables = [(falls if i < agree else rises).assign(setting=i) for i in range(5)]
-    return pd.concat(tables)
-
-
-def h13(off):
-    table = over_sizes(natural_accuracy=[0.9] * 6).assign(final_train_loss=0.1)
-    return table, table.assign(natural_accuracy=table["natural_accuracy"] + off)
-
-
-def h14(agree, gap=1.6):
-    """Means that differ by a gap in units of the half range of three seeds.
-
-    Both standard errors are half / sqrt 3; two of the difference are 1.63 halves.
-    """
-    rows = []
-    for (i, b), seed in itertools.product(enumerate((16, 64, 128, 512)), range(3)):
-        here = row(batch_size=b, seed=seed) | {"momentum": 0.9}
-        there = row(batch_size=b, seed=seed) | {"learning_rate": 1.0}
-        for offset, name in ((0, "natural_accuracy"), (4, "top_eigenvalue")):
-            noise, off = 0.01 * (seed - 1), 0.01 * (gap if i + offset < agree else 9)
-            pair = 0.5 + noise, 0.5 + noise + off
-            here[name], there[name] = pair if offset == 0 else np.exp(pair)
-        rows.append((here, there))
-    return tuple(pd.DataFrame(side) for side in zip(*rows, strict=True))
-
-
-def h15(natural, eigenvalue):
-    equal, constant = (
-        over_sizes(
-            natural_accuracy=[0.9, 0.9, 0.9, 0.9, 0.9, 0.9 - 0.4 * a],
-            top_eigenvalue=[1, 1, 1, 1, 1, 1e4**b],
-        )
-        for a, b in ((natural, eigenvalue), (1, 1))
-    )
-    return equal, constant
-
-
-def h16(fgsm, pgd, width):
-    falls = over_sizes(
-        fgsm_margin_accuracy=[0, 0, 0, 0, 0, fgsm],
-        pgd_margin_accuracy=[0, 0, 0, 0, 0, pgd],
-    )
-    flat = over_sizes(
-        fgsm_margin_accuracy=[0.1] * 6, pgd_margin_accuracy=[0, 0, width, 0, 0, 0]
-    )
-    return falls, flat
-
-
-# Of each claim: outcome, and the tables that lead to it, near the threshold.
-EDGES = {
-    "W1": lambda: [
-        (PASS, over_cells(("fgsm_accuracy", turned(20, 9)))),  # Spearman 0.82
-        (FAIL, over_cells(("fgsm_accuracy", turned(20, 10)))),  # 0.75
-        (FAIL, over_cells(("fgsm_accuracy", [rate for _, rate in CELLS]))),
-    ],
-    "W2": lambda: [
-        (PASS, decisive(fgsm_accuracy=0.801)),
-        (PARTLY, decisive(fgsm_accuracy=0.799, fgsm_clipped_accuracy=0.801)),
-        (FAIL, decisive(fgsm_accuracy=0.799, fgsm_clipped_accuracy=0.799)),
-    ],
-    "W3": lambda: [(PASS, w3(0.0029)), (FAIL, w3(0.0031))],
-    "W4": lambda: [
-        (outcome, pd.concat([curves(high, (16, 0.1)), curves(low, (128, 0.003))]))
-        for outcome, high, low in (
-            (PASS, 81, 60),
-            (PARTLY, 80, 60),
-            (PARTLY, 81, 61),
-            (FAIL, 80, 61),
-        )
-    ],
-    "W5": lambda: [
-        (PASS, w5(1, 9)),
-        (FAIL, w5(2, 9)),
-        (FAIL, w5(1, 8)),
-        (PASS, w5(1, 9, size=64)),
-        (FAIL, w5(2, 9, size=64)),
-        (FAIL, w5(1, 8, size=64)),
-    ],
-    "W6": lambda: [
-        (PASS, w6(11, 11)),
-        (FAIL, w6(12, 0)),
-        (FAIL, w6(0, 12)),
-    ],  # 0.67, 0.57
-    "W7": lambda: [
-        (PASS, decisive(fgsm_accuracy=0.9, worst_accuracy=0.801)),
-        (FAIL, decisive(fgsm_accuracy=0.9, worst_accuracy=0.799)),
-    ],
-    "W8": lambda: [
-        (outcome, decisive(moved_share=moved, **MOVED))
-        for outcome, moved in ((PASS, 0.501), (FAIL, 0.499))
-    ],
-    "W9": lambda: [
-        (PASS, w9(4, 4, 4, higher=0.099)),
-        (PARTLY, w9(4, 5, 5)),
-        (FAIL, w9(5, 5, 5)),
-        (FAIL, w9(4, 4, 4, higher=0.101)),
-    ],
-    "W10": lambda: [
-        (PASS, w10(fgsm_accuracy=0.901)),
-        (PARTLY, w10(fgsm_accuracy=0.899, fgsm_clipped_accuracy=0.901)),
-        (FAIL, w10(fgsm_accuracy=0.899, fgsm_clipped_accuracy=0.899)),
-    ],
-    "W11": lambda: [(PASS, w11(11)), (FAIL, w11(12))],
-    "W13": lambda: [
-        (PASS, decisive(fgsm_accuracy=0.811, worst_accuracy=0.811)),
-        (FAIL, decisive(fgsm_accuracy=0.811, worst_accuracy=0.809)),
-        (FAIL, decisive(fgsm_accuracy=0.809, worst_accuracy=0.811)),
-    ],
-    # Two standard errors are 1.155 halves of the range.
-    "S1": lambda: [
-        (PASS, gains("natural_accuracy", 0.012, **LARGE)),
-        (FAIL, gains("natural_accuracy", 0.011, **LARGE)),
-    ],
-    "S2": lambda: [
-        (PASS, gains("pgd_accuracy", 0.012)),
-        (FAIL, gains("pgd_accuracy", 0.012, worst=0.011)),
-    ],
-    "S3": lambda: [
-        (PASS, sam({0.1: 0.05, 0.2: 0.051, 0.4: 0.052})),
-        (FAIL, sam({0.1: 0.05, 0.2: 0.052, 0.4: 0.051})),
-        (FAIL, gains("pgd_accuracy", 0.012, worst=0.011)),
-    ],
-    "S4": lambda: [
-        (PASS, gains("pgd_accuracy", 0.0801, **LARGE)),
-        (FAIL, gains("pgd_accuracy", 0.0799, **LARGE)),
-    ],
-    "S5": lambda: [
-        (PASS, s5(0.979, 0.978)),
-        (FAIL, s5(0.981, 0.9)),
-        (FAIL, s5(0.97, 0.971)),
-    ],
-    "S6": lambda: [(PASS, sam({0.4: 0.298})), (FAIL, sam({0.4: 0.302}))],
-    "S7": lambda: [
-        (PASS, s7(2.19, 11.9)),
-        (PARTLY, s7(2.19, 12.1)),
-        (FAIL, s7(2.21, 11)),
-        (FAIL, s7(1.79, 11)),
-    ],
-    "S9": lambda: [
-        (PASS, attacked(GAINS, restarts=0.029, autoattack=0.029)),
-        (PARTLY, attacked(GAINS, restarts=0.031)),
-        (PARTLY, attacked(GAINS, autoattack=0.031)),
-        (PARTLY, attacked({0.1: 0.05, 0.2: 0.049}, restarts=0.029)),
-        (FAIL, attacked({0.1: 0.05, 0.2: 0.049}, restarts=0.031)),
-    ],
-    "S10": lambda: [(PASS, s10(0.0049)), (FAIL, s10(0.0051))],
-    "S11": lambda: [
-        (PASS, s11(0.001, -0.001)),
-        (PARTLY, s11(0.001, 0.001)),
-        (FAIL, s11(-0.001, 0.001)),
-    ],
-    "S12": lambda: [
-        (PASS, attacked(GAINS, at_8=0.051)),
-        (FAIL, attacked(GAINS, at_8=0.049)),
-    ],
-    # Spearman 0.95 over ten bins, and 0.88
-    "D2": lambda: [(PASS, d2(3, 3)), (FAIL, d2(4, 3)), (FAIL, d2(3, 4))],
-    "D3": lambda: [
-        (PASS, ascent(0.099, 0.101)),
-        (FAIL, ascent(0.101, 0.101)),
-        (FAIL, ascent(0.099, 0.099)),
-    ],
-    # Spearman -0.8, -0.7 and -0.6 over five sizes
-    "D4": lambda: [
-        (PASS, d4((1, 0, 3, 2, 4))),
-        (PARTLY, d4((2, 0, 1, 3, 4))),
-        (PARTLY, d4((1, 0, 3, 2, 4), best=False)),
-        (FAIL, d4((2, 1, 0, 3, 4), best=False)),
-    ],
-    "D5": lambda: [(PASS, d5(0.0199)), (FAIL, d5(0.0201))],
-    "D6": lambda: [
-        (PASS, d6(-0.0029, -0.0031)),
-        (PARTLY, d6(-0.0031, -0.0031)),
-        (PARTLY, d6(-0.0029, -0.0029)),
-        (FAIL, d6(-0.0031, -0.0029)),
-    ],
-    # One standard error is 0.577 halves of the range.
-    "D7": lambda: [(PASS, leads(0.006)), (FAIL, leads(0.0055))],
-    "D8": lambda: [
-        (PASS, leads(0.006, "curriculum")),
-        (FAIL, leads(0.0055, "curriculum")),
-    ],
-    "D9": lambda: [(PASS, leads(0.0001)), (FAIL, leads(-0.0001))],
-    "D10": lambda: [(PASS, d10()), (PARTLY, d10(3)), (FAIL, d10(*range(8)))],
-    "D11": lambda: [(PASS, stages(0.001)), (FAIL, stages(0.0))],
-    "D13": lambda: [
-        (PASS, leads(0.3, "curriculum", random=0.006)),
-        (FAIL, leads(0.3, "curriculum", random=0.0055)),
-        (FAIL, leads(0.0055, "curriculum", random=0.3)),
-    ],
-    "D14": lambda: [(PASS, leads(0.0001)), (FAIL, leads(-0.0001))],
-    "H1": lambda: [
-        (PASS, over_sizes(natural_accuracy=[0.9, 0.9, 0.9, 0.9, 0.9, 0.9049])),
-        (FAIL, over_sizes(natural_accuracy=[0.9, 0.9, 0.9, 0.9, 0.9, 0.9051])),
-    ],
-    "H2": lambda: [
-        (PASS, h2(2.99), h2(10.1)),
-        (FAIL, h2(3.01), h2(10.1)),
-        (FAIL, h2(2.99), h2(9.9)),
-    ],
-    "H3": lambda: [
-        (PASS, h3(0.099, 0.099)),
-        (FAIL, h3(0.101, 0.099)),
-        (FAIL, h3(0.099, 0.101)),
-        (FAIL, h3(0.01, 0.0, slope=0.001)),
-    ],
-    # Spearman 0.83, 0.77, 0.71 and 0.66 where squares add up to 6, 8, 10 and 12
-    "H4": lambda: [
-        (PASS, ranked(natural_accuracy=-6)),
-        (FAIL, ranked(natural_accuracy=-8)),
-    ],
-    "H5": lambda: [(PASS, ranked(top_eigenvalue=6)), (FAIL, ranked(top_eigenvalue=8))],
-    "H6": lambda: [
-        (PASS, ranked(fgsm_accuracy=-10)),
-        (FAIL, ranked(fgsm_accuracy=-12)),
-    ],
-    "H7": lambda: [
-        (PASS, h7(-6, 6, -10)),
-        (PARTLY, h7(-8, 6, -10)),
-        (PARTLY, h7(-6, 8, -10)),
-        (PARTLY, h7(-6, 6, -12)),
-        (FAIL, h7(-8, 8, -12)),
-    ],
-    "H8": lambda: [
-        (PASS, h8(10, 10, 10)),
-        (FAIL, h8(12, 10, 10)),
-        (FAIL, h8(10, 12, 10)),
-        (FAIL, h8(10, 10, 12)),
-    ],
-    "H9": lambda: [
-        (PASS, moves(natural_accuracy=3, top_eigenvalue=1)),
-        (FAIL, moves(natural_accuracy=2, top_eigenvalue=1)),
-        (FAIL, moves(natural_accuracy=3, top_eigenvalue=2)),
-    ],
-    "H10": lambda: [
-        (PASS, moves(fgsm_accuracy=4, pgd_accuracy=1)),
-        (PASS, moves(fgsm_accuracy=1, pgd_accuracy=4)),
-        (FAIL, moves(fgsm_accuracy=3, pgd_accuracy=1)),
-    ],
-    "H11": lambda: [
-        (PASS, momenta(0.0249), momenta(0.05)),
-        (FAIL, momenta(0.0251), momenta(0.05)),
-    ],
-    "H12": lambda: [(PASS, h12(4)), (FAIL, h12(3))],
-    "H13": lambda: [(PASS, *h13(0.0)), (FAIL, *h13(1e-9))],
-    "H14": lambda: [(PASS, *h14(6)), (FAIL, *h14(5)), (FAIL, *h14(6, gap=1.7))],
-    "H15": lambda: [
-        (PASS, *h15(0.49, 0.49)),
-        (PARTLY, *h15(0.51, 0.49)),
-        (PARTLY, *h15(0.49, 0.51)),
-        (FAIL, *h15(0.51, 0.51)),
-    ],
-    "H16": lambda: [
-        (PASS, *h16(-0.01, -0.01, 0.099)),
-        (PARTLY, *h16(-0.01, -0.01, 0.101)),
-        (PARTLY, *h16(0.01, -0.01, 0.099)),
-        (PARTLY, *h16(-0.01, 0.01, 0.099)),
-        (FAIL, *h16(0.01, -0.01, 0.101)),
-    ],
+PASS, FAIL, OPEN = "passes", "fails", "inconclusive"
+LITTLE = "not decidable at this scale"
+MATHEMATICS = ("W12", "S8", "D1", "D12")
+# A count and an identity are the same for every seed: never inconclusive.
+EXACT = ("S7", "H13")
+
+WAYS = ["fgsm", "fgsm_clipped", "fgsm_margin", "pgd", "pgd_margin", "restarts"]
+WAYS += ["restarts_pgd", "autoattack", "autoattack_pgd", "worst"]
+WAYS += [f"{kind}_{way}" for kind in ("wang", "natural") for way in wang.ATTACKS]
+PLAIN = dict.fromkeys([f"{way}_accuracy" for way in WAYS], 0.5) | {
+    **dict(natural_accuracy=0.99, train_accuracy=1.0, constant=False, diverged=False),
+    **dict(top_eigenvalue=10.0, images=1000, gradients=10.0, zero_gradient_share=0.0),
+    **dict(moved_share=0.5, distance_q50=0.1, final_train_loss=0.1, measured="final"),
 }
 
 
 @cache
-def edges(claim):
-    return EDGES[claim]()
+def settings(number):
+    [chapter] = notebooks.find(number)
+    return [
+        there
+        for preset in ("lab", "site", "paper")
+        for there in notebooks.lists_of(chapter, preset)
+    ]
 
 
-def judged(claim, tables):
-    return functions()[claim](*tables).outcome
+@cache
+def lists_of(name):
+    """The first lists of the paper's settings, from small to large, that decide it."""
+    part = PARTS[name]
+    for there in settings(verdicts.CHAPTER[claims.criteria()[part.claim].paper]):
+        if not claims.lacking(part, notebooks.named(there, part.runs)):
+            return there
+    raise AssertionError(f"no preset decides {name}")
 
 
-def test_every_claim_is_judged_here():
-    by_hand = {"D1", "D12", *SETTLED}
-    assert EDGES.keys() | by_hand == criteria().keys() and not EDGES.keys() & by_hand
+# A statistic by its criterion: of parts that share one, the first.
+PARTS = {}
+for _name, _parts in claims.parts().items():
+    _first = {(p.statistic, p.criterion): p for p in reversed(_parts)}
+    PARTS |= {p.name: p for p in _first.values() if _name not in MATHEMATICS}
+PARTS = dict(sorted(PARTS.items()))
+ROWS = [name for name in PARTS if not name.startswith("S11")]
 
 
-@pytest.mark.parametrize("claim", EDGES)
-def test_a_claim_passes_above_its_threshold_and_fails_below(claim):
-    seen = [judged(claim, tables) for _, *tables in edges(claim)]
-    assert seen == [outcome for outcome, *_ in edges(claim)]
-    possible = {PASS, FAIL}
-    if '"partly"' in inspect.getsource(functions()[claim]):
-        possible.add(PARTLY)
-    assert set(seen) == possible
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(draws, "DRAWS", 100)
 
 
-@pytest.mark.parametrize("claim", EDGES)
-def test_every_threshold_is_used(monkeypatch, claim):
-    """Far away, it changes an outcome: a criterion nobody reads would not."""
-    limits = criteria()[claim].thresholds
-    for name in limits.keys() - {
-        "rho",
-        "batch_size",
-        "rate",
-    }:  # which runs, not how far
-        with monkeypatch.context() as patch:
-            assert any(
-                patch.setitem(limits, name, far) or judged(claim, tables) != outcome
-                for far in (1e9, -1e9)
-                for outcome, *tables in edges(claim)
-            ), name
-
-
-def short_of(name, wanted, table):
-    """A table that lacks one thing that a claim needs."""
-    if name == "dataset":
-        return table.assign(dataset="imagenet")
-    if name in ("train_size", "epochs", "images"):
-        return table.assign(**{name: int(wanted) - 1})
-    if name == "samples":  # one run of all
-        small = table.reset_index(drop=True)
-        small.loc[len(small) - 1, ["train_size", "epochs"]] = 1, int(wanted) - 1
-        return small
-    if name == "networks":
-        return table[table["key"].isin(sorted(set(table["key"]))[: int(wanted) - 1])]
-    if name == "cells":
-        return table[table["batch_size"] == table["batch_size"].max()]
-    kept = sorted(set(table[name]))[1 - int(wanted) :]
-    return table[table[name].isin(["", *kept])]
-
-
-@pytest.mark.parametrize("claim", EDGES)
-def test_without_what_a_claim_needs_it_is_not_decided(claim):
-    undecided = {"not decidable at this scale", "not yet run"}
-    for name, wanted in criteria()[claim].needs.items():
-        _, *tables = edges(claim)[0]
-        if name == "seed" and wanted == "1":
+@cache
+def plain(name):
+    """Rows of all runs that a part judges: of their recipes, else all alike."""
+    part = PARTS[name]
+    wanted = {k: v for k, v in part.needs.items() if k in ("dataset", "model")}
+    rows = []
+    for run in notebooks.named(lists_of(name), part.runs):
+        if any(getattr(run, k) != v for k, v in wanted.items()):
             continue
-        short = [short_of(name, wanted, table) for table in tables]
-        assert functions()[claim](*short).outcome in undecided, name
+        about = vars(run) | {"key": run.key, "method": run.method}
+        tests = [part.given["test"]] if "test" in part.given else run.tests or ("",)
+        rows += [about | {"test": test} for test in tests]
+    return pd.DataFrame(rows).assign(**PLAIN)
 
 
-def test_the_smallest_run_counts_and_not_the_largest():
-    """`samples` is 1.5 million in each run, `train_size` and `epochs` likewise."""
-    needs = {"samples": "1500000"}
-    two = pd.DataFrame([row(train_size=60_000, epochs=e) for e in (25, 24)])
-    assert judging.shortfall(two[:1], needs) == ""
-    assert "there are 1,440,000" in judging.shortfall(two, needs)
-    assert "there are 24" in judging.shortfall(two, {"epochs": "25"})
+# What is set so that a part's statistic is t: a function of the rows and of t.
+def gain(column, who, base=0.5):
+    return lambda f, t: {column: base + t * who(f)}
 
 
-def test_the_settled_ones_are_settled():
-    for claim, outcome in SETTLED.items():
-        assert functions()[claim]().outcome == outcome
+def level(column, sign=1):
+    """Means of seeds that differ a little: were all alike, Wilson's interval stood."""
+
+    def of(f, t):
+        cell = f.groupby(["batch_size", "learning_rate", "rho", "attack"])["seed"]
+        off = 1e-5 * (f["seed"] - cell.transform("mean"))
+        return {column: (sign < 0) + sign * t + off}
+
+    return of
+
+
+def order(column, by, size=0.01):
+    """Values whose order over the values of `by` is t."""
+
+    def of(f, t):
+        place = {value: i for i, value in enumerate(sorted(set(f[by])))}
+        rank = np.array([t[place[value] % len(t)] for value in f[by]])
+        return {column: PLAIN.get(column, 0.5) * (1 + size * rank)}
+
+    return of
+
+
+def by_radius(norm):
+    """Natural accuracies whose order over the sets of one norm is t."""
+
+    def of(f, t):
+        sets = [f"{norm} {r}/255" for r in RADII[norm]]
+        rank = [t[sets.index(a)] if a in sets else 0 for a in f["attack"]]
+        return {NATURAL: 0.5 + 0.01 * np.array(rank)}
+
+    return of
+
+
+def ratio(f):
+    return np.log(f["learning_rate"] / f["batch_size"])
+
+
+def with_ratio(column):
+    return lambda f, t: {column: 0.5 + 0.01 * t * ratio(f)}
+
+
+def dynamic(f):
+    return (f["fosc_max"] > 0) & f["step_schedule"].eq("")
+
+
+def ahead_of(column, other):
+    """Dynamic training ahead of one defence by t; the other is better by far."""
+
+    def of(f, t):
+        plain = f["step_schedule"].eq("") & ~dynamic(f) & (f["attack"] != "")
+        best = scheduled("rising")(f) if other == "standard" else plain
+        return {column: 0.5 + t * dynamic(f) + 0.2 * best}
+
+    return of
+
+
+def scheduled(name):
+    return lambda f: f["step_schedule"].eq(name)
+
+
+def at_best(f):
+    return (f["batch_size"] == 16) & (f["learning_rate"] == 0.1)
+
+
+def lost_at_best(f, t):
+    """The cell best under FGSM loses t; another loses more."""
+    fgsm = np.where(at_best(f), 0.9, 0.5)
+    lost = t * at_best(f) + 0.03 * (f["batch_size"] == 64)
+    return {NATURAL: 0.99 - lost, "fgsm_accuracy": fgsm}
+
+
+def boundary(f, t):
+    theirs = f["batch_size"].map(printed_boundary())
+    return {"constant": f["learning_rate"] >= (theirs if t else 0)}
+
+
+def boundary_by_size(f, t):
+    sizes, rates = (sorted(set(f[n])) for n in ("batch_size", "learning_rate"))
+    first = {size: rates[place] for size, place in zip(sizes, t, strict=True)}
+    return {"constant": f["learning_rate"] >= f["batch_size"].map(first)}
+
+
+def widths(of, other):
+    """The lower level goes t times with the ratio, the upper always: the lower is t."""
+
+    def made(f, t):
+        found = {f"width_{of}_0.1": 9 + t * ratio(f), f"width_{of}_1": 9 + ratio(f)}
+        return found | ({other: 0.5 + 0.01 * ratio(f)} if other else {})
+
+    return made
+
+
+def first_size(f):
+    return f["batch_size"] == f["batch_size"].min()
+
+
+def share_of_sizes(column, sign=1):
+    """With momentum a column moves by its sign at a share t of the batch sizes."""
+
+    def of(f, t):
+        sizes = sorted(set(f["batch_size"]))
+        up = f["batch_size"].map(lambda b: sizes.index(b) < round(t * len(sizes)))
+        change = 0.01 * sign * np.where(up, 1, -1) * (f["momentum"] == 0.9)
+        return {column: PLAIN[column] * (0.9 + change)}
+
+    return of
+
+
+def h11(f, t):
+    """Momentum changes 0.1 at LR and so at 64, which is of both, else less."""
+    lr = f["learning_rate"] == f.loc[f["batch_size"] == 64, "learning_rate"].iloc[0]
+    sizes = f["batch_size"].nunique()
+    little = 0.1 * (t * sizes - 1) / (sizes - 1)
+    return {FGSM: 0.5 + np.where(lr, 0.1, little) * heavy(f)}
+
+
+def heavy(f):
+    return f["momentum"] == 0.9
+
+
+def equal_sum(column):
+    def of(f, t):
+        equal = f["epochs"] != f.loc[f["batch_size"] == 64, "epochs"].iloc[0]
+        size = np.where(first_size(f), 1.0, 0.0) * np.where(equal, t, 1.0)
+        if column == "top_eigenvalue":
+            return {column: 10 * np.exp(size)}
+        return {column: 0.5 + 0.1 * size}
+
+    return of
+
+
+def ahead_on_average(f, t):
+    """Adversarial trainings far apart, whose mean is ahead of SAM by t."""
+    sets = sorted(set(f["attack"]) - {""})
+    place = {name: i - (len(sets) - 1) / 2 for i, name in enumerate(sets)}
+    return {
+        PGD: 0.5
+        + f["attack"].map({n: t + 0.05 * p for n, p in place.items()} | {"": 0})
+    }
+
+
+def gradients(f, t):
+    steps = np.where(f["attack"] != "", f["attack_steps"] + 1 + t, 1)
+    return {"gradients": f["epochs"] * np.where(f["rho"] > 0, 2 + t, steps)}
+
+
+def deviation(f, t):
+    seed = f["seed"].map({0: -1, 1: 0, 2: 1}).fillna(0)
+    return {k: 0.5 + t * seed for k in ("natural_accuracy", "pgd_accuracy")}
+
+
+FGSM, PGD, NATURAL = "fgsm_accuracy", "pgd_accuracy", "natural_accuracy"
+TOP, CLIPPED, WORST = "top_eigenvalue", "fgsm_clipped_accuracy", "worst_accuracy"
+ATTACKED = {"a": "fgsm", "b": "pgd10", "c": "pgd20", "d": "cw"}
+RADII = {"linf": (1, 2, 4, 8), "l2": (16, 32, 64, 128)}
+NEXT = {"a": "pgd10", "b": "pgd20", "c": "cw", "d": "fgsm"}
+
+
+def middle_steps(f):
+    return f["attack_steps"].isin([20, 30])
+
+
+SHAPES = {
+    **{"W1a": with_ratio(FGSM), "W1b": with_ratio(FGSM)},
+    "W1c": with_ratio("distance_q50"),
+    **dict.fromkeys(("W2a", "W10a", "W13a"), level(FGSM)),
+    **dict.fromkeys(("W2b", "W10b", "W13b"), level(CLIPPED)),
+    **{"W13c": level(WORST), "W3a": lost_at_best, "W3b": lost_at_best},
+    **{"W5a": boundary, "W5b": boundary_by_size},
+    **{"W6a": widths("weights", FGSM), "W6b": widths("weights", "distance_q50")},
+    **{"W6c": widths("nodes", "distance_q50"), "W11a": widths("weights", "")},
+    **{"W11b": widths("nodes", ""), "W7a": lambda f, t: {WORST: 0.5 - t}},
+    "W8a": level("zero_gradient_share", -1),
+    "W8b": level("moved_share"),
+    **{"S1a": gain(NATURAL, lambda f: f["rho"] == 0.1)},
+    **{"S1f": gain(NATURAL, lambda f: f["rho"] == 0.4)},
+    "S2a": gain(PGD, lambda f: f["rho"] == 0.1),
+    "S3a": order(PGD, "rho"),
+    "S4a": gain(PGD, lambda f: f["rho"] == 0.4),
+    "S5a": gain(NATURAL, lambda f: f["attack"] == "linf 1/255"),
+    **{"S5i": by_radius("linf"), "S5j": by_radius("l2")},
+    "S6a": ahead_on_average,
+    **{"S7a": gradients, "S7b": gradients, "S10a": deviation},
+    "S9a": order("restarts_accuracy", "rho"),
+    "S9e": lambda f, t: {"restarts_accuracy": 0.5 - t * (f["rho"] == 0.2)},
+    "S9i": lambda f, t: {"autoattack_accuracy": 0.5 - t * (f["rho"] == 0.2)},
+    "S12a": level(WORST),
+    "D4a": gain("wang_pgd20_accuracy", lambda f: f["attack_step"].isin([0.5, 0.25])),
+    "D4b": order("wang_pgd20_accuracy", "attack_step"),
+    "D5a": gain("wang_pgd20_accuracy", lambda f: f["attack_steps"] == 10),
+    "D5b": gain("wang_pgd20_accuracy", middle_steps),
+    "D6a": gain("wang_pgd20_accuracy", scheduled("weak-first")),
+    "D6b": gain("wang_pgd20_accuracy", scheduled("weak-last")),
+    **{
+        f"D7{k}": ahead_of(f"wang_{way}_accuracy", "standard")
+        for k, way in ATTACKED.items()
+    },
+    **{
+        f"D8{k}": ahead_of(f"wang_{way}_accuracy", "curriculum")
+        for k, way in NEXT.items()
+    },
+    "D9a": ahead_of(NATURAL, "standard"),
+    **{
+        f"D10{k}": gain(f"natural_{way}_accuracy", dynamic)
+        for k, way in ATTACKED.items()
+    },
+    "D13a": gain("wang_pgd20_accuracy", dynamic),
+    "D13b": ahead_of("wang_pgd20_accuracy", "curriculum"),
+    "D14a": ahead_of("autoattack_accuracy", "standard"),
+    **dict.fromkeys(("H1a", "H1c", "H1e"), gain(NATURAL, first_size)),
+    "H2a": lambda f, t: {TOP: 10 * np.where(first_size(f), t, 1)},
+    **{"H3a": gain(FGSM, first_size), "H3b": gain(PGD, first_size)},
+    **{"H4a": order(NATURAL, "batch_size"), "H5a": order(TOP, "batch_size")},
+    **{"H6a": order(FGSM, "batch_size"), "H7a": order(NATURAL, "batch_size")},
+    **{"H7b": order(TOP, "batch_size"), "H7c": order(FGSM, "batch_size")},
+    **{"H8a": order(FGSM, "batch_size"), "H8b": order(PGD, "batch_size")},
+    "H8c": order(TOP, "batch_size"),
+    **{"H9a": share_of_sizes(NATURAL), "H9b": share_of_sizes(TOP, -1)},
+    **{"H10a": share_of_sizes(FGSM), "H11a": h11},
+    "H12a": lambda f, t: (
+        order(PGD, "batch_size")(f, t) | {FGSM: 0.5 + 0.01 * np.log2(f["batch_size"])}
+    ),
+    "H14a": gain(NATURAL, heavy),
+    "H14b": lambda f, t: {TOP: 10 * np.where(heavy(f), t, 1)},
+    **{"H15a": equal_sum(NATURAL), "H15b": equal_sum(TOP)},
+    "H16a": gain("pgd_margin_accuracy", first_size),
+    "H16b": order("fgsm_margin_accuracy", "batch_size"),
+    **dict.fromkeys(("H16c", "H16d"), order("pgd_margin_accuracy", "batch_size")),
+}
+
+
+def epochs(best, value):
+    """The first epoch and each network's best, which has a value."""
+    return lambda f, t: pd.concat(
+        [
+            f.assign(measured="epoch", epoch=1, **{FGSM: 0.0, CLIPPED: 0.0}),
+            f.assign(measured="epoch", epoch=np.round(best(f, t)).clip(2)).assign(
+                **{FGSM: value(t), CLIPPED: value(t)}
+            ),
+        ]
+    )
+
+
+def high(f):
+    return (f["learning_rate"] / f["batch_size"]).between(0.0039, 0.0081)
+
+
+def bins(column, by):
+    """Ten bins of a network, in which a column has the order t."""
+    other = {"loss": "accuracy", "accuracy": "loss"}[column]
+    return lambda f, t: pd.concat(
+        [
+            f.assign(measured="bin", pool="all", by=by, bin=i, value=i).assign(
+                **{column: 0.5 + 0.01 * t[i], other: 0.01 * i}
+            )
+            for i in range(10)
+        ]
+    )
+
+
+def last_step(**values):
+    return lambda f, t: f.assign(
+        **dict(measured="step", step=10, loss_q25=0.0, loss_q75=1.0, fosc_q25=0.0),
+        **dict(fosc_q75=1.0, normalised_fosc_q50=0.5, fosc_q50=f["attack_step"]),
+    ).assign(**{name: t if value is None else value for name, value in values.items()})
+
+
+def stages(f, t):
+    """Three stages whose variance is exp(t) that within, of dynamic training."""
+    apart = np.sqrt(1.5 * np.where(dynamic(f), np.exp(t), 1.0))
+    thirds = np.ceil(f["epochs"].to_numpy()[:, None] * np.arange(1, 4) / 3)
+    return pd.concat(
+        [
+            f.assign(measured="epoch", epoch=thirds[:, i], fosc_variance=1.0).assign(
+                fosc_mean=apart * (i - 1)
+            )
+            for i in range(3)
+        ]
+    )
+
+
+# Rows beside the final ones.
+CURVES = {
+    **dict.fromkeys(("W4a", "W4b"), epochs(lambda f, t: t * f["epochs"], lambda t: 1)),
+    "W4c": epochs(lambda f, t: (0.5 + t * high(f)) * f["epochs"], lambda t: 1),
+    "W9a": epochs(lambda f, t: 2 + 0 * f["epochs"], lambda t: 0.17 + t),
+    "W9b": epochs(lambda f, t: 1 + t * 60_000 / f["train_size"], lambda t: 1),
+    **{"D2a": bins("accuracy", "fosc"), "D2b": bins("loss", "fosc")},
+    "D2e": bins("accuracy", "normalised_fosc"),
+    **{"D3a": last_step(normalised_fosc_q50=None), "D3b": last_step(loss_q75=None)},
+    **{"D4b": last_step(loss_q75=1.0), "D11a": stages},
+}
+NOISY = {
+    **dict.fromkeys(("W4a", "W4b", "W4c", "W9b"), ("epoch",)),
+    **{"W9a": (FGSM,), "D2a": ("accuracy",), "D2b": ("loss",), "D2e": ("accuracy",)},
+    **{"D3a": ("normalised_fosc_q50",), "D3b": ("loss_q75",), "D11a": ("fosc_mean",)},
+}
+
+
+def table_of(name, t, noise=0.0, salt=0):
+    """Rows of all runs that a part judges, whose statistic is t, with noise."""
+    f = plain(name)
+    shape = SHAPES.get(name, lambda f, t: {})(f, t)
+    rows = f.assign(**shape)
+    if name in CURVES:
+        rows = pd.concat([rows, CURVES[name](rows.drop_duplicates("key"), t)])
+    generator = np.random.default_rng(salt)
+    for column in NOISY.get(name, shape) if noise else ():
+        if rows[column].dtype == bool:
+            rows[column] ^= generator.random(len(rows)) < noise
+        else:
+            rows[column] = rows[column] * (1 + noise * generator.normal(size=len(rows)))
+    if "epoch" in rows:
+        rows["epoch"] = rows["epoch"].round().clip(1, rows["epochs"])
+    return rows.reset_index(drop=True)
+
+
+def judged(name, t, noise=0.0, salt=0, chosen=lambda rows: rows):
+    rows = chosen(table_of(name, t, noise, salt))
+    return claims.judge_part(PARTS[name], claims.Runs("paper", lists_of(name), rows))
+
+
+@cache
+def nearest(n, compare, threshold):
+    """The orders of n whose rank correlation passes by least, and fails by least."""
+    shuffled = np.random.default_rng(0).permuted(
+        np.tile(np.arange(n), (4000, 1)), axis=1
+    )
+    orders = [tuple(range(n)), tuple(range(n))[::-1], *map(tuple, shuffled)]
+    orders = list(itertools.permutations(range(n))) if n < 7 else orders
+    for i, j in itertools.combinations(range(n), 2):  # close to either end
+        for end in (orders[0], orders[-1], tuple(range(n))[::-1]):
+            swapped = list(end)
+            swapped[i], swapped[j] = swapped[j], swapped[i]
+            orders.append(tuple(swapped))
+    squares = ((np.array(orders) - np.arange(n)) ** 2).sum(1)
+    rho = np.round(1 - 6 * squares / (n * (n * n - 1)), 12)
+    passes = draws.COMPARE[compare](rho, threshold)
+    away = abs(rho - threshold)
+    return tuple(
+        (orders[i], float(rho[i]))
+        for i in (np.where(side, away, 9).argmin() for side in (passes, ~passes))
+    )
+
+
+def ordered(name):
+    """How many values a part orders, where its rows are made in that order; else 0."""
+    if name.startswith("D2"):
+        return 10
+    by = {"W5b": "batch_size", "S5i": None, "S5j": None, "D4b": "attack_step"}
+    by = by.get(name, {"S": "rho", "H": "batch_size"}.get(name[0], ""))
+    if by == "" or PARTS[name].statistic != "spearman":
+        return 0
+    return plain(name)[by].nunique() if by else 4
+
+
+def sides(name):
+    """Values of t that pass and fail by least, and the statistic that they make."""
+    part = PARTS[name]
+    if n := ordered(name):
+        (good, high), (bad, low) = nearest(n, part.compare, part.threshold)
+        return (good, bad), (high, low)
+    up = part.compare[0] == ">"
+    if part.statistic in ("spearman", "rank_lead"):  # networks are drawn
+        return (1, -1), None
+    if part.statistic == "share" and name[0] == "H":
+        sizes = plain(name)["batch_size"].nunique()
+        shares = [k / sizes for k in range(sizes + 1)]
+        passing = [s for s in shares if draws.COMPARE[part.compare](s, part.threshold)]
+        ends = passing[0], shares[shares.index(passing[0]) - 1]
+        return ends, ends
+    if name == "W5a":
+        return (1, 0), (1, 0)
+    # A draw of three seeds has 0.58 to 1.16 of their deviation.
+    if name == "S10a":
+        ends = part.threshold * 0.85, part.threshold * 1.75
+        return ends, ends
+    little = {"ratio": 0.01, "log_ratio": 0.1, "epoch_share": 0.01, "epoch_lead": 0.02}
+    little = {"W9b": 1}.get(name, little.get(part.statistic, 0.0004))
+    ends = part.threshold + little * (1 if up else -1), part.threshold
+    ends = (ends[0], ends[1] + (-little if up else little))
+    return ends, None if name[:2] in ("W4", "W9") else ends
+
+
+def few(part):
+    """What leaves too few rows: one seed, eleven networks, or one arm."""
+    if "seed" in part.needs:
+        return lambda rows: rows[rows["seed"] == 0]
+    if "networks" in part.needs:
+        return lambda rows: rows[rows["key"].isin(rows["key"].unique()[:11])]
+    return lambda rows: rows[rows["method"] == "standard"]
+
+
+SEEN = {}
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "H13a"])
+def test_a_claim_passes_above_its_threshold_and_fails_below(name):
+    part, ((good, bad), values) = PARTS[name], sides(name)
+    both = [judged(name, t) for t in (good, bad)]
+    told = [(j.value, j.interval, j.lacks) for j in both]
+    assert [j.word for j in both] == [PASS, FAIL], told
+    if values:
+        assert [j.value for j in both] == pytest.approx(values, abs=1e-9)
+    assert judged(name, good, chosen=few(part)).word == LITTLE
+    words = SEEN.setdefault(part.claim, set())
+    words |= {PASS, FAIL, LITTLE}
+    if part.claim in EXACT:
+        return
+    middle = good if name == "W5a" else part.threshold
+    middle = 0.3 if part.statistic in ("spearman", "rank_lead") else middle
+    # The largest of noisy means is too large: a little less, too.
+    middles = [good] if ordered(name) else [middle, 0.97 * middle]
+    noises = (0.002, 0.02, 0.1, 0.4)
+    for salt, noise, t in itertools.product(range(4), noises, middles):
+        found = judged(name, t, noise, salt)
+        if found.word == OPEN:
+            low, high = found.interval
+            assert low <= part.threshold <= high
+            words.add(OPEN)
+            return
+    raise AssertionError(f"{name} is never inconclusive; at last {found}")
+
+
+def test_an_identity_holds_for_equal_rows_alone():
+    """H13: two lists of one recipe share a row; here they are two."""
+    [part] = claims.parts()["H13"]
+    runs = [SimpleNamespace(key=key) for key in ("one", "two")]
+    lists = {"settings": {"LR": runs[:1], "LR/BS": runs[1:]}}
+    rows = pd.DataFrame([PLAIN | {"key": run.key} for run in runs])
+    rows = rows.assign(seed=0, batch_size=64, dataset="mnist", train_size=1, epochs=1)
+
+    def of(rows):
+        return claims.judge_part(part, claims.Runs("paper", lists, rows)).word
+
+    off = rows.assign(fgsm_accuracy=[0.5, 0.5 + 1e-9])
+    words = {of(rows), of(off), of(rows[:1])}
+    assert (of(rows), of(off)) == (PASS, FAIL) and words == {PASS, FAIL, LITTLE}
+    SEEN["H13"] = words
+
+
+@pytest.mark.parametrize("part", claims.parts()["S11"], ids=lambda part: part.name)
+def test_linear_models_pass_fail_or_are_undecided(part):
+    def word(*ratios):
+        each = dict.fromkeys((20, 200), np.array([[1.0, r] for r in ratios]))
+        judged = claims.judge_parts("S11", [], each)
+        return next(j.word for j in judged if j.part == part)
+
+    lists = [(1.01, 1.02, 1.03), (0.97, 0.98, 0.99), (0.9, 1.0, 1.1)]
+    words = [word(*ratios) for ratios in lists]
+    up = part.compare == ">"
+    assert words == [*([PASS, FAIL] if up else [FAIL, PASS]), OPEN]
+    SEEN["S11"] = set(words)
+
+
+def test_every_claim_was_seen_on_every_side(request):
+    ran = {item.name for item in request.session.items}
+    wanted = [f"passes_above_its_threshold_and_fails_below[{n}]" for n in PARTS]
+    if not all(
+        any(w in name for name in ran)
+        for w in wanted
+        if "[S11" not in w and "[H13" not in w
+    ):
+        pytest.skip("asked for some claims only")
+    known = set(claims.criteria()) - set(MATHEMATICS)
+    assert set(SEEN) == known
+    undecided = {
+        n for n in known if not SEEN[n] >= {PASS, FAIL} or not SEEN[n] & {OPEN, LITTLE}
+    }
+    assert not undecided
+    assert {n for n in known if OPEN not in SEEN[n]} == set(EXACT)
+
+
+def test_no_rows_are_not_yet_run():
+    for name in set(claims.criteria()) - set(MATHEMATICS):
+        assert claims.show(name, []).outcome == "not yet run"
+
+
+def test_mathematics_is_settled_without_rows():
+    words = {name: claims.show(name, []).outcome for name in MATHEMATICS}
+    assert words == {
+        **{"W12": "partly", "S8": "partly"},
+        **{"D1": "reproduced", "D12": "reproduced"},
+    }
 
 
 def test_d1_and_d12_fail_where_the_mathematics_does(monkeypatch):
-    assert (wang.D1().outcome, wang.D12().outcome) == (PASS, PASS)
     gap, rate = theory.first_order_gap, theory.rate_on_toy
-    for wrong in (lambda found: found + 1e-6, lambda found: -found):
-        monkeypatch.setattr(theory, "first_order_gap", lambda *a, w=wrong: w(gap(*a)))
-        assert wang.D1().outcome == PARTLY
-
-    def steeper(t, delta, **options):
-        measured, bound = rate(t, delta, **options)
-        return measured * delta**0.11 / 10, bound
-
-    def above(t, delta, **options):
-        measured, bound = rate(t, delta, **options)
-        return 3 * measured, bound
-
-    for wrong in (steeper, above):
-        monkeypatch.setattr(theory, "rate_on_toy", wrong)
-        assert wang.D12().outcome == FAIL
+    monkeypatch.setattr(theory, "first_order_gap", lambda *a: gap(*a) + 1e-6)
+    wang._gaps.cache_clear()
+    assert claims.show("D1", []).outcome in ("not reproduced", "partly")
+    wang._gaps.cache_clear()
+    monkeypatch.setattr(
+        theory,
+        "rate_on_toy",
+        lambda t, d, **o: (3 * rate(t, d, **o)[0], rate(t, d, **o)[1]),
+    )
+    assert claims.show("D12", []).outcome != "reproduced"

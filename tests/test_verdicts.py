@@ -1,23 +1,29 @@
 """What verdicts a page shows, whose rows they rest on, and what they say of them."""
 
-import dataclasses
 import json
 import re
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 
 from widemin import paths
 from widemin.book import notebooks, sources, verdicts
+from widemin.experiments import results
 from widemin.papers import claims
-from widemin.papers.claims import Verdict
-from widemin.papers.kamath import claims as kamath
+from widemin.papers.claims import Judged, Verdict
 
 CHAPTER = "01_width_of_minima"
 
 
+def verdict_of(claim, word, preset="", **basis):
+    """A verdict all of whose parts have one word."""
+    facts = {"value": 0.5, "n": "3 seeds", "preset": preset, "basis": basis}
+    return Verdict(claim, [Judged(p, word, **facts) for p in claims.parts()[claim]])
+
+
 def page(edition, *found):
-    """Write an executed chapter that shows verdicts: claim, outcome, seeds, preset."""
+    """Write an executed chapter that shows verdicts: claim, word of parts, preset."""
     cells = [
         {"cell_type": "markdown", "metadata": {}, "source": "# Opening"},
         {
@@ -26,10 +32,8 @@ def page(edition, *found):
             "source": 'preset = "site"',
         },
     ]
-    for claim, outcome, seeds, *preset in found:
-        basis = {"seeds": seeds}
-        verdict = Verdict(claim, outcome, "", "", "", basis=basis)
-        verdict = dataclasses.replace(verdict, preset="".join(preset))
+    for claim, word, *preset in found:
+        verdict = verdict_of(claim, word, "".join(preset))
         data, metadata = verdict._repr_mimebundle_()
         outputs = [{"data": data, "metadata": metadata}]
         cells.append({"cell_type": "code", "metadata": {}, "outputs": outputs})
@@ -41,20 +45,21 @@ def page(edition, *found):
 
 def test_a_verdict_is_of_the_pages_preset_or_names_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    page("site", ("W1", "reproduced", 2), ("W7", "not reproduced", 3, "paper"))
+    page("site", ("W1", "passes"), ("W7", "fails", "paper"))
     found = verdicts.of_edition("site")
     presets = {claim: verdict["preset"] for claim, verdict in found.items()}
     assert presets == {"W1": "site", "W7": "paper"}
-    assert "(`site`) |" in verdicts.as_page("site")
-    assert "(`paper`) |" in verdicts.as_page("site")
-    [told] = [c for c in verdicts.as_data("site")["claims"] if c["id"] == "W7"]
-    assert told["ours"]["preset"] == "paper"
+    words = {claim: verdict["outcome"] for claim, verdict in found.items()}
+    assert words == {"W1": "reproduced", "W7": "not reproduced"}
+    told = {c["id"]: c for c in verdicts.as_data("site")["claims"]}
+    assert {p["preset"] for p in told["W7"]["parts"]} == {"paper"}
+    assert told["W2"]["outcome"] == "not yet run" and len(told) == 55
 
 
 def test_a_page_shows_what_its_own_cells_made(tmp_path, monkeypatch):
     """Whatever else was executed: verdicts are not taken from there."""
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    path = page("site", ("W1", "not decidable at this scale", 3))
+    path = page("site", ("W1", "not decidable at this scale"))
     other = path.parent / "paper" / path.name
     other.parent.mkdir()
     other.write_text(path.read_text().replace("not decidable at this", "large"))
@@ -76,55 +81,58 @@ def test_links_to_verdicts_that_no_page_shows_are_plain_words(tmp_path, monkeypa
     assert "(S1 to S7)" in "".join(pages)
 
 
-COUNTER = """
-other_dataset = {dataset!r}
-at_first = {{"LR, other": pd.DataFrame()}}
-counter = pd.DataFrame({{"seed": {seeds}}})
-"""
+def rows(runs):
+    """Rows of runs whose robustness falls with the batch size."""
+    about = {"measured": "final", "diverged": False, "constant": False}
+    about |= {"train_accuracy": 1.0, "test": "linf 0.3", "images": 1000}
+    table = pd.DataFrame(
+        [asdict(r) | {"key": r.key, "method": r.method} | about for r in runs],
+        columns=["key", "dataset", "batch_size", *about] if not runs else None,
+    )
+    return table.assign(fgsm_accuracy=0.5 - 1e-4 * table["batch_size"])
 
 
 @pytest.mark.parametrize(
-    ("dataset", "seeds", "preset"),
+    ("own", "seeds", "preset", "word"),
     [
-        ("fashion-mnist", [0, 1, 1], "paper"),
-        ("fashion-mnist", [0, 0], ""),
-        ("fashion-mnist", [], ""),
-        ("digits", [0, 1, 2], ""),
+        ("site", 3, "paper", "fails"),
+        ("site", 2, "paper", "not decidable at this scale"),
+        ("site", 0, "site", "not decidable at this scale"),
+        ("smoke", 3, "", "not yet run"),
     ],
 )
-def test_two_seeds_at_the_papers_settings_decide_the_counter_example(
-    monkeypatch, dataset, seeds, preset
+def test_rows_at_the_papers_settings_decide_the_counter_example(
+    monkeypatch, own, seeds, preset, word
 ):
-    """The cell itself chooses: those rows, or the page's own."""
-    judged = []
-
-    def H8(rows):
-        judged.append(len(rows))
-        return Verdict("H8", "reproduced", "", "", "")
-
+    """They go before the page's own as soon as they are enough; never for digits."""
     [chapter] = notebooks.find("04")
-    cells = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"]
-    [cell] = [
-        "".join(c["source"]) for c in cells if "kamath.H8" in "".join(c["source"])
-    ]
-    monkeypatch.setattr(kamath, "H8", H8)
-    names = {"pd": pd, "kamath": kamath, "replace": dataclasses.replace}
-    exec(COUNTER.format(dataset=dataset, seeds=seeds), names)
-    *before, last = cell.splitlines()
-    exec("\n".join(before), names)
-    assert eval(last, names).preset == preset
-    assert judged == [len(seeds) if preset else 0]
+    part = claims.parts()["H8"][0]
+    wanted = (part.needs["dataset"], part.needs["model"])
+
+    def larger(recipes, folder):
+        of = [r for r in recipes if (r.dataset, r.model) == wanted and r.seed < seeds]
+        return rows(of)
+
+    monkeypatch.setattr(results, "table_of", larger)
+    lists = notebooks.lists_of(chapter, own)[0]
+    once = [r for r in lists["settings"]["LR, other"] if r.seed == 0]
+    judge = verdicts.judging("04", rows(once), lists, own)
+    [judged] = [j for j in judge("H8").parts if j.part == part]
+    assert (judged.preset, judged.word) == (preset, word)
 
 
 def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    page("site", ("W7", "not reproduced", 3), ("W1", "reproduced", 2))
+    page("site", ("W7", "fails"), ("W1", "passes"))
     box = verdicts.in_short("site", CHAPTER, ["W7", "W2"]).splitlines()
-    counts = "**1** reproduced, **1** not reproduced, **11** not yet run"
-    assert box[1] == f"Of [13 claims](../verdicts.md): {counts}."
+    claims_, argued = "**1** reproduced, **8**", "**1** not reproduced, **3**"
+    assert box[1] == (
+        f"Of [9 claims](../verdicts.md): {claims_} not yet run. "
+        f"Of 4 arguments that no paper measures: {argued} not yet run."
+    )
     [told] = [line for line in box if line.startswith("- ")]  # W2 is not there
     assert told.startswith("- {ref}`W7 <verdict-w7>`, ")
-    assert ": **not reproduced**: " in told
+    assert ": **not reproduced**. " in told
 
 
 @pytest.mark.parametrize("chapter", notebooks.chapters())
@@ -138,9 +146,17 @@ def test_what_a_chapter_tells_in_short_are_claims_of_its_own(chapter):
 def test_a_verdict_says_what_it_rests_on():
     basis = {"runs": 40, "seeds": 1, "dataset": ["mnist"], "device": ["cpu"]}
     basis |= {"train_size": [10_000, 60_000], "epochs": [25]}
-    verdict = Verdict("W1", "reproduced", "", "", "", basis=basis)
-    assert verdict.scale == (
-        "40 runs, 1 seed: MNIST, 10,000 to 60,000 training images, 25 epochs, CPU"
-    )
-    assert f"**Rests on** {verdict.scale}." in verdict.box()
-    assert "Rests on" not in Verdict("W12", "partly", "", "", "").box()
+    box = verdict_of("W1", "passes", "site", **basis).box()
+    text = "MNIST, 10,000 to 60,000 training images, 25 epochs, CPU"
+    assert f"**Rests on:** 3 seeds, {text}, preset `site`." in box
+    assert "Rests on" not in verdict_of("W12", "passes").box()
+
+
+def test_a_verdict_says_when_its_criterion_was_fixed():
+    """Before rows were known only where that is true of every part."""
+    known = {p.part for p in claims.parts()["S1"] if p.rows_known}
+    assert known and known != {p.part for p in claims.parts()["S1"]}
+    assert known == set("def")
+    assert "when rows of d to f were known" in verdict_of("S1", "passes").box()
+    assert "when rows were known" in verdict_of("W1", "passes").box()
+    assert "before there were rows" in verdict_of("W12", "passes").box()

@@ -1,7 +1,7 @@
 // The table of verdicts can be narrowed to a paper and to an outcome.
 document.addEventListener("DOMContentLoaded", () => {
   const table = [...document.querySelectorAll("table")].find((candidate) =>
-    [...candidate.querySelectorAll("th")].some((head) => head.textContent.trim() === "holds up"));
+    [...candidate.querySelectorAll("th")].some((head) => head.textContent.trim() === "by revision 1"));
   if (!table) return;
   const rows = [...table.querySelectorAll("tbody tr")];
   const papers = { W: "Khritankov et al.", S: "Wei et al.", D: "Wang et al.", H: "Kamath et al." };
@@ -9,6 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
     paper: papers[row.cells[0].textContent.trim()[0]],
     outcome: row.cells[2].textContent.trim(),
   }));
+  rows.forEach((row, index) => { row.dataset.outcome = facts[index].outcome; });
   const bar = document.createElement("form");
   bar.className = "verdict-filter";
   const count = document.createElement("output");

@@ -49,7 +49,8 @@ def render(edition: str) -> tuple[Path, bool]:
     shutil.rmtree(home / "work", ignore_errors=True)
     data = json.dumps(verdicts.as_data(edition), indent=1, ensure_ascii=False)
     (html / "verdicts.json").write_text(data + "\n")
-    shutil.copy(paths.BOOK / "verdicts.schema.json", html)
+    for name in ("verdicts.schema.json", "claims.csv"):
+        shutil.copy(paths.BOOK / name, html)
     kept.write_text(stamp)
     return front, True
 
@@ -70,7 +71,8 @@ def write_readme(edition: str) -> None:
     if not (opened and closed):
         raise BuildFailed(f"{path} must have the lines {_OPEN} and {_CLOSE}")
     share = coverage.share(coverage.of_all(paths.PUBLISHED))
-    table = f"{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
+    counts = verdicts.in_words(edition, "")
+    table = f"{counts}\n\n{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
     drawn = dict(_figures(edition))["fig-ways"]
     with disk.atomic(path) as part:
         part.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")

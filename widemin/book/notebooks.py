@@ -226,7 +226,8 @@ def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[An
     return sorted(runs.values(), key=rank)
 
 
-_HASHED = {".py", ".csv", ".yml", ".toml", ".mplstyle"}  # of the package and of the published results
+# Of the package and of the published results.
+_HASHED = {".py", ".csv", ".yml", ".toml", ".mplstyle"}
 
 
 class ChapterFailed(RuntimeError):
@@ -236,7 +237,8 @@ class ChapterFailed(RuntimeError):
 def digest(chapter: str, values: Values, done: Iterable[str]) -> str:
     """Return what an executed chapter depends on: source, parameters and rows."""
     hashed = hashlib.sha256(json.dumps([values, sorted(done)]).encode())
-    files = [paths.NOTEBOOKS / f"{chapter}.ipynb", paths.BOOK / "claims.csv"]
+    files = [paths.NOTEBOOKS / f"{chapter}.ipynb"]
+    files += [paths.BOOK / name for name in ("claims.csv", "statements.csv")]
     for folder in (paths.ROOT / "widemin", paths.PUBLISHED):
         files += sorted(p for p in folder.rglob("*.*") if p.suffix in _HASHED)
     for path in filter(Path.is_file, files):

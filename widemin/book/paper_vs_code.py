@@ -85,5 +85,7 @@ def effect(entry: Entry, recipes: list[Recipe], folder: Path) -> str:
 
 
 def _points(values: list[float]) -> str:
+    if len(values) < 3:
+        return " and ".join(f"{value:+.1f}" for value in values)
     mean, half = over_seeds(values)
-    return f"{mean:+.1f}" + ("" if len(values) < 2 else f" ± {half:.1f}")
+    return f"{mean:+.1f} ± {half:.1f}"

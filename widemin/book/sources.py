@@ -225,6 +225,9 @@ def _again() -> str:
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
 MARKS: dict[str, Callable[[str], str]] = {
     "counts": verdicts.in_words,
+    "headlines": verdicts.headlines,
+    "tallies": verdicts.tallies,
+    "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,
     "ledger": _differences,
     "coverage": _covered,

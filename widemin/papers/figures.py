@@ -186,11 +186,13 @@ def by_group(
 def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> str:
     """Return a column's mean and 95 % interval over runs, "49.1 ± 5.2", or "not run".
 
-    Times the unit, which for fractions is 100 and else 1.
+    Of two runs both values. Times the unit, which for fractions is 100 and else 1.
     """
     values = list((unit or unit_of(column)) * rows[column].dropna())
     if not values:
         return "not run"
+    if len(values) == 2:
+        return " and ".join(f"{value:.{digits}f}" for value in values)
     mean, half = over_seeds(values)
     interval = "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"
     return f"{mean:.{digits}f}{interval}"

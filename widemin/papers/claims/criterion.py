@@ -10,14 +10,17 @@ import pandas as pd
 
 from widemin import paths
 
+BALLS = {"linf": "L∞", "l2": "L2"}
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim as it stands in book/claims.csv, with its criterion."""
+    """A claim in words, with its criterion by revision 1 (book/claims.csv)."""
 
     id: str
     paper: str
     statement: str
+    revised: str  # what revision 2 changed
     criterion: str
     thresholds: dict[str, float]
     needs: dict[str, str]
@@ -35,14 +38,16 @@ def criteria() -> dict[str, Claim]:
         return {name.strip(): value.strip() for name, value in parts}
 
     table = pd.read_csv(paths.BOOK / "claims.csv", dtype=str, keep_default_na=False)
-    # Verdicts are still given by the first revision; its lines come first.
+    said = pd.read_csv(paths.BOOK / "statements.csv", index_col="id")
     if "revision" in table:
         table = table[table["revision"] == "1"]
+    table = table[table["revision"] == "1"]  # its lines come first
     return {
         row["id"]: Claim(
             id=row["id"],
             paper=row["paper"],
-            statement=row["statement"],
+            statement=str(said.loc[row["id"], "statement"]),
+            revised=str(said.loc[row["id"], "revised"]),
             criterion=row["criterion"],
             thresholds={k: float(v) for k, v in pairs(row["thresholds"]).items()},
             needs=pairs(row["needs"]),
@@ -54,9 +59,16 @@ def criteria() -> dict[str, Claim]:
     }
 
 
+@cache
 def paper_table(name: str) -> pd.DataFrame:
     """Return one of the papers' own tables, as printed, in percent."""
     return pd.read_csv(paths.PUBLISHED / "papers" / f"{name}.csv")
+
+
+def ball_name(test: str) -> str:
+    """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
+    norm, _, radius = test.partition(" ")
+    return f"{BALLS[norm]} {radius}"
 
 
 # What is typed for want of a key, and what is meant.
@@ -67,7 +79,8 @@ _WORDS = {
     r"\bdelta\b": "δ",
     r"/ mu\b": "/ μ",
     r"\blambda_1\b": "λ₁",
-    r"\bL_inf\b": "L∞",
+    r"\b(L_inf|linf)\b": "L∞",
+    r"\bl2\b": "L2",
     r"\bL_thx\^2": "L_θx²",
     r"\bT\^-1/2": "1/√T",
     r"\bw\*\^2": "w*²",

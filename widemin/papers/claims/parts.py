@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -14,7 +15,6 @@ import pandas as pd
 
 from widemin import paths
 from widemin.names import check_choice
-from widemin.papers.claims.judging import shortfall
 
 KINDS = ("printed", "argued", "control")
 COMPARISONS = (">=", "<=", ">", "<")
@@ -59,7 +59,7 @@ class Part:
         statistic: One of STATISTICS, compared by `compare` with `threshold`.
         given: What chooses the rows, e.g. test "linf 0.3".
         runs: The chapter's lists of runs that are judged.
-        needs: The least that can decide it, as `judging.shortfall` reads it.
+        needs: The least that can decide it, as `shortfall` reads it.
         untrained: What is done with networks that did not train.
         fixed: The day on which the part took its form.
         rows_known: Whether rows that it judges were known then.
@@ -114,26 +114,22 @@ def parts(path: Path = paths.BOOK / "claims.csv") -> dict[str, tuple[Part, ...]]
 
 def _part(row: dict[str, str], line: int) -> Part:
     """Return the part in a row of claims.csv, checked."""
-    name = f"{row['id']}{row['part']}"
+    name, statistic = f"{row['id']}{row['part']}", row["statistic"]
+    for column in ("statement", "criterion", "fixed", "statistic"):
+        if not row[column]:
+            raise ValueError(f"{name} must have a {column}; got none")
     check_choice(f"kind of {name}", row["kind"], KINDS)
-    if not row["statistic"]:
-        raise ValueError(f"{name} must have a statistic; got none")
-    check_choice(f"statistic of {name}", row["statistic"], STATISTICS)
+    check_choice(f"statistic of {name}", statistic, STATISTICS)
     check_choice(f"compare of {name}", row["compare"], COMPARISONS)
-    low, high = STATISTICS[row["statistic"]]
+    low, high = STATISTICS[statistic]
     threshold = _number(f"threshold of {name}", row["threshold"])
     if not low <= threshold <= high:
         raise ValueError(
-            f"threshold of {name} must lie in the range of {row['statistic']}, "
+            f"threshold of {name} must lie in the range of {statistic}, "
             f"{low:g} to {high:g}; got {threshold:g}"
         )
-    for column in ("statement", "criterion", "fixed"):
-        if not row[column]:
-            raise ValueError(f"{name} must have a {column}; got none")
-    if row["statistic"] in RANKED and row["untrained"].split(":")[0] not in (
-        "excluded",
-        "counted",
-    ):
+    untrained = row["untrained"].split(":")[0]
+    if statistic in RANKED and untrained not in ("excluded", "counted"):
         raise ValueError(
             f"untrained of {name} must be 'excluded: ...' or 'counted'; got "
             f"{row['untrained']!r}"
@@ -143,26 +139,19 @@ def _part(row: dict[str, str], line: int) -> Part:
         _number(f"needs of {name}, {key}", needs.get(key, "0"))
         for key in ("seed", "networks")
     )
-    enough = seeds >= SEEDS or (row["statistic"] in RANKED and networks >= NETWORKS)
-    if row["statistic"] not in EXACT and row["runs"] not in SIMULATED and not enough:
+    enough = seeds >= SEEDS or (statistic in RANKED and networks >= NETWORKS)
+    if statistic not in EXACT and row["runs"] not in SIMULATED and not enough:
         raise ValueError(
             f"needs of {name} must ask for {SEEDS} seeds, or for {NETWORKS} networks "
             f"of a correlation; got {row['needs']!r}"
         )
+    same = ("part", "kind", "statement", "criterion", "statistic", "compare")
     return Part(
         claim=row["id"],
-        part=row["part"],
-        kind=row["kind"],
-        statement=row["statement"],
-        criterion=row["criterion"],
-        statistic=row["statistic"],
-        compare=row["compare"],
+        **{key: row[key] for key in (*same, "runs", "untrained", "fixed")},
         threshold=threshold,
         given=_pairs(f"given of {name}", row["given"]),
-        runs=row["runs"],
         needs=needs,
-        untrained=row["untrained"],
-        fixed=row["fixed"],
         rows_known=row["rows_known"] == "yes",
         line=line,
     )
@@ -188,8 +177,47 @@ def _pairs(name: str, text: str) -> dict[str, str]:
 
 # What `needs` may hold beside numbers: values that a run must have.
 EQUAL = ("dataset", "model", "augment", "ramp", "fosc_bins")
-# Sizes that recipes call by another name than rows do.
-_SIZES = {"images": "test_size"}
+# Rows that agree in these differ in their seed alone.
+_CELL = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
+_CELL += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
+_CELL += ["attack_step", "step_schedule"]
+_SIZES = ("train_size", "epochs", "images", "strong_size", "autoattack_size")
+_PLURAL = {
+    "seed": "seeds",
+    "batch_size": "batch sizes",
+    "learning_rate": "learning rates",
+    "attack": "training sets of perturbations",
+    "train_size": "training images",
+}
+
+
+def shortfall(table: pd.DataFrame, needs: Mapping[str, str]) -> str:
+    """Return what rows lack to decide a part, or "".
+
+    Sizes must be reached by every row, `samples` is the product of images and epochs;
+    of seeds, cells and sets there must be as many different ones.
+    """
+    if set(table["dataset"]) == {"digits"}:
+        return "it takes larger images than digits"
+    for name, wanted in needs.items():
+        if name == "samples":
+            there = int((table["train_size"] * table["epochs"]).min())
+        elif name in _SIZES:
+            there = int(table[name].min())
+        elif name == "cells":
+            there = table.groupby(["batch_size", "learning_rate"]).ngroups
+        elif name == "networks":
+            there = table["key"].nunique()
+        elif name == "seed":  # of the cell that has the fewest
+            columns = [table[name] for name in [*_CELL, "seed"] if name in table]
+            cells = Counter(row[:-1] for row in set(zip(*columns, strict=True)))
+            there = min(cells.values())
+        else:
+            there = len(set(table[name]) - {""})
+        if there < int(wanted):
+            plural = _PLURAL.get(name, name.replace("_", " "))
+            return f"it takes {int(wanted):,} {plural}; there are {there:,}"
+    return ""
 
 
 def lacking(part: Part, recipes: Sequence[Any]) -> str:
@@ -207,8 +235,7 @@ def lacking(part: Part, recipes: Sequence[Any]) -> str:
     table = pd.DataFrame(
         [asdict(r) | {"key": r.key, "method": r.method} for r in chosen]
     )
-    for column, name in _SIZES.items():
-        table[column] = table[name]
+    table["images"] = table["test_size"]  # as rows call it
     needs = {k: v for k, v in part.needs.items() if k not in EQUAL}
     return shortfall(table, needs)
 

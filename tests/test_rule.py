@@ -1,0 +1,211 @@
+"""The rule of book/criteria.md, on rows of a few numbers."""
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from widemin.papers import claims
+from widemin.papers.claims import Judged, Runs, draws, engine
+from widemin.papers.claims.verdict import Verdict
+
+WORDS = (
+    *("passes", "fails", "inconclusive"),
+    *("not decidable at this scale", "not yet run"),
+)
+[FIRST] = [p for p in claims.parts()["W2"] if p.part == "a"]  # at least 80 %
+
+
+def part(needs="seed=3", untrained="counted", **change):
+    pairs = dict(each.split("=") for each in needs.split("; ") if each)
+    change = {"needs": pairs, "untrained": untrained, "runs": "runs"} | change
+    return replace(FIRST, given={}, **change)
+
+
+def runs(accuracies, preset="paper", **about):
+    """Rows of one cell, a seed each, with accuracies under FGSM."""
+    rows = pd.DataFrame({"fgsm_accuracy": accuracies}).assign(
+        **dict(measured="final", dataset="mnist", model="m1", batch_size=16),
+        **dict(learning_rate=0.1, momentum=0.0, rho=0.0, attack="", images=1000),
+        **dict(train_size=60_000, epochs=25, diverged=False, constant=False),
+        **dict(natural_accuracy=0.99, train_accuracy=1.0),
+    )
+    rows = rows.assign(seed=range(len(rows)), key=[f"{preset}{i}" for i in rows.index])
+    rows = rows.assign(**about)
+    recipes = [SimpleNamespace(key=key) for key in rows["key"]]
+    return Runs(preset, {"runs": recipes}, rows)
+
+
+def judged(*evidence, **change):
+    return engine._of_all(part(**change), evidence, None)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "compare", "word"),
+    [
+        ([0.82, 0.83, 0.84], ">=", "passes"),
+        ([0.76, 0.77, 0.78], ">=", "fails"),
+        ([0.78, 0.83, 0.84], ">=", "inconclusive"),
+        ([0.82, 0.83, 0.84], "<=", "fails"),
+        ([0.76, 0.77, 0.78], "<", "passes"),
+    ],
+)
+def test_a_part_is_decided_where_the_whole_interval_lies_on_one_side(
+    accuracies, compare, word
+):
+    found = judged(runs(accuracies), compare=compare)
+    assert found.word == word and found.value == pytest.approx(np.mean(accuracies))
+    assert found.interval[0] == pytest.approx(min(accuracies))  # 1 draw in 27
+    assert found.interval[1] == pytest.approx(max(accuracies))
+    assert bool(found.would_decide) == (word == "inconclusive")
+
+
+def test_fewer_than_three_seeds_decide_nothing():
+    found = judged(runs([0.9, 0.95]))
+    assert found.word == "not decidable at this scale"
+    assert (found.lacks, found.interval) == ("it takes 3 seeds; there are 2", None)
+    assert found.seen == (0.9, 0.95) and not found.would_decide
+    assert judged(runs([])).word == "not yet run"
+    assert judged().word == "not yet run"
+
+
+def test_needs_are_of_the_smallest_run_and_the_poorest_cell():
+    sizes = {"train_size": [60_000, 60_000, 5_000]}
+    found = judged(runs([0.9] * 3, **sizes), needs="samples=1500000; seed=3")
+    assert found.lacks == "it takes 1,500,000 samples; there are 125,000"
+    found = judged(runs([0.9] * 3, **sizes), needs="train_size=10000; seed=3")
+    assert found.lacks == "it takes 10,000 training images; there are 5,000"
+    cells = {"batch_size": [16, 16, 16, 64], "seed": [0, 1, 2, 0]}
+    assert judged(runs([0.9] * 4, **cells)).lacks == "it takes 3 seeds; there are 1"
+
+
+@pytest.mark.parametrize(
+    ("rates", "lacks"),
+    [
+        ([(16, 0.1), (16, 0.2), (32, 0.1), (32, 0.2)], ""),
+        ([(16, 0.1), (16, 0.2), (32, 0.2), (32, 0.3)], "2 batch sizes by 2 rates"),
+        ([(16, 0.1), (16, 0.2), (32, 0.2), (64, 0.1), (64, 0.2)], ""),
+    ],
+)
+def test_a_grid_has_every_crossing(rates, lacks):
+    each = [cell for cell in rates for _ in range(3)]
+    cells = dict(
+        zip(("batch_size", "learning_rate"), zip(*each, strict=True), strict=True)
+    )
+    table = runs([0.9] * len(each), seed=[0, 1, 2] * len(rates), **cells)
+    found = judged(table, needs="batch_size=2; learning_rate=2; seed=3")
+    assert found.lacks == (f"it takes a full grid of {lacks}" if lacks else "")
+
+
+def test_a_smaller_run_never_overrules_a_larger_one():
+    low, high = [0.7, 0.71, 0.72], [0.9, 0.91, 0.92]
+    # Both decide: the larger run names the word, the smaller is shown.
+    found = judged(runs(low), runs(high, "site"))
+    assert (found.word, found.preset, found.other.preset) == ("fails", "paper", "site")
+    # The larger has too few seeds: the smaller decides if it agrees.
+    found = judged(runs(high[:1]), runs(high, "site"))
+    assert (found.word, found.preset, found.other) == ("passes", "site", None)
+    found = judged(runs(low[:1]), runs(high, "site"))
+    assert found.word == "not decidable at this scale"
+    assert found.lacks == "larger runs with fewer seeds point the other way"
+    assert found.other.preset == "paper" and not found.would_decide
+    assert "`paper`: 70.0 %" in Verdict("W2", [found]).box()
+
+
+@pytest.mark.parametrize("networks", [1, 3])
+def test_a_single_proportion_has_wilsons_interval(networks):
+    """And equal ones of three seeds: no spread is not no uncertainty."""
+    for value, ends in ((0.0, (0.0, 0.0038268)), (1.0, (0.9961732, 1.0))):
+        low, high = judged(runs([value] * networks)).interval
+        assert (low, high) == pytest.approx(ends, abs=1e-6)
+        assert 0 <= low <= value <= high <= 1
+
+
+def test_one_order_of_all_draws_has_a_chance_and_no_interval():
+    [rank] = [p for p in claims.parts()["H6"] if p.part == "a"]
+    rank = replace(rank, runs="runs", given={}, needs={"seed": "3"})
+    sizes = {"batch_size": [s for s in (16, 64, 128, 512) for _ in range(3)]}
+    sizes |= {"seed": [0, 1, 2] * 4}
+    fall = [0.9, 0.91, 0.92, 0.7, 0.71, 0.72, 0.5, 0.51, 0.52, 0.3, 0.31, 0.32]
+    found = engine.judge_part(rank, runs(fall, **sizes))
+    assert (found.word, found.value, found.interval) == ("passes", -1.0, None)
+    assert found.chance == pytest.approx(4 / 24) and "4 points" in found.n
+    orders = np.array(list(itertools.permutations(range(5))))
+    each = draws.ranks(orders.astype(float), np.broadcast_to(range(5), orders.shape))
+    for limit in (0.7, 0.9):
+        chance = draws.chance_of_rank(5, ">=", limit)
+        assert chance == pytest.approx((each >= limit).mean())
+
+
+def test_means_of_a_cell_are_of_all_its_seeds_or_of_none():
+    """One seed that did not train takes its cell away, not itself alone."""
+    cells = {"batch_size": [16] * 3 + [64] * 3, "seed": [0, 1, 2] * 2}
+    table = runs([0.9] * 3 + [0.5] * 3, **cells, train_accuracy=[1, 0.2, 1, 1, 1, 1])
+    poor = "excluded: constant, or training accuracy below 0.95"
+    found = judged(table, untrained=poor)
+    assert found.value == 0.5 and found.n == "3 seeds, 3 networks"
+    assert judged(table).value == pytest.approx(0.9)
+    found = judged(table, untrained=poor, needs="batch_size=2; seed=3")
+    assert found.lacks == (
+        "it takes 2 batch sizes; there are 1 whose networks are trained"
+    )
+    lost = runs([0.9] * 3, constant=True)
+    assert judged(lost, untrained=poor).lacks == "no network is trained"
+
+
+@pytest.mark.parametrize("kinds", [("printed", "printed"), ("argued", "control")])
+@pytest.mark.parametrize(("one", "other"), list(itertools.product(WORDS, WORDS)))
+def test_the_weakest_part_names_the_claim(kinds, one, other):
+    parts = [replace(FIRST, kind=kind) for kind in kinds]
+    found = [Judged(p, w) for p, w in zip(parts, (one, other), strict=True)]
+    words = [one, other] if kinds[1] != "control" else [one]
+    if "passes" in words and "fails" in words:
+        wanted = "partly"
+    else:
+        order = ("fails", "not yet run", "not decidable at this scale", "inconclusive")
+        wanted = next((w for w in order if w in words), "reproduced")
+        wanted = "not reproduced" if wanted == "fails" else wanted
+    assert engine.word(found) == wanted
+
+
+def test_checks_of_our_own_are_judged_by_their_controls():
+    controls = [replace(FIRST, kind="control")] * 2
+    found = [Judged(p, w) for p, w in zip(controls, ("passes", "fails"), strict=True)]
+    assert engine.word(found) == "partly"
+    assert engine.counted(found) == found
+
+
+def test_a_verdict_says_in_a_sentence_what_makes_its_word():
+    def reason(*words):
+        of = [replace(FIRST, part=letter) for letter in "abcde"]
+        lacks = {"not decidable at this scale": "it takes 3 seeds; there are 1"}
+        return Verdict(
+            "W2",
+            [
+                Judged(p, w, lacks=lacks.get(w, ""))
+                for p, w in zip(of, words, strict=False)
+            ],
+        ).reason()
+
+    assert reason("passes", "fails", "not yet run") == "Part a passes. Part b fails."
+    assert reason("passes", "passes") == "Parts a and b pass."
+    said = "Parts b to d have no rows."
+    assert reason("passes", *["not yet run"] * 3, "inconclusive") == said
+    assert reason("not decidable at this scale", "inconclusive") == (
+        "Part a cannot be decided yet: it takes 3 seeds; there is 1."
+    )
+    assert reason("inconclusive") == (
+        "Part a has an interval that contains the threshold."
+    )
+
+
+def test_seeds_that_would_decide_are_those_of_80_percent_power():
+    found = judged(runs([0.78, 0.83, 0.84]))
+    away = np.mean([0.78, 0.83, 0.84]) - 0.8
+    spread = np.std([0.78, 0.83, 0.84]) / 3**0.5  # of the mean, as it is drawn
+    needed = 3 * (2.8 * spread / away) ** 2
+    seeds = int(found.would_decide.split()[0])
+    assert seeds == pytest.approx(needed, rel=0.1)

@@ -1,0 +1,180 @@
+"""Means over seeds, drawn anew: the bootstrap of book/criteria.md, and its ranks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from widemin.experiments.provenance import BLOCK, block
+
+Array = np.ndarray
+DRAWS = 2_000
+COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+class Missing(ValueError):
+    """There are no rows of what a statistic is about."""
+
+
+def drawn(n: int, generator: np.random.Generator | None = None) -> Array:
+    """Return DRAWS draws of n out of n with replacement, shape (DRAWS, n)."""
+    return (generator or np.random.default_rng(0)).integers(n, size=(DRAWS, n))
+
+
+class Cells:
+    """Means of columns over the seeds of each cell, once as they are and once a draw.
+
+    Seeds are drawn for all cells at once where one block computed each, else for each
+    cell on its own, in the cells' order.
+
+    Args:
+        rows: A row a network.
+        by: What tells cells apart.
+        columns: What is averaged; rows without are left out.
+        networks: Draw cells, each a network, instead of seeds.
+
+    Attributes:
+        labels: The cells, a row each, in ascending order.
+        shape: (1 + DRAWS, cells).
+        used: Keys of the networks of all cells since it was emptied.
+    """
+
+    used: ClassVar[set[str]] = set()
+
+    def __init__(  # noqa: D107 - the class says it
+        self,
+        rows: pd.DataFrame,
+        by: Sequence[str],
+        columns: Sequence[str],
+        networks: bool = False,
+    ) -> None:
+        rows = rows.sort_values("seed", kind="stable")
+        values = rows.reindex(columns=list(columns)).to_numpy(float)
+        there = np.isfinite(values).all(1)
+        rows, values = rows[there], values[there]
+        if rows.empty:
+            raise Missing(f"no rows with {', '.join(columns)}")
+        Cells.used.update(rows.get("key", ()))
+        keys = list(zip(*(rows[name] for name in by), strict=True))
+        cells = sorted(set(keys))
+        place = {cell: i for i, cell in enumerate(cells)}
+        of = np.array([place[key] for key in keys])
+        self.labels = pd.DataFrame(cells, columns=list(by))
+        self.shape = (1 + DRAWS, len(cells))
+        generator = np.random.default_rng(0)
+        self._drawn = drawn(len(cells), generator) if networks else None
+        self._means = {name: np.empty(self.shape) for name in columns}
+        paired = not networks and one_block(rows)
+        seeds, seed = np.unique(rows["seed"].to_numpy(), return_inverse=True)
+        joint = drawn(len(seeds), generator) if paired else np.empty((0, 0), int)
+        for i in range(len(cells)):
+            mine = values[of == i]
+            for name, means in zip(columns, mine.mean(0), strict=True):
+                self._means[name][:, i] = means
+            if paired:
+                each = np.full((len(seeds), len(columns)), np.nan)
+                each[seed[of == i]] = mine
+                known = np.isfinite(each)[joint]
+                total = np.where(known, each[joint], 0).sum(1)
+                with np.errstate(invalid="ignore"):
+                    again = total / known.sum(1)
+            elif not networks:
+                again = mine[drawn(len(mine), generator)].mean(1)
+            else:
+                continue
+            for j, name in enumerate(columns):
+                self._means[name][1:, i] = again[:, j]
+
+    def __getitem__(self, column: str) -> Array:
+        """Return the means of a column, shape (1 + DRAWS, cells)."""
+        return self._means[column]
+
+    def of(self, column: str, **equal: Any) -> Array:
+        """Return the mean of a column over the cells with these labels, per draw.
+
+        NaN where there are none.
+        """
+        chosen = self.where(**equal)
+        if not chosen.any():
+            return np.full(self.shape[0], np.nan)
+        return self._means[column][:, chosen].mean(1)
+
+    def where(self, **equal: Any) -> Array:
+        """Return True for the cells with these labels, shape (cells,)."""
+        chosen = np.ones(len(self.labels), bool)
+        for name, value in equal.items():
+            chosen &= (self.labels[name] == value).to_numpy()
+        return chosen
+
+    def rank(self, one: Array, other: Array) -> Array:
+        """Return Spearman's correlation over the cells of each draw; NaN if constant.
+
+        >>> rows = pd.DataFrame({"seed": 0, "b": [1, 2, 3], "a": [0.1, 0.2, 0.4]})
+        >>> cells = Cells(rows, ["b"], ["a"])
+        >>> float(cells.rank(cells.labels["b"].to_numpy(), cells["a"])[0])
+        1.0
+        """
+        sides = [np.broadcast_to(side, self.shape) for side in (one, other)]
+        if self._drawn is not None:
+            place = np.vstack([np.arange(self.shape[1]), self._drawn])
+            sides = [np.take_along_axis(side, place, 1) for side in sides]
+        return ranks(*sides)
+
+
+def ranks(one: Array, other: Array) -> Array:
+    """Return Spearman's correlation of each row of two arrays, NaN left out.
+
+    >>> ranks(np.array([[1, 2, 3]]), np.array([[1.0, np.nan, 0.0]])).tolist()
+    [-1.0]
+    """
+    from scipy.stats import rankdata
+
+    lost = np.isnan(one) | np.isnan(other)
+    a, b = (
+        rankdata(np.where(lost, np.nan, side), axis=1, nan_policy="omit")
+        for side in (one, other)
+    )
+    count = np.maximum((~lost).sum(1, keepdims=True), 1)
+    a, b = (
+        np.where(lost, 0, side - np.nansum(side, 1, keepdims=True) / count)
+        for side in (a, b)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.round(rho, 12)
+
+
+def one_block(rows: pd.DataFrame) -> bool:
+    """Return True if, of each seed, one block computed every network."""
+    if not {"seed", *BLOCK} <= set(rows):
+        return False
+    said = rows[["seed", *BLOCK]].drop_duplicates().to_dict("records")
+    blocks = {(row["seed"], block(row)) for row in said}
+    seeds = {seed for seed, _ in blocks}
+    return len(blocks) == len(seeds) and all(found for _, found in blocks)
+
+
+@cache
+def chance_of_rank(n: int, compare: str, threshold: float) -> float:
+    """Return the share of all orders of n that pass a rank criterion.
+
+    >>> round(chance_of_rank(4, ">=", 0.8), 3)
+    0.167
+    """
+    if n < 3:
+        return math.nan
+    if n <= 7:
+        orders = np.array(list(itertools.permutations(range(n))))
+    else:
+        generator = np.random.default_rng(0)
+        orders = generator.permuted(np.tile(np.arange(n), (20_000, 1)), axis=1)
+    squares = ((orders - np.arange(n)) ** 2).sum(1)
+    rho = np.round(1 - 6 * squares / (n * (n * n - 1)), 12)
+    return float(COMPARE[compare](rho, threshold).mean())

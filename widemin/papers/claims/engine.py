@@ -1,0 +1,305 @@
+"""From rows to a word: each part by its statistic, each claim by its parts.
+
+book/criteria.md is the rule. A statistic takes the rows of a part and returns its
+value in an array of draws, the first of which is the value itself and the others
+those of seeds (or networks) drawn with replacement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from widemin.experiments.provenance import EARLIER
+from widemin.papers.claims.criterion import criteria
+from widemin.papers.claims.draws import (
+    COMPARE,
+    Array,
+    Cells,
+    Missing,
+    chance_of_rank,
+)
+from widemin.papers.claims.parts import SEEDS, SIMULATED, Part, parts, shortfall
+from widemin.papers.claims.rows import CELL, Rows, Runs, rows_of
+from widemin.statistics import wilson
+
+PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
+UNDECIDABLE, NOT_RUN = "not decidable at this scale", "not yet run"
+OUTCOMES = (
+    *("reproduced", "partly", "not reproduced", INCONCLUSIVE),
+    *(UNDECIDABLE, NOT_RUN),
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a part on some rows.
+
+    Attributes:
+        part: Which.
+        word: passes, fails, inconclusive, not decidable at this scale or not yet run.
+        value: The statistic, NaN without one.
+        interval: Of 95 %, None where there is none.
+        seen: The statistic of each of two seeds, where there are no more.
+        n: How many seeds, networks or points it rests on, in words.
+        chance: Probability of passing by chance; NaN where it is neither a rank nor a
+            sign.
+        lacks: What the rows lack to decide.
+        would_decide: Seeds for 80 % power, with a range; "" unless inconclusive.
+        preset: Whose rows.
+        basis: What the rows are.
+        other: By rows of another size that disagree, None without.
+    """
+
+    part: Part
+    word: str
+    value: float = math.nan
+    interval: tuple[float, float] | None = None
+    seen: tuple[float, ...] = ()
+    n: str = ""
+    chance: float = math.nan
+    lacks: str = ""
+    would_decide: str = ""
+    preset: str = ""
+    basis: Mapping[str, Any] = field(default_factory=dict)
+    other: Judged | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the statistic itself passes, whatever its interval."""
+        return bool(COMPARE[self.part.compare](self.value, self.part.threshold))
+
+
+Statistic = Callable[[Any, Part], Array]
+_STATISTICS: dict[tuple[str, str], Statistic] = {}
+
+
+def claim(*names: str, statistic: str = "") -> Callable[[Statistic], Statistic]:
+    """Register what computes the statistic of claims: one, or all that they have.
+
+    >>> @claim("W0", statistic="accuracy")
+    ... def best(rows, part):
+    ...     return np.array([0.5])
+    """
+
+    def register(function: Statistic) -> Statistic:
+        for name in names:
+            _STATISTICS[name, statistic] = function
+        return function
+
+    return register
+
+
+def _drawn(part: Part, rows: Any) -> Array:
+    """Return a part's statistic and its draws; NaN where rows of an arm are missing."""
+    paper = criteria()[part.claim].paper
+    import_module(f"widemin.papers.{paper}.claims")  # registers them
+    key = part.claim, part.statistic
+    statistic = _STATISTICS.get(key) or _STATISTICS[part.claim, ""]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        try:
+            return np.atleast_1d(statistic(rows, part))
+        except Missing:
+            return np.array([np.nan])
+
+
+def judge_part(part: Part, runs: Runs) -> Judged:
+    """Return what becomes of a part on the rows of one preset."""
+    rows, lacks = rows_of(part, runs)
+    about: dict[str, Any] = {"preset": runs.preset, "lacks": lacks}
+    if rows.final.empty:
+        return Judged(part, NOT_RUN if lacks == "no rows" else UNDECIDABLE, lacks=lacks)
+    Cells.used.clear()
+    drawn = _drawn(part, rows)
+    if not math.isfinite(drawn[0]):
+        about["lacks"] = lacks or "an arm has no runs"
+        return Judged(part, UNDECIDABLE, **about)
+    if Cells.used:  # networks without the column count nowhere
+        rows = Rows(rows.final[rows.final["key"].isin(Cells.used)], rows.runs)
+        few = {k: v for k, v in part.needs.items() if k == "networks"}
+        about["lacks"] = lacks or shortfall(rows.final, few)
+    about["basis"] = basis(rows.final)
+    seeds, networks = (rows.final[name].nunique() for name in ("seed", "key"))
+    n = f"{seeds} seed{'s' * (seeds != 1)}, {networks} network{'s' * (networks != 1)}"
+    if part.statistic == "spearman":
+        n += f", {points(part, rows)} points"
+    about["n"] = n
+    if "seed" in part.needs and shortfall(rows.final, {"seed": str(SEEDS)}):
+        drawn = drawn[:1]
+        if seeds == 2:
+            each = [Rows(of, rows.runs) for _, of in rows.final.groupby("seed")]
+            cells = [{tuple(c) for c in of.final[CELL].to_numpy()} for of in each]
+            each = each if cells[0] == cells[1] else []  # of the same cells alone
+            seen = tuple(float(_drawn(part, one)[0]) for one in each)
+            about["seen"] = seen if all(map(math.isfinite, seen)) else ()
+    judged = Judged(part, "", float(drawn[0]), **about)
+    images = part.statistic == "accuracy" or "share of test images" in part.criterion
+    if images and (networks == 1 or (len(drawn) > 1 and not np.ptp(drawn))):
+        ends = wilson(judged.value, int(rows.final["images"].min()))
+        return _worded(judged, ends, drawn[1:], rows)
+    return _worded(judged, _percentiles(drawn), drawn[1:], rows)
+
+
+def _percentiles(drawn: Array) -> tuple[float, float] | None:
+    """Return the 95 % interval of draws, the first of which is the value itself."""
+    value, others = float(drawn[0]), drawn[1:][np.isfinite(drawn[1:])]
+    if not len(others):
+        return None
+    low, high = np.quantile(others, [0.025, 0.975])
+    return min(float(low), value), max(float(high), value)
+
+
+def basis(table: pd.DataFrame) -> dict[str, Any]:
+    """Return how many runs and seeds rows hold, and where they come from."""
+    counts: dict[str, Any] = {"runs": len(set(table["key"]))}
+    counts["seeds"] = len(set(table["seed"]))
+    for name in ("train_size", "epochs"):
+        counts[name] = sorted(map(int, set(table[name])))
+    for name in ("dataset", *EARLIER):
+        if name in table:
+            counts[name] = sorted(map(str, set(table[name].dropna())))
+    return counts
+
+
+def _worded(
+    judged: Judged,
+    interval: tuple[float, float] | None,
+    others: Array,
+    rows: Rows | None,
+) -> Judged:
+    """Return a judged part with its word by its interval, and what would decide it."""
+    part, value = judged.part, judged.value
+    chance, would = by_chance(part, rows), ""
+    word = PASSES if judged.passed else FAILS
+    if interval:
+        sides = {COMPARE[part.compare](end, part.threshold) for end in interval}
+        if interval[0] == interval[1] and not math.isnan(chance):
+            interval = None  # every draw has one order: chance says more
+        elif len(sides) > 1:
+            word, would = INCONCLUSIVE, would_decide(part, value, others, rows)
+    if judged.lacks:
+        word, would = UNDECIDABLE, ""
+    return replace(
+        judged, word=word, interval=interval, would_decide=would, chance=chance
+    )
+
+
+def would_decide(part: Part, value: float, others: Array, rows: Rows | None) -> str:
+    """Return how many seeds give 80 % power to see the difference that was seen."""
+    from scipy import stats
+
+    if rows is None:
+        return ""
+    networks = "seed" not in part.needs
+    count = rows.final["key" if networks else "seed"].nunique()
+    away = abs(value - part.threshold)
+    if not away or count < 2:
+        return ""
+    needed = count * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
+    free = count - 1
+    low, high = (needed * free / stats.chi2.ppf(q, free) for q in (0.975, 0.025))
+    what = "networks" if networks else "seeds"
+    ends = [max(SEEDS, math.ceil(number)) for number in (needed, low, high)]
+    if ends[0] > 10_000:
+        return f"more than 10,000 {what}"
+    return f"{ends[0]:,} {what} for 80 % power ({ends[1]:,} to {ends[2]:,})"
+
+
+def by_chance(part: Part, rows: Rows | None) -> float:
+    """Return the probability that a rank or a sign passes where there is no effect."""
+    passes = COMPARE[part.compare]
+    sign = part.statistic == "difference" and part.threshold == 0
+    if sign or part.statistic in ("epoch_lead", "log_ratio"):
+        return 0.5
+    if rows is None:
+        return math.nan
+    if part.claim in ("H9", "H10"):
+        sizes = rows.final["batch_size"].nunique()
+        passing = (k for k in range(sizes + 1) if passes(k / sizes, part.threshold))
+        return sum(math.comb(sizes, k) for k in passing) / 2**sizes
+    if part.statistic != "spearman":
+        return math.nan
+    return chance_of_rank(points(part, rows), part.compare, part.threshold)
+
+
+def points(part: Part, rows: Rows) -> int:
+    """Return over how many points a part's rank correlation runs."""
+    if part.claim in ("D2", "D4"):
+        return int(part.needs["fosc_bins" if part.claim == "D2" else "attack_step"])
+    by = {"H": ["batch_size"], "S": ["rho"]}.get(
+        part.claim[0], ["batch_size", "learning_rate"]
+    )
+    final = rows.final
+    if part.claim == "S5":
+        by, final = (
+            ["attack"],
+            final[final["attack"].str.startswith(part.given["norm"])],
+        )
+    by = ["batch_size"] if part.claim == "W5" else by
+    return len(set(zip(*(final[name] for name in by), strict=True)))
+
+
+def judge_parts(
+    name: str, evidence: Sequence[Runs], simulated: Any = None
+) -> list[Judged]:
+    """Return what becomes of each part of a claim.
+
+    Args:
+        name: The claim's id.
+        evidence: Rows by preset, the largest runs first.
+        simulated: What a part of linear models judges.
+    """
+    return [_of_all(part, evidence, simulated) for part in parts()[name]]
+
+
+def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
+    """Judge a part by the largest runs that meet its needs."""
+    if part.runs in SIMULATED:
+        if part.runs and simulated is None:
+            return Judged(part, NOT_RUN, lacks="no rows")
+        drawn = _drawn(part, simulated)
+        judged = Judged(part, "", float(drawn[0]))
+        return _worded(judged, _percentiles(drawn), drawn[1:], None)
+    each = [judge_part(part, runs) for runs in evidence]
+    there = [judged for judged in each if judged.word != NOT_RUN]
+    if not there:
+        return Judged(part, NOT_RUN, lacks="no rows")
+    enough = (judged for judged in there if judged.word != UNDECIDABLE)
+    chosen = next(enough, there[0])
+    larger = there[: there.index(chosen)]
+    others = [j for j in there if j.n and chosen.n and j.passed != chosen.passed]
+    if not others:
+        return chosen
+    shown = replace(chosen, other=others[0])
+    if others[0] not in larger or chosen.word == INCONCLUSIVE:
+        return shown
+    # A smaller run never overrules a larger one.
+    lacks = "larger runs with fewer seeds point the other way"
+    return replace(shown, word=UNDECIDABLE, lacks=lacks)
+
+
+def word(judged: Sequence[Judged]) -> str:
+    """Return a claim's word by the words of its parts.
+
+    >>> [part] = parts()["S12"]
+    >>> word([Judged(part, "passes")]), word([Judged(part, "inconclusive")])
+    ('reproduced', 'inconclusive')
+    """
+    words = {j.word for j in counted(judged)}
+    if {PASSES, FAILS} <= words:
+        return "partly"
+    for weakest in (FAILS, NOT_RUN, UNDECIDABLE, INCONCLUSIVE):
+        if weakest in words:
+            return "not reproduced" if weakest == FAILS else weakest
+    return "reproduced"
+
+
+def counted(judged: Sequence[Judged]) -> list[Judged]:
+    """Return the parts that make a claim's word: the paper's, or our own if all are."""
+    return [j for j in judged if j.part.kind != "control"] or list(judged)
