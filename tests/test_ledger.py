@@ -38,7 +38,7 @@ def test_effects_are_differences_in_points(tmp_path, monkeypatch):
         row |= {"natural_accuracy": natural, "worst_accuracy": natural / 2}
         results.write(tmp_path, recipe.key, [row])
     assert effect(LEAK, recipes, tmp_path) == (
-        "natural +2.0 ± 12.7; worst case, L∞ 0.1 +1.0 ± 6.4 (2 seeds)"
+        "natural +1.0 and +3.0; worst case, L∞ 0.1 +0.5 and +1.5 (2 seeds)"
     )
     assert effect(LEAK, recipes[:2], tmp_path).startswith("natural +1.0; worst case")
     assert effect(LEAK, recipes, tmp_path / "empty") == "not measured yet"
