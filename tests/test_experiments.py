@@ -21,6 +21,7 @@ from widemin.experiments.measure.final import _other_statistics
 from widemin.experiments.recipes import Recipe, grid, recipe, stream
 from widemin.experiments.running import pick_device, run
 from widemin.landscape import implicit_perturbation
+from widemin.names import columns
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
 
@@ -251,7 +252,7 @@ def measured_columns():
         "autoattack_pgd_accuracy": lambda m: m.usual()[:8],
     }
     for field in dataclasses.fields(Recipe):
-        found[field.name] = partial(lambda name, m: getattr(m.recipe, name), field.name)
+        found[field.name] = partial(lambda name, m: columns(m.recipe)[name], field.name)
     for of in ("weights", "nodes", "inputs"):
         for gap in (0.1, 1.0):
             found[f"width_{of}_{gap:g}"] = lambda m, of=of, gap=gap: m.widths(of)[gap]

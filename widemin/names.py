@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import fields
 from typing import Any
 
 _WRITTEN = {
@@ -22,6 +23,30 @@ def written(name: str) -> str:
     ('Fashion-MNIST', 'digits')
     """
     return _WRITTEN.get(name, name)
+
+
+def columns(record: Any) -> dict[str, Any]:
+    """Return a dataclass's fields as rows, files and keys have them.
+
+    Numbers and texts stay, nothing is an empty text, another object is its str().
+
+    >>> from widemin.attacks import Linf
+    >>> from widemin.experiments.recipes import Recipe
+    >>> columns(Recipe(tests=(Linf(0.1), "linf 8/255")))["tests"]
+    ('linf 0.1', 'linf 8/255')
+    """
+    return {
+        field.name: as_column(getattr(record, field.name)) for field in fields(record)
+    }
+
+
+def as_column(value: Any) -> Any:
+    """Return one value as `columns` does."""
+    if isinstance(value, tuple):
+        return tuple(map(as_column, value))
+    if value is None:
+        return ""
+    return value if isinstance(value, str | int | float) else str(value)
 
 
 def check_choice(argument: str, value: str, known: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import torch
@@ -36,10 +36,15 @@ class Linf:
     """
 
     epsilon: float
+    text: str = field(default="", init=False, compare=False, repr=False)  # as given
 
     def __post_init__(self) -> None:
         """Check the radius."""
         _check_epsilon(self.epsilon, most=1.0)
+
+    def __str__(self) -> str:
+        """Return the set as it was written, or as `parse_ball` reads it."""
+        return self.text or f"linf {self.epsilon}"
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
@@ -76,10 +81,15 @@ class L2:
     """
 
     epsilon: float
+    text: str = field(default="", init=False, compare=False, repr=False)  # as given
 
     def __post_init__(self) -> None:
         """Check the radius."""
         _check_epsilon(self.epsilon, most=float("inf"))
+
+    def __str__(self) -> str:
+        """Return the set as it was written, or as `parse_ball` reads it."""
+        return self.text or f"l2 {self.epsilon}"
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
@@ -127,16 +137,19 @@ def _check_epsilon(epsilon: float, most: float) -> None:
 def parse_ball(text: str) -> Ball:
     """Return the set that a text such as "linf 8/255" or "l2 0.5" names.
 
-    >>> parse_ball("linf 8/255")
-    Linf(epsilon=0.03137254901960784)
+    >>> ball = parse_ball("linf 8/255")
+    >>> ball, str(ball), str(Linf(0.1))
+    (Linf(epsilon=0.03137254901960784), 'linf 8/255', 'linf 0.1')
     """
     norm, _, radius = text.partition(" ")
     try:
         epsilon = float(Fraction(radius))
         norms: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-        ball = norms[norm]
+        kind = norms[norm]
     except (KeyError, ValueError, ZeroDivisionError):
         raise ValueError(
             f"a perturbation set is written 'linf 8/255' or 'l2 0.5'; got {text!r}"
         ) from None
-    return ball(epsilon)
+    ball = kind(epsilon)
+    object.__setattr__(ball, "text", text)
+    return ball

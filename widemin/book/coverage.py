@@ -22,6 +22,7 @@ from widemin.book import notebooks
 from widemin.experiments import cost, results
 from widemin.experiments.recipes import Recipe
 from widemin.experiments.results import Rows
+from widemin.names import as_column
 from widemin.papers.claims import paper_table
 
 
@@ -49,7 +50,7 @@ class Table:
 
     def kept(self, recipe: Recipe) -> bool:
         """Return True if a run stands for numbers of this table."""
-        values = {name: getattr(recipe, name) for name in self.runs}
+        values = {name: as_column(getattr(recipe, name)) for name in self.runs}
         return all(
             values[name] if wanted == "any" else values[name] in wanted
             for name, wanted in self.runs.items()

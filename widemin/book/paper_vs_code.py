@@ -65,7 +65,7 @@ def pairs(
 
 def _training(recipe: Recipe) -> str:
     """Return the key of a network's training, whatever is watched of it."""
-    unseen = replace(recipe, watch="", watch_fosc=False, validation_size=0)
+    unseen = replace(recipe, watch=None, watch_fosc=False, validation_size=0)
     return unseen.training_key
 
 

@@ -13,7 +13,7 @@ import yaml
 from widemin import paths
 from widemin.experiments.cost import magnitude
 from widemin.experiments.parameters import Values, checked, defaults, typed
-from widemin.names import check_choice
+from widemin.names import as_column, check_choice
 from widemin.papers.kamath.plan import plan as kamath
 from widemin.papers.khritankov.plan import plan as khritankov
 from widemin.papers.wang.plan import plan as wang
@@ -44,7 +44,7 @@ class Stage:
 
     def place(self, run: Any) -> list[int] | None:
         """Return the indices of a run's values in the lists; None if one is missing."""
-        found = {name: getattr(run, name) for name in self.values}
+        found = {name: as_column(getattr(run, name)) for name in self.values}
         if any(value not in self.values[name] for name, value in found.items()):
             return None
         return [self.values[name].index(value) for name, value in found.items()]

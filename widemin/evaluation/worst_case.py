@@ -122,7 +122,7 @@ def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
         slack = ball.epsilon * 1e-4 + 8 * torch.finfo(x.dtype).eps
         if not furthest <= ball.epsilon + slack:  # written so that NaN is caught too
             raise ValueError(
-                f"{name} must stay in {ball}; got an image {furthest:.4g} away"
+                f"{name} must stay in {ball!r}; got an image {furthest:.4g} away"
             )
         return moved
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, training
-from widemin.attacks import parse_ball
 from widemin.experiments.recipes import Recipe
 from widemin.models import fuse
 from widemin.training import side_by_side
@@ -19,7 +18,8 @@ Record = list[dict[str, Tensor]]
 
 def ball_at(recipe: Recipe, t: float) -> attacks.Ball:
     """Return the set a recipe trains in after the fraction t of training."""
-    ball = parse_ball(recipe.attack)
+    assert recipe.attack is not None
+    ball = recipe.attack
     return ball.scaled(min(1.0, t / recipe.ramp)) if recipe.ramp else ball
 
 

@@ -25,7 +25,7 @@ from widemin.experiments.train import (
     train,
     train_together,
 )
-from widemin.names import check_choice
+from widemin.names import check_choice, columns
 
 
 def trained(
@@ -238,7 +238,7 @@ def _keep(trained: Trained, recipe: Recipe, path: Path) -> None:
     state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
     note = {
         "training": json.dumps({"curve": curve, "facts": facts}),
-        "recipe": json.dumps(dataclasses.asdict(recipe)),
+        "recipe": json.dumps(columns(recipe)),
     }
     with paths.atomic(path) as part:
         save_file(state, part, metadata=note)

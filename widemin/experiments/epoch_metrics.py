@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
-from widemin.attacks import parse_ball
 from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
 from widemin.experiments.recipes import Recipe, stream
@@ -49,7 +48,7 @@ def watcher(recipe: Recipe, device: str) -> Watch:
     Of the test set these are the first 1,000, however many are measured in the end:
     the curve stays with the weights. Held-out images are for choosing an epoch.
     """
-    looks = [_watch_fgsm(recipe, device)] if recipe.watch else []
+    looks = [_watch_fgsm(recipe, device, recipe.watch)] if recipe.watch else []
     looks += [_watch_fosc(recipe, device)] if recipe.watch_fosc else []
 
     def watched(model: nn.Module, epoch: int) -> Row:
@@ -61,11 +60,11 @@ def watcher(recipe: Recipe, device: str) -> Watch:
     return watched
 
 
-def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
+def _watch_fgsm(recipe: Recipe, device: str, ball: attacks.Ball) -> Watch:
     """Return what takes accuracies with and without FGSM, and margins."""
     size = min(1_000, data.SIZES[recipe.dataset][1])
     x, y = images(recipe, "test", size, device)
-    fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
+    fgsm = partial(attacks.fgsm, ball=ball)
     ways: dict[str, evaluation.Attack] = {"natural_accuracy": attacks.clean}
     ways |= {name: partial(fgsm, loss=loss) for name, loss in _LOSSES.items()}
     unseen = held_out(recipe, device) if recipe.validation_size else None
@@ -93,12 +92,12 @@ def watcher_together(
 
     A network with logits or gradients that are not finite has None for its row.
     """
-    if not recipe.watch:
+    ball = recipe.watch
+    if ball is None:
         return lambda group: [{} for _ in group.weights]
     size = min(1_000, data.SIZES[recipe.dataset][1])
     seen = images(recipe, "test", size, device)
     unseen = held_out(recipe, device) if recipe.validation_size else None
-    ball = parse_ball(recipe.watch)
 
     def watched(group: Together) -> list[Row | None]:
         right, margin, sound = _right(group, *seen, ball, _LOSSES)

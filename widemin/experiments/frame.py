@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from widemin import paths
-from widemin.names import check_choice
+from widemin.names import check_choice, columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +34,6 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     >>> bool(table["learning_rate"].notna().all()), table.attrs["chapter"]
     (True, '01_width_of_minima')
     """
-    from dataclasses import fields
-
     import pandas as pd
 
     from widemin.experiments.recipes import Recipe
@@ -54,7 +52,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     runs = {key: rows for path in files for key, rows in by_key(path).items()}
     if not runs:
         raise ValueError(f"scale must have rows of {name}; found none in {folder}")
-    default = {field.name: field.default for field in fields(Recipe)}
+    default = columns(Recipe())
     table = pd.DataFrame(
         [{"key": key} | default | row for key, rows in runs.items() for row in rows]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from widemin.experiments.measure import (
 )
 from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
 from widemin.experiments.recipes import Recipe
-from widemin.names import check_choice
+from widemin.names import check_choice, columns
 from widemin.seeding import ALONE
 
 
@@ -164,7 +163,7 @@ def _run(
     facts["diverged"] = facts["diverged"] or not finite
     rows = [{"measured": "epoch", **row} for row in curve]
     parts = Parts(weights / f"{recipe.key}.measured", device)
-    final: list[dict[str, Any]] = [{"test": test} for test in recipe.tests]
+    final: list[dict[str, Any]] = [{"test": str(test)} for test in recipe.tests]
     seconds = 0.0
     if not facts["diverged"]:
         transfer_source, surrogates = None, _surrogates(recipe, device, weights)
@@ -178,7 +177,7 @@ def _run(
         {"measured": "final", "epoch": recipe.epochs, **facts, **row} for row in final
     ]
     parts.forget()
-    return [{**dataclasses.asdict(recipe), "method": recipe.method} | r for r in rows]
+    return [{**columns(recipe), "method": recipe.method} | r for r in rows]
 
 
 def _asked_for(

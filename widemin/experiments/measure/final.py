@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
-from widemin.attacks import Ball, parse_ball
+from widemin.attacks import Ball
 from widemin.batches import at_once
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import (
@@ -71,9 +71,9 @@ def measure(
             work = partial(instrument, model, recipe, device)
             common = common | parts(instrument.__name__, work)
     rows = []
-    for test in recipe.tests:
-        ball, mine = parse_ball(test), parts.of(test)
-        row = {"test": test, "images": len(x)} | common
+    for ball in recipe.tests:
+        mine = parts.of(str(ball))
+        row = {"test": str(ball), "images": len(x)} | common
         right: dict[str, Tensor] = {}
         if chosen & {"attacks", "restarts", "autoattack"}:
             right = surviving(model, x, y, ball, recipe, mine)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks
-from widemin.attacks import parse_ball
 from widemin.evaluation import share
 from widemin.experiments.recipes import Recipe, stream
 from widemin.experiments.samples import images
@@ -88,7 +87,8 @@ def _ascend(
     model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, steps: int, size: float
 ) -> list[dict[str, Tensor]]:
     """Return what PGD records in its set at the start and after each step."""
-    ball = parse_ball(recipe.attack)
+    ball = recipe.attack
+    assert ball is not None
     work: list[dict[str, Tensor]] = []
     attacks.pgd_path(
         fuse(model),

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from widemin import attacks, evaluation, landscape
-from widemin.attacks import parse_ball
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import one_step_attacks, pgd_attack
 from widemin.experiments.recipes import Recipe
@@ -28,8 +27,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
     """
     x, y = images(recipe, "test", recipe.test_size, device)
     rows = []
-    for test in recipe.tests:
-        ball = parse_ball(test)
+    for ball in recipe.tests:
         ways = {"natural_accuracy": attacks.clean} | one_step_attacks(model, ball)
         strong = pgd_attack(ball, recipe, "test", loss=attacks.margin)
         ways["pgd_margin_accuracy"] = strong
@@ -37,7 +35,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
             with landscape.logit_scale(model, factor):
                 right = evaluation.survivors(model, x, y, ways)
                 margin = evaluation.margins(model, x, y)
-            row = {"test": test, "factor": factor, "images": len(x)}
+            row = {"test": str(ball), "factor": factor, "images": len(x)}
             row |= {column: share(mask) for column, mask in right.items()}
             row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
             rows.append(row | {"median_margin": float(margin.median())})
@@ -47,7 +45,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
 def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
     """Return the first test images and what attacks make of them, as PNG in base64."""
     x, y = images(recipe, "test", recipe.pictures, device)
-    ball = parse_ball(recipe.tests[0])
+    ball = recipe.tests[0]
     ways = {"natural": attacks.clean} | one_step_attacks(model, ball)
     ways["pgd_margin"] = pgd_attack(ball, recipe, "pictures", loss=attacks.margin)
     rows, fast = [], fuse(model)

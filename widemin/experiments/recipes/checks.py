@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from widemin import data, models, training
-from widemin.attacks import parse_ball
-from widemin.names import check_choice
+from widemin.attacks import L2, Linf, parse_ball
+from widemin.names import as_column, check_choice
 
 if TYPE_CHECKING:
     from widemin.experiments.recipes.recipe import Recipe
@@ -64,8 +64,8 @@ _KINDS = {
     int: "a whole number",
     float: "a number",
     str: "a text",
-    tuple: "a list of texts",
 }
+_BALL = "a perturbation set like Linf(0.1) or 'linf 8/255'"
 
 
 def declared(name: str, value: Any, default: Any) -> Any:
@@ -73,17 +73,27 @@ def declared(name: str, value: Any, default: Any) -> Any:
 
     A whole number in a field of fractions stays as it is: it is part of the key.
 
-    >>> declared("epochs", np.int64(3), 1), declared("tests", ["linf 0.1"], ())
-    (3, ('linf 0.1',))
+    >>> declared("epochs", np.int64(3), 1), declared("watch", "linf 0.1", None)
+    (3, Linf(epsilon=0.1))
     """
     plain, kind = _plain(value), type(default)
+    if kind is tuple:
+        if not isinstance(plain, tuple):
+            raise ValueError(f"{name} must be a list; got {value!r}")
+        return tuple(declared(name, part, default[0]) for part in plain)
+    if default is None or isinstance(default, Linf):
+        if plain in (None, "") and default is None:
+            return None
+        if isinstance(plain, str):
+            return parse_ball(plain)
+        if not isinstance(plain, Linf | L2):
+            raise ValueError(f"{name} must be {_BALL}; got {value!r}")
+        return plain
     if kind is int and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
     fits = isinstance(plain, (int, float) if kind is float else kind)
     if kind in (int, float) and isinstance(plain, bool):
         fits = False
-    if kind is tuple and fits:
-        fits = all(isinstance(part, str) for part in plain)
     if not fits:
         raise ValueError(f"{name} must be {_KINDS[kind]}; got {value!r}")
     return plain
@@ -116,9 +126,6 @@ def check(recipe: Recipe) -> None:
         )
     _check_sizes(recipe)
     _check_together(recipe)
-    for ball in (recipe.attack, recipe.watch, *recipe.tests):
-        if ball:
-            parse_ball(ball)
 
 
 def _check_sizes(recipe: Recipe) -> None:
@@ -161,7 +168,7 @@ def _check_together(recipe: Recipe) -> None:
     if recipe.optimizer == "algorithm1" and (recipe.attack or recipe.rho):
         raise ValueError(
             "optimizer 'algorithm1' must come without attack and rho; got "
-            f"attack {recipe.attack!r} and rho {recipe.rho}"
+            f"attack {as_column(recipe.attack)!r} and rho {recipe.rho}"
         )
     if recipe.watch_fosc and not recipe.attack:
         raise ValueError("watch_fosc must come with an attack; got none")
@@ -178,7 +185,7 @@ def _check_together(recipe: Recipe) -> None:
     if recipe.gradient_leak and not (recipe.attack and recipe.rho):
         raise ValueError(
             "gradient_leak must come with an attack and a rho above 0; got "
-            f"attack {recipe.attack!r} and rho {recipe.rho}"
+            f"attack {as_column(recipe.attack)!r} and rho {recipe.rho}"
         )
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from widemin.attacks import Ball, Linf
 from widemin.experiments.recipes.checks import STRONG_ATTACKS, check, declared
+from widemin.names import as_column
 
 # Part of every key. Raise the first when training can give other weights by more than
 # the rounding in which machines differ anyway, the second when all that is measured of
@@ -50,7 +52,8 @@ class Recipe:
     changes nothing leaves finished rows valid. A default is never changed without
     raising a revision.
 
-    Numbers of NumPy and torch become Python's, lists and arrays tuples.
+    Numbers of NumPy and torch become Python's, lists and arrays tuples; perturbation
+    sets may be given as texts, "linf 8/255" or "l2 0.5", and are written as given.
 
     Raises:
         ValueError: An unknown name, a value out of range or of another kind than the
@@ -69,9 +72,7 @@ class Recipe:
     schedule: str = "constant"
     batch_size: int = 64
     epochs: int = 1
-    attack: str = (
-        ""  # trained on PGD in this set, e.g. "linf 8/255"; "" on clean images
-    )
+    attack: Ball | None = None  # trained on PGD in this set; None on clean images
     attack_steps: int = 10  # of `attack_step` radii
     ramp: float = 0.0  # fraction of training during which the radius grows
     fosc_max: float = 0.0  # where the FOSC threshold starts; 0 is no control
@@ -85,11 +86,11 @@ class Recipe:
     gradient_leak: bool = False  # the attack's weight gradients tilt SAM's ascent
     label_smoothing: float = 0.0  # share of the label spread over all classes
     seed: int = 0
-    watch: str = ""  # FGSM in this set after each epoch
+    watch: Ball | None = None  # FGSM in this set after each epoch
     watch_fosc: bool = False  # FOSC after each epoch, where its attack stops
     validation_size: int = 0  # held-out images under the watch, besides test images
     # How it is measured, once trained
-    tests: tuple[str, ...] = ("linf 0.1",)
+    tests: tuple[Ball, ...] = (Linf(0.1),)
     test_size: int = 300
     pgd_steps: int = 10  # of 2.5 radii over the number of steps
     hessian_size: int = 300  # training images under the eigenvalue
@@ -134,7 +135,7 @@ class Recipe:
             self,
             seed=self.seed + 1_000,
             epochs=self.brief_epochs,
-            watch="",
+            watch=None,
             validation_size=0,
         )
 
@@ -154,11 +155,11 @@ class Recipe:
             step_schedule="",
             loss_weighted=False,
             rate_decay=0.0,
-            watch="",
+            watch=None,
             watch_fosc=False,
             validation_size=0,
         )
-        natural = dataclasses.replace(robust, attack="", ramp=0.0)
+        natural = dataclasses.replace(robust, attack=None, ramp=0.0)
         return {"natural": natural, "robust": robust}
 
     @property
@@ -184,9 +185,9 @@ class Recipe:
 
 def _departures(recipe: Recipe) -> dict[str, Any]:
     return {
-        field.name: getattr(recipe, field.name)
+        field.name: value
         for field in dataclasses.fields(recipe)
-        if getattr(recipe, field.name) != field.default
+        if (value := as_column(getattr(recipe, field.name))) != as_column(field.default)
     }
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from widemin import paths
 from widemin.experiments.provenance import EARLIER, PROVENANCE
+from widemin.names import as_column, columns
 
 Rows = list[dict[str, Any]]
 
@@ -137,14 +138,14 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
 
 def _check_rows(rows: Rows, recipe: Keyed, path: Path) -> None:
     """Raise ValueError unless rows computed elsewhere are of the recipe."""
-    for field in fields(recipe):
-        value = getattr(recipe, field.name)
+    defaults = {field.name: as_column(field.default) for field in fields(recipe)}
+    for name, value in columns(recipe).items():
         for row in rows:
             # CSV leaves an empty text out, older tables have not the newest columns.
-            given = row.get(field.name, field.default)
+            given = row.get(name, defaults[name])
             if _text(given) != _text(value):
                 raise ValueError(
-                    f"{path.name} must hold {field.name}={value!r} for run "
+                    f"{path.name} must hold {name}={value!r} for run "
                     f"{recipe.key}; got {given!r}"
                 )
     for name in EARLIER:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from widemin import paths
 from widemin.experiments.provenance import source
 from widemin.experiments.results.kept import Keyed, computed, failed, published
+from widemin.names import as_column, columns
 
 
 def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
@@ -27,7 +28,7 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     for key, recipe in unique.items():
         lost = [{"measured": "failed", "error": failures.get(key)}]
         # The recipe's own fields first: CSV cannot tell an empty text from nothing.
-        own = {"key": key} | asdict(recipe)
+        own = {"key": key} | columns(recipe)
         rows += [
             own | row | own for row in found.get(key, lost if key in failures else [])
         ]
@@ -57,7 +58,10 @@ def without_defaults(table: pd.DataFrame, recipes: Sequence[Keyed]) -> pd.DataFr
     idle = [
         field.name
         for field in (fields(recipes[0]) if recipes else ())
-        if all(getattr(recipe, field.name) == field.default for recipe in recipes)
+        if all(
+            as_column(getattr(recipe, field.name)) == as_column(field.default)
+            for recipe in recipes
+        )
     ]
     return table.drop(columns=idle, errors="ignore")
 

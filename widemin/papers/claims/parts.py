@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
-from widemin.names import check_choice
+from widemin.names import as_column, check_choice, columns
 from widemin.papers.claims.judging import shortfall
 
 KINDS = ("printed", "argued", "control")
@@ -205,7 +205,7 @@ def lacking(part: Part, recipes: Sequence[Any]) -> str:
     if not chosen:
         return "no run is planned"
     table = pd.DataFrame(
-        [asdict(r) | {"key": r.key, "method": r.method} for r in chosen]
+        [columns(r) | {"key": r.key, "method": r.method} for r in chosen]
     )
     for column, name in _SIZES.items():
         table[column] = table[name]
@@ -217,13 +217,13 @@ def _chosen(part: Part, recipe: Any) -> bool:
     """Return True if a recipe has the values that a part asks for."""
 
     def same(name: str, value: str) -> bool:
-        return str(getattr(recipe, name)) in (value, f"{value}.0")
+        return str(as_column(getattr(recipe, name))) in (value, f"{value}.0")
 
     if not all(same(k, v) for k, v in part.needs.items() if k in EQUAL):
         return False
     for name in ("rho", "attack"):
         value = part.given.get(name)
-        plain = getattr(recipe, name) in (0, "")
+        plain = getattr(recipe, name) in (0, None)
         if value is not None and "," not in value and not (plain or same(name, value)):
             return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from widemin.attacks import Linf
 from widemin.experiments.recipes import Recipe, grid
 
 DECISIVE = ["LR", "LR/BS", "LR, other"]
@@ -42,7 +43,7 @@ def plan(
         train_size=train_size,
         batch_size=batch_sizes[0],
         test_size=test_size,
-        tests=tuple(f"linf {e}" for e in epsilons),
+        tests=tuple(map(Linf, epsilons)),
         learning_rate=learning_rate,
         augment=augment,
         pgd_steps=pgd_steps,
@@ -79,7 +80,7 @@ def plan(
     images = min(train_size, 5 * hessian_size)
     looked = [replace(run, spectrum_size=images) for run in looked]
     far = dict[str, Any](strong_size=strong_size, strong_attacks=("distance",))
-    far |= dict(tests=(f"linf {epsilons[0]}",))
+    far |= dict(tests=(Linf(epsilons[0]),))
     distant = [replace(run, **far) for run in steady + scaled if strong_size]
     controls = [name for name in settings if name not in order]
     plotted = order + [name for name in controls if name.startswith("LR/BS")]

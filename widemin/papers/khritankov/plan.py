@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from widemin.attacks import Linf
 from widemin.experiments.recipes import Recipe, cells, grid
 
 
@@ -33,7 +34,7 @@ def plan(
     `recipes` is all of them; `first` is computed first, `printed` stands in the paper's
     table; `squares` is the grid.
     """
-    ball = f"linf {epsilon}"
+    ball = Linf(epsilon)
     base = Recipe(
         dataset=dataset,
         model=model,

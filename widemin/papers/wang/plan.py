@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from widemin.attacks import Linf
 from widemin.experiments.recipes import Recipe, grid
 
 
@@ -33,7 +34,7 @@ def plan(
     `recipes` is all of them; `in_depth` is computed first and stands in the paper's
     tables; `turned` holds a list a switch.
     """
-    ball = f"linf {epsilon}"
+    ball = Linf(epsilon)
     base = Recipe(
         dataset=dataset,
         model=model,

@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from widemin.attacks import Ball, parse_ball
 from widemin.experiments.recipes import Recipe, grid
 
-TEST_BALLS = ("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")  # the paper's
+
+def _balls(*texts: str) -> tuple[Ball, ...]:
+    return tuple(map(parse_ball, texts))
+
+
+# The paper's.
+TEST_BALLS = _balls("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")
 
 
 def plan(
@@ -55,15 +62,16 @@ def plan(
     other = replace(base, augment=augments[-1], epochs=epochs + epochs // 3)
     others = grid(other, seed=range(seeds), rho=[0.0, rho])
     first_recipes = grid(base, seed=range(seeds), rho=[0.0, *rhos])
-    first_recipes += grid(base, seed=range(seeds), attack=["linf 2/255"])
+    first_recipes += grid(base, seed=range(seeds), attack=[TEST_BALLS[1]])
 
     small_width, small_epochs = table_network
+    balls = _balls(*table_balls)
     plain_seeds, attacked_seeds, sure_seeds = table_seeds
     small = replace(base, width=small_width, epochs=small_epochs)
     small = replace(small, test_size=-(-test_size // 2))
     plain = replace(
         small,
-        tests=(*TEST_BALLS, "linf 4/255", "linf 8/255"),
+        tests=(*TEST_BALLS, *_balls("linf 4/255", "linf 8/255")),
         strong_attacks=("restarts",),
         strong_steps=50,
         strong_size=strong_size,
@@ -81,11 +89,11 @@ def plan(
         table_recipes += grid(run, seed=[seed], rho=[0.0, *rhos])
     for seed in range(attacked_seeds):
         run = sure if seed < sure_seeds else watched
-        table_recipes += [replace(run, seed=seed, attack=table_balls[0])]
-        table_recipes += grid(replace(plain, seed=seed), attack=table_balls[1:2])
+        table_recipes += [replace(run, seed=seed, attack=balls[0])]
+        table_recipes += grid(replace(plain, seed=seed), attack=balls[1:2])
 
     sam = replace(small, rho=rho)
-    both = replace(sam, attack="linf 2/255")
+    both = replace(sam, attack=TEST_BALLS[1])
     controls = {
         "SGD, twice the epochs": replace(small, epochs=2 * small_epochs),
         "SGD, label smoothing 0.1": replace(small, label_smoothing=0.1),
@@ -100,7 +108,7 @@ def plan(
     recipes = sorted(recipes, key=lambda run: run.seed) + table_recipes
     recipes += [run for runs in control_recipes.values() for run in runs]
     # The first two sets come first, then the others; the controls have one seed.
-    softer = grid(plain, seed=range(attacked_seeds), attack=table_balls[2:])
+    softer = grid(plain, seed=range(attacked_seeds), attack=balls[2:])
     table_recipes = table_recipes + softer
     return {
         "recipes": recipes + softer,
