@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import importlib
+from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 _WRITTEN = {
@@ -62,6 +68,42 @@ def check_choice(argument: str, value: str, known: Any) -> None:
     near = difflib.get_close_matches(str(value), list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"unknown {argument} {value!r}{hint}; known: {', '.join(known)}")
+
+
+@cache
+def imported(argument: str, name: str) -> tuple[Callable[..., Any], str]:
+    """Return a function that a user wrote, and the SHA-256 sum of its module's file.
+
+    Read once a process: restart it after a change of the file.
+
+    Args:
+        argument: What the name stands for, to be named in an error.
+        name: A module that Python can import, and a function: "mine.nets:build".
+
+    Raises:
+        ValueError: It cannot be imported, has no source, or cannot be called.
+
+    >>> imported("model", "colorsys:rgb_to_hsv")[0](1, 0, 0)
+    (0.0, 1.0, 1)
+    """
+    module, _, function = name.partition(":")
+    try:
+        spec = find_spec(module)
+        source = Path(str(spec and spec.origin)).read_bytes()
+        found = getattr(importlib.import_module(module), function)
+        if not callable(found):
+            raise TypeError(f"{function} cannot be called")
+    except Exception as error:  # a module may raise anything
+        raise ValueError(
+            f"{argument} must be a function to import, like 'mine.nets:build'; "
+            f"got {name!r} ({in_a_line(error)})"
+        ) from error
+    return found, hashlib.sha256(source).hexdigest()
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def check_counts(least: int = 1, **counts: int) -> None:

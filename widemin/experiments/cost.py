@@ -66,6 +66,8 @@ def _seconds_per_gradient(known: Sequence[Row]) -> dict[str, float]:
 def _operations_per_second(known: Sequence[Row]) -> float:
     """Return the rate at which known runs of networks computed; 0 without any."""
     runs = [row for row in known if "dataset" in row and _gradients(row)]
+    # A network of somebody's own may have gone since.
+    runs = [row for row in runs if ":" not in row["model"]]
     done = sum(
         _gradients(row)
         * operations(row["dataset"], row["model"], int(row.get("width", 0)))

@@ -6,6 +6,6 @@ columns of the tables.
 
 from widemin.experiments.recipes.checks import OTHER
 from widemin.experiments.recipes.grids import cells, grid
-from widemin.experiments.recipes.recipe import MEASURED_BY, Recipe, stream
+from widemin.experiments.recipes.recipe import MEASURED_BY, Recipe, sources, stream
 
-__all__ = ["MEASURED_BY", "OTHER", "Recipe", "cells", "grid", "stream"]
+__all__ = ["MEASURED_BY", "OTHER", "Recipe", "cells", "grid", "sources", "stream"]

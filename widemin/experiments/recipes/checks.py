@@ -115,7 +115,8 @@ def _plain(value: Any) -> Any:
 def check(recipe: Recipe) -> None:
     """Raise ValueError for an unknown name or a value out of range."""
     for name, known in _CHOICES.items():
-        check_choice(name, getattr(recipe, name), known)
+        if not (name == "model" and ":" in recipe.model):  # one's own: built below
+            check_choice(name, getattr(recipe, name), known)
     for attack in recipe.strong_attacks:
         check_choice("strong_attacks", attack, STRONG_ATTACKS)
     for name, bounds in _BOUNDS.items():
@@ -143,8 +144,9 @@ def _check_sizes(recipe: Recipe) -> None:
             f"{recipe.train_size}; got {recipe.batch_size}"
         )
     size = 1 if recipe.optimizer == "algorithm1" else recipe.batch_size
-    if 1 in (size, recipe.train_size % size) and not _takes_one(
-        recipe.dataset, recipe.model, recipe.width
+    alone = 1 in (size, recipe.train_size % size)
+    if (alone or ":" in recipe.model) and (
+        not _takes_one(recipe.dataset, recipe.model, recipe.width) and alone
     ):
         raise ValueError(
             f"batch_size must leave no batch of one image, which batch norm of "

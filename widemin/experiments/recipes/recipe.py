@@ -7,13 +7,13 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from widemin.attacks import Ball, Linf
 from widemin.experiments.recipes.checks import STRONG_ATTACKS, check, declared
-from widemin.names import as_column
+from widemin.names import as_column, imported
 
 # Part of every key. Raise the first when training can give other weights by more than
 # the rounding in which machines differ anyway, the second when all that is measured of
@@ -55,6 +55,11 @@ class Recipe:
     Numbers of NumPy and torch become Python's, lists and arrays tuples; perturbation
     sets may be given as texts, "linf 8/255" or "l2 0.5", and are written as given.
 
+    A network of your own is a function in a module that workers can import, too (on
+    PYTHONPATH, or installed where Dask's workers are); `models.build` says what it
+    takes. The module's file is part of the key: changed, it is run again. Modules that
+    it imports are not.
+
     Raises:
         ValueError: An unknown name, a value out of range or of another kind than the
             default, when constructed.
@@ -63,7 +68,7 @@ class Recipe:
     dataset: str = "digits"
     train_size: int = 1_000  # the first images; beyond the train part: all
     augment: str = ""  # one of AUGMENTATIONS
-    model: str = "mlp"
+    model: str = "mlp"  # one of models.BUILDERS, or your own: "mine.nets:build"
     width: int = 0  # 0 is the paper's
     optimizer: str = "sgd"
     learning_rate: float = 0.1
@@ -114,11 +119,15 @@ class Recipe:
             value = declared(field.name, getattr(self, field.name), field.default)
             object.__setattr__(self, field.name, value)
         check(self)
+        # Not a field: part of the key, and sent along to workers.
+        object.__setattr__(self, "sources", sources(self))
 
     def __str__(self) -> str:
         """Return what it departs from the defaults in."""
         changes = (f"{name}={value!r}" for name, value in _departures(self).items())
         return f"Recipe({', '.join(changes)})"
+
+    sources: ClassVar[dict[str, str]] = {}
 
     @property
     def method(self) -> str:
@@ -171,16 +180,25 @@ class Recipe:
     @property
     def key(self) -> str:
         """What a row is found by: all departures from the defaults, both revisions."""
-        return _digest(
-            _departures(self), training=TRAINING_REVISION, measuring=MEASURING_REVISION
-        )
+        fields = _departures(self) | self.sources
+        return _digest(fields, training=TRAINING_REVISION, measuring=MEASURING_REVISION)
 
     @property
     def training_key(self) -> str:
         """What weights are found by: as `key`, without how they are measured."""
         fields = _departures(self)
         fields = {k: v for k, v in fields.items() if k not in MEASURED_BY}
-        return _digest(fields, training=TRAINING_REVISION)
+        return _digest(fields | self.sources, training=TRAINING_REVISION)
+
+
+def sources(recipe: Recipe) -> dict[str, str]:
+    """Return the sums of the files behind names of a user's own, as imported here."""
+    named = {"model": recipe.model}
+    return {
+        f"{field} source": imported(field, name)[1]
+        for field, name in named.items()
+        if ":" in name
+    }
 
 
 def _departures(recipe: Recipe) -> dict[str, Any]:

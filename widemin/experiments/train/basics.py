@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from widemin import data, models, paths
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipes import Recipe, sources, stream
 
 Curve = list[dict[str, Any]]  # a row per epoch
 Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
@@ -28,6 +28,11 @@ def spent_seconds(device: str) -> float:
 def build(recipe: Recipe) -> nn.Module:
     """Return a recipe's network before training; from here on float32 is no TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    if sources(recipe) != recipe.sources:
+        raise ValueError(
+            f"the file of model {recipe.model!r} must stay as it was when the recipe "
+            "was made; got a changed one: begin again"
+        )
     shape, classes = data.SHAPES[recipe.dataset]
     return models.build(
         recipe.model,
