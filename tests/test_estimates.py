@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from widemin import data
 from widemin.experiments import cost
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.experiments.train import build
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from widemin import attacks, data, evaluation, hessian, landscape, models
-from widemin.experiments import checkpoints, epoch_metrics, measure, running
+from widemin.experiments import checkpoints, epoch_metrics, measure, recipe, running
 from widemin.experiments.checkpoints import trained
 from widemin.experiments.measure.final import _other_statistics
-from widemin.experiments.recipes import Recipe, grid, recipe, stream
+from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import pick_device, run
 from widemin.landscape import implicit_perturbation
 from widemin.names import columns

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from widemin import data, models
-from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.recipe import Recipe, grid
 from widemin.experiments.running import run
-from widemin.experiments.train import build, train
-from widemin.experiments.train.alone import _augment
+from widemin.experiments.train import _augment, build, train
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8)
 

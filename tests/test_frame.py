@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from widemin.experiments import frame, results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 
 @pytest.mark.parametrize(("chapter", "scale"), [("01", "paper"), ("02", "lab")])

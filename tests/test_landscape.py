@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from widemin.attacks import NonFiniteError
 from widemin.experiments.measure import curvature
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.experiments.samples import images
 from widemin.experiments.train import build
 from widemin.hessian import top_eigenvalues

@@ -107,7 +107,7 @@ TRAINING = [
     ),
     Mutant(
         "a recipe's schedule is ignored",
-        "experiments/train/alone.py",
+        "experiments/train.py",
         "schedule=recipe.schedule",
         'schedule="constant"',
         of("networks", "test_networks_trained_together_are_those_trained_alone"),
@@ -135,7 +135,7 @@ TRAINING = [
     ),
     Mutant(
         "the briefly trained network has the seed of the attacked one",
-        "experiments/recipes",
+        "experiments/recipe.py",
         "seed=self.seed + 1_000",
         "seed=self.seed",
         of(
@@ -188,14 +188,14 @@ TRAINING += [
     ),
     Mutant(
         "crop and flip does not crop",
-        "experiments/train",
+        "experiments/train.py",
         'padding = 4 if recipe.augment == "crop+flip" else 0',
         "padding = 0",
         of("fitting", "test_crop_and_flip_shifts_images_and_flip_only_mirrors_them"),
     ),
     Mutant(
         "surrogates have the defence's own seed",
-        "experiments/recipes",
+        "experiments/recipe.py",
         "seed=1_000 if self.seed != 1_000 else 2_000",
         "seed=self.seed",
         of("fitting", "test_networks_that_attack_another_have_another_seed"),

@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from widemin import data, evaluation, paths, training
-from widemin.experiments import checkpoints, pool, results, samples, train
+from widemin.experiments import (
+    checkpoints,
+    pool,
+    results,
+    samples,
+    train,
+)
 from widemin.experiments import epoch_metrics as watches
 from widemin.experiments.checkpoints import (
     begun,
@@ -17,9 +23,9 @@ from widemin.experiments.checkpoints import (
     trained,
 )
 from widemin.experiments.measure import final, parts
-from widemin.experiments.recipes import Recipe, grid, stream
+from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import run
-from widemin.experiments.train import alone, family
+from widemin.experiments.train_together import family
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
 SMALL = dataclasses.replace(SMALL, test_size=40, hessian_size=40)
@@ -115,7 +121,7 @@ def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
 
 def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
     """What a kill leaves behind is the last checkpoint; the next call goes on."""
-    monkeypatch.setattr(alone, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
     whole = trained(SMALL, "cpu", tmp_path / "whole")
     saved = []
 
@@ -125,11 +131,11 @@ def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
         saved.append(path)
         keep(self, path)
 
-    keep = alone._Progress.save
-    monkeypatch.setattr(alone._Progress, "save", die_at_the_fifth)
+    keep = train._Progress.save
+    monkeypatch.setattr(train._Progress, "save", die_at_the_fifth)
     with pytest.raises(SystemExit):
         trained(SMALL, "cpu", tmp_path / "parts")
-    monkeypatch.setattr(alone._Progress, "save", keep)
+    monkeypatch.setattr(train._Progress, "save", keep)
     steps = []
     original = training.train_step
 

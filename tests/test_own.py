@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from widemin import models, names, paths
 from widemin.cli import main
 from widemin.experiments import results, running
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 NETS = """
 import torch

@@ -4,7 +4,7 @@ import pytest
 
 from widemin.experiments import measure, results, running
 from widemin.experiments.measure import attacked
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 RECIPE = Recipe(
     train_size=200,

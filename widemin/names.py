@@ -37,7 +37,7 @@ def columns(record: Any) -> dict[str, Any]:
     Numbers and texts stay, nothing is an empty text, another object is its str().
 
     >>> from widemin.attacks import Linf
-    >>> from widemin.experiments.recipes import Recipe
+    >>> from widemin.experiments.recipe import Recipe
     >>> columns(Recipe(tests=(Linf(0.1), "linf 8/255")))["tests"]
     ('linf 0.1', 'linf 8/255')
     """

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin.experiments import train
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 RECIPES = {
     "StdCNN on MNIST, batch 64": Recipe(

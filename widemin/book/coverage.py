@@ -20,7 +20,7 @@ import yaml
 from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import cost, results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.experiments.results import Rows
 from widemin.names import as_column
 from widemin.papers.claims import paper_table

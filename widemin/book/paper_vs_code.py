@@ -12,7 +12,7 @@ import yaml
 
 from widemin import paths
 from widemin.experiments import results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.papers.claims import ball_name, final
 from widemin.statistics import over_seeds
 

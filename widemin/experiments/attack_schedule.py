@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, training
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.models import fuse
 from widemin.training import side_by_side
 

@@ -16,15 +16,9 @@ from torch import nn
 
 from widemin import paths
 from widemin.experiments import pool
-from widemin.experiments.recipes import Recipe
-from widemin.experiments.train import (
-    Trained,
-    build,
-    family,
-    share_done,
-    train,
-    train_together,
-)
+from widemin.experiments.recipe import Recipe
+from widemin.experiments.train import Trained, build, share_done, train
+from widemin.experiments.train_together import family, train_together
 from widemin.names import check_choice, columns
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
 
 Row = dict[str, Any]
 
@@ -88,12 +88,12 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
 
     By the operations of a gradient and the rates assumed above.
 
-    >>> from widemin.experiments.recipes import Recipe
+    >>> from widemin.experiments.recipe import Recipe
     >>> small = Recipe(model="mlp", train_size=1_000, epochs=36, batch_size=50)
     >>> round(3600 * gpu_hours([small]), 2)  # 720 passes of half a millisecond
     0.36
     """
-    from widemin.experiments.train import family
+    from widemin.experiments.train_together import family
 
     once = {recipe.training_key: recipe for recipe in recipes}
     families: dict[Any, list[Recipe]] = {}
@@ -117,7 +117,7 @@ def _gpu_seconds(together: list[Recipe]) -> float:
 def magnitude(recipe: Recipe) -> int:
     """Return the decade of the floating-point operations that training takes.
 
-    >>> from widemin.experiments.recipes import Recipe
+    >>> from widemin.experiments.recipe import Recipe
     >>> magnitude(Recipe(dataset="mnist", model="m1", train_size=60_000, epochs=120))
     13
     """
@@ -143,7 +143,7 @@ def operations(dataset: str, model: str, width: int = 0) -> float:
     import torch
 
     from widemin import data
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
     from widemin.experiments.train import build
 
     network = build(Recipe(dataset=dataset, model=model, width=width)).eval()

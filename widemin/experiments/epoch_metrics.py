@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from widemin import attacks, data, evaluation
 from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.experiments.samples import held_out, images
 from widemin.training.side_by_side import Together
 

@@ -36,7 +36,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     """
     import pandas as pd
 
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
     from widemin.experiments.results.kept import by_key
 
     root = paths.checkout()

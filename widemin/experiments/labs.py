@@ -11,7 +11,7 @@ from torch import nn
 import widemin
 from widemin import data
 from widemin.experiments import train
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 
 def check(version: str, dataset: str = "digits") -> str:

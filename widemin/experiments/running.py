@@ -21,7 +21,7 @@ from widemin.experiments.measure import (
     spectrum,
 )
 from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.names import check_choice, columns
 from widemin.seeding import ALONE
 

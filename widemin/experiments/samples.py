@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from widemin import data
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 
 def images(recipe: Recipe, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:

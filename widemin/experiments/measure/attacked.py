@@ -15,7 +15,7 @@ from widemin import attacks, evaluation
 from widemin.attacks import Ball
 from widemin.evaluation import share
 from widemin.experiments.measure.parts import Part
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.models import fuse
 
 

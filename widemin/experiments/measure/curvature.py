@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from widemin import attacks, hessian, landscape
 from widemin.batches import at_once
 from widemin.evaluation import share
-from widemin.experiments.recipes import (
+from widemin.experiments.recipe import (
     Recipe,
     stream,
 )

@@ -27,7 +27,8 @@ from widemin.experiments.measure.curvature import (
 )
 from widemin.experiments.measure.parts import Parts
 from widemin.experiments.measure.revisions import REVISIONS, state
-from widemin.experiments.recipes import OTHER, Recipe
+from widemin.experiments.recipe import Recipe
+from widemin.experiments.recipe_checks import OTHER
 from widemin.experiments.samples import images
 from widemin.models import Normalise, fuse
 

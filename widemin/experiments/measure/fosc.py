@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.evaluation import share
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.experiments.samples import images
 from widemin.models import fuse
 

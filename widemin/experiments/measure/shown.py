@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from widemin import attacks, evaluation, landscape
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import one_step_attacks, pgd_attack
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.experiments.samples import images
 from widemin.models import fuse
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from widemin.attacks import Linf
-from widemin.experiments.recipes import Recipe, cells, grid
+from widemin.experiments.recipe import Recipe, cells, grid
 
 
 def plan(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from widemin.attacks import Ball, parse_ball
-from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.recipe import Recipe, grid
 
 
 def _balls(*texts: str) -> tuple[Ball, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from widemin.attacks import L2, Linf, parse_ball
 from widemin.names import as_column, check_choice
 
 if TYPE_CHECKING:
-    from widemin.experiments.recipes.recipe import Recipe
+    from widemin.experiments.recipe import Recipe
 
 OPTIMIZERS = ("sgd", "adam", "algorithm1")  # the last as Kamath et al. print it
 # All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
@@ -32,30 +33,6 @@ _CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": training.SCHEDULES,
     "step_schedule": STEP_SCHEDULES,
-}
-# From, and to where there is an end whatever the data set.
-_BOUNDS: dict[str, tuple[float, ...]] = {
-    "batch_size": (1,),
-    "epochs": (1,),
-    "attack_steps": (1,),
-    "pgd_steps": (1,),
-    "hessian_size": (1,),
-    "width": (0,),
-    "weight_decay": (0,),
-    "fosc_max": (0,),
-    "rho": (0,),
-    "seed": (0,),
-    "strong_size": (0,),
-    "strong_steps": (0,),
-    "autoattack_size": (0,),
-    "rate_decay": (0,),
-    "fosc_bins": (0,),
-    "surrogate_epochs": (0,),
-    "brief_epochs": (0,),
-    "attack_step": (1e-3, 2),
-    "label_smoothing": (0, 1),
-    "momentum": (0, 0.999),
-    "ramp": (0, 1),
 }
 
 
@@ -119,8 +96,9 @@ def check(recipe: Recipe) -> None:
             check_choice(name, getattr(recipe, name), known)
     for attack in recipe.strong_attacks:
         check_choice("strong_attacks", attack, STRONG_ATTACKS)
-    for name, bounds in _BOUNDS.items():
-        _check(name, getattr(recipe, name), *bounds)
+    for field in fields(recipe):
+        if bounds := field.metadata.get("bounds"):
+            _check(field.name, getattr(recipe, field.name), *bounds)
     if not 0 < recipe.learning_rate < math.inf:
         raise ValueError(
             f"learning_rate must be above 0 and finite; got {recipe.learning_rate}"

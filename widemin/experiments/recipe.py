@@ -1,47 +1,42 @@
-"""A recipe, and what it is found by."""
+"""Recipes: what is trained, within which radii, how it is measured.
+
+A recipe is frozen, flat and made of numbers, names and perturbation sets, since its
+fields become the columns of the tables.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 
 from widemin.attacks import Ball, Linf
-from widemin.experiments.recipes.checks import STRONG_ATTACKS, check, declared
+from widemin.experiments.recipe_checks import STRONG_ATTACKS, check, declared
 from widemin.names import as_column, imported
 
 # Part of every key. Raise the first when training can give other weights by more than
 # the rounding in which machines differ anyway, the second when all that is measured of
 # a network changes: older rows are then computed again. One instrument has a revision
-# of its own, in instruments/revisions.py.
+# of its own, in measure/revisions.py.
 TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
-# Fields that say how a network is measured; the rest decide its weights.
-MEASURED_BY = (
-    "tests",
-    "test_size",
-    "pgd_steps",
-    "hessian_size",
-    "spectrum_size",
-    "strong_size",
-    "strong_steps",
-    "strong_attacks",
-    "autoattack_size",
-    "width_size",
-    "line_size",
-    "other_statistics",
-    "brief_epochs",
-    "fosc_bins",
-    "white_box",
-    "surrogate_epochs",
-    "pictures",
-)
+
+def _field(default: Any, *bounds: float, measures: bool = False) -> Any:
+    """Return a field with its bounds: from, and to where there is an end."""
+    about = {"bounds": bounds, "measures": measures}
+    return dataclasses.field(default=default, metadata=about)
+
+
+_how = partial(_field, measures=True)  # it is measured: weights do not depend on it
 
 
 @dataclass(frozen=True)
@@ -69,49 +64,49 @@ class Recipe:
     train_size: int = 1_000  # the first images; beyond the train part: all
     augment: str = ""  # one of AUGMENTATIONS
     model: str = "mlp"  # one of models.BUILDERS, or your own: "mine.nets:build"
-    width: int = 0  # 0 is the paper's
+    width: int = _field(0, 0)  # 0 is the paper's
     optimizer: str = "sgd"
     learning_rate: float = 0.1
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    momentum: float = _field(0.0, 0, 0.999)
+    weight_decay: float = _field(0.0, 0)
     schedule: str = "constant"
-    batch_size: int = 64
-    epochs: int = 1
+    batch_size: int = _field(64, 1)
+    epochs: int = _field(1, 1)
     attack: Ball | None = None  # trained on PGD in this set; None on clean images
-    attack_steps: int = 10  # of `attack_step` radii
-    ramp: float = 0.0  # fraction of training during which the radius grows
-    fosc_max: float = 0.0  # where the FOSC threshold starts; 0 is no control
+    attack_steps: int = _field(10, 1)  # of `attack_step` radii
+    ramp: float = _field(0.0, 0, 1)  # share of training in which the radius grows
+    fosc_max: float = _field(0.0, 0)  # first threshold of FOSC; 0 is no control
     fosc_from_start: bool = False  # FOSC from the random start, not from the image
-    attack_step: float = 0.25  # size of a step of the attack, in radii
+    attack_step: float = _field(0.25, 1e-3, 2)  # a step's size, in radii
     step_schedule: str = ""  # how the attack's strength changes: one of STEP_SCHEDULES
     loss_weighted: bool = False  # each image's loss counts as often as it is large
-    rate_decay: float = 0.0  # of the learning rate with every step, as Keras has it
-    rho: float = 0.0  # SAM's radius, L2 over all weights
+    rate_decay: float = _field(0.0, 0)  # of the learning rate, as Keras has it
+    rho: float = _field(0.0, 0)  # SAM's radius, L2 over all weights
     second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
     gradient_leak: bool = False  # the attack's weight gradients tilt SAM's ascent
-    label_smoothing: float = 0.0  # share of the label spread over all classes
-    seed: int = 0
+    label_smoothing: float = _field(0.0, 0, 1)  # share spread over all classes
+    seed: int = _field(0, 0)
     watch: Ball | None = None  # FGSM in this set after each epoch
     watch_fosc: bool = False  # FOSC after each epoch, where its attack stops
     validation_size: int = 0  # held-out images under the watch, besides test images
     # How it is measured, once trained
-    tests: tuple[Ball, ...] = (Linf(0.1),)
-    test_size: int = 300
-    pgd_steps: int = 10  # of 2.5 radii over the number of steps
-    hessian_size: int = 300  # training images under the eigenvalue
-    spectrum_size: int = 0  # training images under the top eigenvalue, once more
-    strong_size: int = 0  # test images under restarts, AutoAttack, minimal distance
-    strong_steps: int = 0  # of PGD with restarts; 0 is pgd_steps
-    strong_attacks: tuple[str, ...] = STRONG_ATTACKS
-    autoattack_size: int = 0  # of the strong ones, under AutoAttack; 0 is all
-    width_size: int = 0  # training images under widths and adaptive sharpness
-    line_size: int = 0  # training images under the loss along lines
-    other_statistics: bool = False  # attacked images classified as the other CIFAR's
-    brief_epochs: int = 0  # of a network whose logits are scaled, and which attacks
-    fosc_bins: int = 0  # of images by FOSC; with them, a sweep of the attack's strength
-    white_box: bool = False  # Wang et al.'s own attacks, of a quarter of the radius
-    surrogate_epochs: int = 0  # of two networks whose adversarial images are tried
-    pictures: int = 0  # test images kept as pictures, attacked in every way
+    tests: tuple[Ball, ...] = _how((Linf(0.1),))
+    test_size: int = _how(300)
+    pgd_steps: int = _how(10, 1)  # of 2.5 radii over the number of steps
+    hessian_size: int = _how(300, 1)  # training images under the eigenvalue
+    spectrum_size: int = _how(0)  # training images under the top eigenvalue, once more
+    strong_size: int = _how(0, 0)  # test images under the strong attacks
+    strong_steps: int = _how(0, 0)  # of PGD with restarts; 0 is pgd_steps
+    strong_attacks: tuple[str, ...] = _how(STRONG_ATTACKS)
+    autoattack_size: int = _how(0, 0)  # of the strong ones, under AutoAttack; 0 is all
+    width_size: int = _how(0)  # training images under widths and adaptive sharpness
+    line_size: int = _how(0)  # training images under the loss along lines
+    other_statistics: bool = _how(False)  # classified as the other CIFAR's
+    brief_epochs: int = _how(0, 0)  # of one scaled in its logits, which attacks
+    fosc_bins: int = _how(0, 0)  # of images by FOSC; and the attack's strength swept
+    white_box: bool = _how(False)  # Wang et al.'s attacks, of a quarter radius
+    surrogate_epochs: int = _how(0, 0)  # of two networks that attack
+    pictures: int = _how(0)  # test images kept as pictures, attacked in every way
 
     def __post_init__(self) -> None:
         """Make values plain, check names and ranges: once, where a recipe is made."""
@@ -191,6 +186,12 @@ class Recipe:
         return _digest(fields | self.sources, training=TRAINING_REVISION)
 
 
+# Fields that say how a network is measured; the rest decide its weights.
+MEASURED_BY = tuple(
+    field.name for field in dataclasses.fields(Recipe) if field.metadata.get("measures")
+)
+
+
 def sources(recipe: Recipe) -> dict[str, str]:
     """Return the sums of the files behind names of a user's own, as imported here."""
     named = {"model": recipe.model}
@@ -221,3 +222,44 @@ def stream(seed: int, purpose: str) -> torch.Generator:
     seed share weights and batch order, so that their difference is paired.
     """
     return torch.Generator().manual_seed(zlib.crc32(f"{seed}/{purpose}".encode()))
+
+
+def grid(base: Recipe, **axes: Iterable[Any]) -> list[Recipe]:
+    """Return base with every combination of the axes' values; the first is slowest.
+
+    >>> recipes = grid(Recipe(), seed=range(2), rho=[0.0, 0.1])
+    >>> [(recipe.seed, recipe.rho) for recipe in recipes]
+    [(0, 0.0), (0, 0.1), (1, 0.0), (1, 0.1)]
+    """
+    return [
+        dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
+
+
+def cells(
+    base: Recipe, listed: Iterable[tuple[int, float, int, int]], seeds: int
+) -> list[Recipe]:
+    """Return base in cells of their own lengths, every cell once before the next seed.
+
+    Args:
+        base: What the cells share.
+        listed: For each its batch size, learning rate, training images and epochs.
+        seeds: Runs of every cell.
+
+    >>> [recipe] = cells(Recipe(), [(16, 0.1, 500, 20)], seeds=1)
+    >>> recipe.batch_size, recipe.learning_rate, recipe.train_size, recipe.epochs
+    (16, 0.1, 500, 20)
+    """
+    return [
+        dataclasses.replace(
+            base,
+            seed=seed,
+            batch_size=size,
+            learning_rate=rate,
+            train_size=images,
+            epochs=epochs,
+        )
+        for seed in range(seeds)
+        for size, rate, images, epochs in listed
+    ]

@@ -15,16 +15,10 @@ from torch import nn
 
 from widemin import training
 from widemin.experiments import pool
-from widemin.experiments.epoch_metrics import (
-    watcher_together,
-)
-from widemin.experiments.recipes import (
-    MEASURED_BY,
-    Recipe,
-    stream,
-)
+from widemin.experiments.epoch_metrics import watcher_together
+from widemin.experiments.recipe import MEASURED_BY, Recipe, stream
 from widemin.experiments.samples import images
-from widemin.experiments.train.basics import (
+from widemin.experiments.train import (
     CHECKPOINT_SECONDS,
     Curve,
     Trained,
