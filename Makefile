@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-GROUPS := book dev cluster attacks
+EXTRAS := experiments book cluster attacks
+GROUPS := dev
 
 # One process per core with one thread each beats threads (see book/reproduce.md).
 export OMP_NUM_THREADS ?= 1
@@ -60,7 +61,8 @@ gpu: $(READY)
 	@$(if $(READY),$(BIN)/python,$(PYTHON)) -W ignore -m tests.benchmarks.gpu
 
 lock: $(READY)
-	$(BIN)/uv pip compile pyproject.toml $(GROUPS:%=--group %) --universal \
+	$(BIN)/uv pip compile pyproject.toml $(EXTRAS:%=--extra %) \
+	  $(GROUPS:%=--group %) --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-annotate --no-header -q -o requirements.lock
 

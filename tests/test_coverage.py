@@ -5,7 +5,7 @@ import pytest
 from widemin import paths
 from widemin.book import coverage, notebooks
 from widemin.experiments import cost, results
-from widemin.names import columns
+from widemin.experiments.columns import as_row
 from widemin.papers.claims import paper_table
 
 TABLES = coverage.tables()
@@ -54,7 +54,7 @@ def test_no_run_stands_in_two_tables_of_one_kind():
 
 
 def rows_of(recipe, **measured):
-    return [{**columns(recipe), "measured": "final", **measured}]
+    return [{**as_row(recipe), "measured": "final", **measured}]
 
 
 def test_a_run_that_is_there_moves_its_cell():

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -85,7 +86,7 @@ def test_a_missing_data_set_says_where_it_was_sought_and_what_to_do(tmp_path):
 def test_an_altered_file_is_named(tmp_path):
     folder = tmp_path / "data" / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    for name in data._IDX_MD5["mnist"]:
+    for name in data.DATASETS["mnist"].md5:
         (folder / name).write_bytes(b"not an idx file")
     with pytest.raises(DataError, match="train-images-idx3-ubyte is truncated or alt"):
         load("mnist")
@@ -109,7 +110,8 @@ def mnist(monkeypatch):
         }
         made |= files
     sums = {name: hashlib.md5(content).hexdigest() for name, content in made.items()}
-    monkeypatch.setitem(data._IDX_MD5, "mnist", sums)
+    known = replace(data.DATASETS["mnist"], md5=sums)
+    monkeypatch.setitem(data.DATASETS, "mnist", known)
     data._torchvision.cache_clear()
     yield made
     data._torchvision.cache_clear()

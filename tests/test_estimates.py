@@ -19,7 +19,7 @@ from widemin.experiments.train import build
 def test_operations_are_what_torch_counts(dataset, model):
     """But for the first layer, whose gradient by the image training does not need."""
     network = build(Recipe(dataset=dataset, model=model))
-    shape, _ = data.SHAPES[dataset]
+    shape = data.DATASETS[dataset].shape
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(2, *shape, requires_grad=True)).sum().backward()
     found = cost.operations(dataset, model)

@@ -29,8 +29,8 @@ from widemin.evaluation import (
     margins,
     minimal_distance,
     report,
+    robust_mask,
     signs,
-    survivors,
     sweep,
     transfer,
     worst_case,
@@ -60,7 +60,7 @@ def test_robust_accuracy_of_a_linear_model_is_exact(linear):
         "pgd": partial(pgd, ball=ball, steps=20, step_size=epsilon / 4),
         "margin": partial(fgsm, ball=ball, loss=margin),
     }
-    for name, mask in survivors(model, x, y, ways).items():
+    for name, mask in robust_mask(model, x, y, ways).items():
         assert torch.equal(mask, distance > epsilon), name
 
 
@@ -68,8 +68,8 @@ def test_robust_accuracy_of_a_linear_model_is_exact(linear):
 def test_nothing_depends_on_the_chunk(linear, chunk):
     model, x, y = linear
     ways = {"none": clean, "fgsm": partial(fgsm, ball=Linf(0.02))}
-    found = survivors(model, x, y, ways, chunk)
-    reference = survivors(model, x, y, ways)
+    found = robust_mask(model, x, y, ways, chunk)
+    reference = robust_mask(model, x, y, ways)
     for name in ways:
         assert torch.equal(found[name], reference[name])
 
@@ -77,7 +77,7 @@ def test_nothing_depends_on_the_chunk(linear, chunk):
 def test_wrong_images_are_wrong_under_every_attack(linear):
     model, x, _ = linear
     y = model(x).argmin(1)
-    found = survivors(model, x, y, {"away": lambda model, x, y: 1 - x})
+    found = robust_mask(model, x, y, {"away": lambda model, x, y: 1 - x})
     assert not found["away"].any()
 
 
@@ -94,7 +94,7 @@ FGSM = {"fgsm": partial(fgsm, ball=Linf(0.1))}
 INSTRUMENTS = {
     "correct": correct,
     "margins": margins,
-    "survivors": partial(survivors, attacks=FGSM),
+    "robust_mask": partial(robust_mask, attacks=FGSM),
     "worst_case": partial(worst_case, attacks=FGSM, ball=Linf(0.1)),
     "sweep": partial(sweep, balls=[Linf(0.1)], attack=fgsm),
     "minimal_distance": minimal_distance,
@@ -147,7 +147,7 @@ def test_a_network_is_fused_once_and_its_answers_are_its_own(monkeypatch):
         heard.append("attack")
         return x
 
-    survivors(model, x, y, {"one": attack, "two": attack}, chunk=3)
+    robust_mask(model, x, y, {"one": attack, "two": attack}, chunk=3)
     assert len(made) == 1
     assert heard == [1] + ["attack", 1] * 4  # a hooked norm answers every time
     assert model.training
@@ -262,7 +262,7 @@ def test_an_attack_that_leaves_the_range_of_pixels_is_refused(linear):
     model, x, _ = linear
     y, ways = model(x).argmax(1), {"mine": lambda m, x, y: x + 0.5}
     message = r"what 'mine' returned: x must be pixels in \[0, 1\]"
-    for ask in (survivors, partial(worst_case, ball=L2(9.0))):
+    for ask in (robust_mask, partial(worst_case, ball=L2(9.0))):
         with pytest.raises(ValueError, match=message):
             ask(model, x, y, ways)
     far = {"mine": lambda m, x, y: (x + 0.3).clamp(0, 1)}
@@ -288,11 +288,16 @@ def test_accuracy_takes_any_inputs_and_batches_of_them(generator):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (torch.rand(2, 16), None, "x must be a tensor with labels y, or batches"),
-        ([], None, "x must hold at least one batch; got none"),
-        ([(torch.rand(2, 16), torch.ones(3))], None, "y must be int64 labels"),
-        ([(torch.rand(2, 16), torch.arange(2))], torch.arange(2), "or batches"),
-        (torch.rand(0, 16), torch.arange(0), "batch > 0"),
+        (torch.rand(2, 16), None, "y must come with a tensor x"),
+        ([], None, "x must hold at least one input; got none"),
+        ([(torch.rand(2, 16), torch.ones(3))], None, "y must be one target an input"),
+        ([(torch.rand(2, 16), torch.ones(2))], None, "y must be int64 labels"),
+        (
+            [(torch.rand(2, 16), torch.arange(2))],
+            torch.arange(2),
+            "not with a DataLoader",
+        ),
+        (torch.rand(0, 16), torch.arange(0), "at least one input; got none"),
         (torch.rand(2, 16), 3 * torch.arange(2), "labels from 0 to 1; got 0 to 3"),
     ],
 )
@@ -322,8 +327,8 @@ def test_order_of_the_images_decides_nothing(wavy, grey):
     x, y = grey
     attack = partial(pgd, ball=Linf(0.05), steps=5, step_size=0.02, until_fooled=True)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
-    straight = survivors(wavy, x, y, {"pgd": attack})["pgd"]
-    mixed = survivors(wavy, x[order], y[order], {"pgd": attack})["pgd"]
+    straight = robust_mask(wavy, x, y, {"pgd": attack})["pgd"]
+    mixed = robust_mask(wavy, x[order], y[order], {"pgd": attack})["pgd"]
     assert torch.equal(mixed, straight[order])
 
 
@@ -398,7 +403,7 @@ def test_transfer_attacks_one_network_and_counts_on_another(linear, wavy):
     expected = correct(model, attack(wavy, x, y), y)
     assert torch.equal(mask, expected)
     itself = transfer(model, model, x, y, attack)
-    white = survivors(model, x, y, {"white": attack})["white"]
+    white = robust_mask(model, x, y, {"white": attack})["white"]
     assert torch.equal(itself, white)
 
 

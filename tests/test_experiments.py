@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from widemin import attacks, data, evaluation, hessian, landscape, models
 from widemin.experiments import checkpoints, epoch_metrics, measure, recipe, running
 from widemin.experiments.checkpoints import trained
+from widemin.experiments.columns import as_row
 from widemin.experiments.measure.final import _other_statistics
 from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import pick_device, run
 from widemin.landscape import implicit_perturbation
-from widemin.names import columns
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, test_size=40, hessian_size=40)
 
@@ -252,7 +252,7 @@ def measured_columns():
         "autoattack_pgd_accuracy": lambda m: m.usual()[:8],
     }
     for field in dataclasses.fields(Recipe):
-        found[field.name] = partial(lambda name, m: columns(m.recipe)[name], field.name)
+        found[field.name] = partial(lambda name, m: as_row(m.recipe)[name], field.name)
     for of in ("weights", "nodes", "inputs"):
         for gap in (0.1, 1.0):
             found[f"width_{of}_{gap:g}"] = lambda m, of=of, gap=gap: m.widths(of)[gap]
@@ -650,7 +650,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
             "linear",
             torch.Generator().manual_seed(0),
             shape=(3, 32, 32),
-            statistics=data.STATISTICS[name],
+            statistics=data.DATASETS[name].statistics,
         )
         for name in ("cifar10", "cifar100")
     )
@@ -669,8 +669,8 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
         ),
     }
     assert len({1.0, *found.values()}) == 4
-    same = {**data.STATISTICS, "cifar100": data.STATISTICS["cifar10"]}
-    monkeypatch.setattr(data, "STATISTICS", same)
+    same = {"cifar100": data.DATASETS["cifar10"]}
+    monkeypatch.setattr(data, "DATASETS", data.DATASETS | same)
     again = _other_statistics(model, x, y, ball, recipe)
     assert again["other_statistics_accuracy"] == again["all_steps_accuracy"]
     assert again["all_steps_accuracy"] == found["all_steps_accuracy"]

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import sys
-import types
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -726,22 +724,38 @@ def test_every_figure_leads_to_the_code_behind_it(label):
         file, _, number = where.line(function).partition(":")
         source = (paths.ROOT / file).read_text().splitlines()
         assert source[int(number) - 1].startswith(f"def {function.__name__}(")
-    pytest.importorskip("widemin.experiments.columns")  # on its way
     for column in where.columns(label).values():
         assert where.line(column.function)
 
 
-def test_columns_of_figures_are_found_where_they_are_named(monkeypatch):
-    names = ["pgd_accuracy", "worst_accuracy", "loss_q50", "normalised_fosc_box_q25"]
-    names += ["fosc_d0", "top_eigenvalue", "fgsm_float64_accuracy", "restarts_accuracy"]
-    known = types.SimpleNamespace(COLUMNS=dict.fromkeys(names))
-    monkeypatch.setitem(sys.modules, "widemin.experiments.columns", known)
-    assert set(where.columns("fig-robust")) == {"pgd_accuracy", "worst_accuracy"}
-    assert set(where.columns("fig-ascent")) == {"loss_q50", "normalised_fosc_box_q25"}
-    assert set(where.columns("fig-fosc-stages")) == {"fosc_d0"}
-    assert set(where.columns("fig-drops")) == {"restarts_accuracy"}
-    assert "fgsm_float64_accuracy" in where.columns("fig-ways")
-    assert set(where.columns("fig-natural")) == {"top_eigenvalue"}
+# Figures of theory, drawn without a trained network's rows.
+TOYS = {"fig-level", "fig-theorems", "fig-model", "fig-shift", "fig-samples"}
+TOYS |= {"fig-gap", "fig-rate"}
+
+
+@pytest.mark.parametrize("label", where.figures())
+def test_figures_of_trained_networks_and_no_others_have_columns(label):
+    shared = {"recipe", "provenance"}
+    measured = [c for c in where.columns(label).values() if shared.isdisjoint(c.kinds)]
+    assert bool(measured) != (label in TOYS)
+
+
+def test_columns_of_figures_are_found_where_they_are_named():
+    def measured(label):
+        columns = where.columns(label).values()
+        return {column.name for column in columns if column.kinds != ("recipe",)}
+
+    assert measured("fig-robust") == {"pgd_accuracy", "worst_accuracy", "test"}
+    quartiles = {
+        f"{n}_q{q}" for n in ("loss", "normalised_fosc_box") for q in (25, 50, 75)
+    }
+    assert measured("fig-ascent") == {"step"} | quartiles
+    assert measured("fig-fosc-stages") == {"epoch", *(f"fosc_d{i}" for i in range(11))}
+    pgd = {"restarts_pgd_accuracy", "autoattack_pgd_accuracy"}
+    strong = {"restarts_accuracy", "autoattack_accuracy"}
+    assert measured("fig-drops") == {"test"} | pgd | strong
+    assert "fgsm_float64_accuracy" in measured("fig-ways")
+    assert measured("fig-natural") == {"natural_accuracy", "top_eigenvalue"}
     with pytest.raises(ValueError, match="fig-robst"):
         where.columns("fig-robst")
 

@@ -10,9 +10,9 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader, TensorDataset
 
 from widemin.attacks import NonFiniteError
+from widemin.data import images
 from widemin.experiments.measure import curvature
 from widemin.experiments.recipe import Recipe, stream
-from widemin.experiments.samples import images
 from widemin.experiments.train import build
 from widemin.hessian import top_eigenvalues
 from widemin.landscape import (
@@ -402,7 +402,7 @@ def test_widths_of_a_recipe_start_from_the_way_to_the_level_below():
     recipe = Recipe(train_size=60, batch_size=20, width=8, width_size=20)
     model = build(recipe)
     row = curvature.width_values(model, recipe, "cpu")
-    x, y = images(recipe, "train", 20, "cpu")
+    x, y = images(recipe.dataset, "train", 20, "cpu")
     for of in ("weights", "nodes", "inputs"):
 
         def measured(gap, starts, first=None, of=of):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin.attacks import L2, Linf, fgsm, margin
-from widemin.evaluation import checklist, fgsm_float64, random_signs, signs, survivors
+from widemin.evaluation import checklist, fgsm_float64, random_signs, robust_mask, signs
 from widemin.landscape import logit_scale
 
 
@@ -54,7 +54,7 @@ def test_logit_scale_masks_and_every_fading_loss_tells(classifier):
     sound = by_name(signs(model, x, y, BALL, generator=torch.Generator(), steps=10))
     with logit_scale(model, 30.0):
         found = by_name(signs(model, x, y, BALL, generator=torch.Generator(), steps=10))
-        moved = survivors(
+        moved = robust_mask(
             model, x, y, {"margin": partial(fgsm, ball=BALL, loss=margin)}
         )
     masked = {name for name, sign in found.items() if sign.masked}
@@ -93,7 +93,7 @@ def test_float64_agrees_where_margins_are_small(classifier):
         "float32": partial(fgsm, ball=BALL),
         "float64": partial(fgsm_float64, ball=BALL),
     }
-    right = survivors(model, x, y, ways)
+    right = robust_mask(model, x, y, ways)
     assert (right["float32"] == right["float64"]).double().mean() > 0.98
     assert all(p.dtype == torch.float32 for p in model.parameters())
 

@@ -122,13 +122,13 @@ TRAINING = [
     Mutant(
         "the validation curve is of test images",
         "experiments/epoch_metrics.py",
-        "evaluation.survivors(model, *unseen, chosen)",
-        "evaluation.survivors(model, x, y, chosen)",
+        "evaluation.robust_mask(model, *unseen, chosen)",
+        "evaluation.robust_mask(model, x, y, chosen)",
         of("experiments", "test_the_watch_sees_what_straight_calls_give"),
     ),
     Mutant(
         "held-out images are the first test images",
-        "experiments/samples.py",
+        "experiments/epoch_metrics.py",
         "x[-size:], y[-size:]",
         "x[:size], y[:size]",
         of("networks", "test_epochs_are_chosen_on_images_that_training_never_sees"),
@@ -264,8 +264,8 @@ MEASURING = [
     Mutant(
         "the Hessian is that of test images",
         "experiments/measure/curvature.py",
-        'x, y = images(recipe, "train", size, device)\n    found',
-        'x, y = images(recipe, "test", size, device)\n    found',
+        'x, y = images(recipe.dataset, "train", size, device)\n    found',
+        'x, y = images(recipe.dataset, "test", size, device)\n    found',
         column("top_eigenvalue"),
     ),
     Mutant(

@@ -9,13 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from widemin import data, evaluation, paths, training
-from widemin.experiments import (
-    checkpoints,
-    pool,
-    results,
-    samples,
-    train,
-)
+from widemin.experiments import checkpoints, epoch_metrics, pool, results, train
 from widemin.experiments import epoch_metrics as watches
 from widemin.experiments.checkpoints import (
     begun,
@@ -88,18 +82,20 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change,
 def test_epochs_are_chosen_on_images_that_training_never_sees():
     """The validation part; where training takes that too, the last test images."""
     watching = dataclasses.replace(SMALL, test_size=60, validation_size=20)
-    official = data.SIZES["digits"][0]
+    official = data.DATASETS["digits"].train
     greedy = dataclasses.replace(watching, train_size=official)
-    x, _ = samples.held_out(watching, "cpu")
+    x, _ = epoch_metrics.held_out(watching, "cpu")
     torch.testing.assert_close(x, data.load("digits", "validation", size=20).x)
-    x, _ = samples.held_out(greedy, "cpu")
+    x, _ = epoch_metrics.held_out(greedy, "cpu")
     torch.testing.assert_close(x, data.load("digits", "test").x[-20:])
     model = train.build(watching)
     row = watches.watcher(watching, "cpu")(model, 1)
-    right = evaluation.correct(model, *samples.held_out(watching, "cpu"))
+    right = evaluation.correct(model, *epoch_metrics.held_out(watching, "cpu"))
     assert row["validation_natural_accuracy"] == right.double().mean()
     assert row["validation_fgsm_accuracy"] <= row["validation_natural_accuracy"]
-    assert row["images"] == data.SIZES["digits"][1]  # whatever is measured in the end
+    assert (
+        row["images"] == data.DATASETS["digits"].test
+    )  # whatever is measured in the end
 
 
 def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from widemin import models, names, paths
+from widemin import models, paths
 from widemin.cli import main
-from widemin.experiments import results, running
+from widemin.experiments import own, results, running
 from widemin.experiments.recipe import Recipe
 
 NETS = """
@@ -48,12 +48,14 @@ def nets(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "none")
     forget(monkeypatch)
     yield tmp_path / "own_nets.py"
-    names.imported.cache_clear()
+    forget(monkeypatch)
 
 
 def forget(monkeypatch):
     """As in a new process."""
-    names.imported.cache_clear()
+    for name in [name for name in models.BUILDERS if ":" in name]:
+        del models.BUILDERS[name]
+    own.imported.cache_clear()
     importlib.invalidate_caches()
     monkeypatch.delitem(importlib.sys.modules, "own_nets", raising=False)
 
@@ -103,6 +105,8 @@ def test_what_is_no_network_is_named_in_a_line(nets, name, message):
 
 
 def test_a_width_is_handed_on_and_weights_are_seeded(nets):
+    own.registered(model="own_nets:build")
+
     def built(seed, **options):
         generator = torch.Generator().manual_seed(seed)
         network = models.build("own_nets:build", generator, shape=(1, 8, 8), **options)

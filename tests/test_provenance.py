@@ -7,7 +7,7 @@ import pytest
 
 import widemin
 from widemin import paths
-from widemin.experiments import provenance
+from widemin.experiments import provenance, results
 
 OURS = '[project]\nname = "widemin"\n'
 
@@ -86,3 +86,10 @@ def test_without_git_the_version_stands_alone(tmp_path, source, monkeypatch):
     repository(tmp_path / "ours", pyproject_toml=OURS)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert source(tmp_path / "ours") == widemin.__version__
+
+
+def test_the_block_of_a_published_row_is_that_of_its_run():
+    """Numbers of threads are text there too, or a row would never meet its block."""
+    rows = [rows[-1] for rows in results.published().values() if "threads" in rows[-1]]
+    assert rows and {row["threads"] for row in rows} <= {str(n) for n in range(1, 257)}
+    assert all(provenance.block(row) for row in rows)

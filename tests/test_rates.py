@@ -25,7 +25,7 @@ def test_operations_of_a_kind_of_run():
 
 def test_a_gradient_in_the_image_is_two_thirds_of_one_in_the_weights():
     recipe = dataclasses.replace(rates.RECIPES["PreActResNet-18"], width=8)
-    shape, _ = data.SHAPES["cifar10"]
+    shape = data.DATASETS["cifar10"].shape
     model = build(recipe).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(3, *shape, requires_grad=True)).sum().backward()
@@ -35,7 +35,7 @@ def test_a_gradient_in_the_image_is_two_thirds_of_one_in_the_weights():
 
 def test_rates_become_a_table_by_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PUBLISHED", tmp_path)
-    assert "python -m tests.benchmarks.rates" in tables.rates()
+    assert "python -m tests.benchmarks.rates" in tables.MARKS["rates"]("site")
     row = {"run": "M1", "dataset": "mnist", "batch_size": 64, "images_a_second": 9876.5}
     row |= {"seconds_an_epoch": 6.1, "share_of_peak": 0.268, "torch": "2", "date": "d"}
     machines = [
@@ -44,7 +44,7 @@ def test_rates_become_a_table_by_machine(tmp_path, monkeypatch):
     ]
     table = pd.DataFrame([row | machine for machine in machines])
     table.to_csv(tmp_path / "rates.csv", index=False)
-    found = tables.rates()
+    found = tables.MARKS["rates"]("site")
     assert "One core of A core, torch 2, d:" in found and "On A GPU" in found
     assert "| M1 (MNIST) | 64 | 9,876 | 6\u00a0s | 27\u00a0% |" in found
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from widemin.papers.ranks import rank_correlations
 from widemin.statistics import (
     partial_spearman,
-    rank_correlations,
     seeds_to_decide,
     spearman,
     spearman_interval,

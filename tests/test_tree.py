@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -72,10 +73,11 @@ def test_modules_import_only_what_lies_below(name, path):
             assert parts[0] != "torch", path
 
 
-def required(*groups):
+def required(*names):
     lines = list(PROJECT["project"]["dependencies"])
-    for group in groups:
-        lines += PROJECT["dependency-groups"][group]
+    extras = PROJECT["project"]["optional-dependencies"]
+    for name in names:
+        lines += (extras | PROJECT["dependency-groups"])[name]
     found = map(Requirement, lines)
     return {canonicalize_name(r.name): r.specifier for r in found}
 
@@ -91,7 +93,7 @@ def test_environment_yml_is_in_step():
         name, _, specifier = line.partition(" ")
         there[canonicalize_name(CONDA.get(name, name))] = specifier
     assert there.pop("python") == PROJECT["project"]["requires-python"]
-    wanted = {name: str(spec) for name, spec in required("book").items()}
+    wanted = {name: str(spec) for name, spec in required("experiments", "book").items()}
     assert set(there) == set(wanted)
     for name, specifier in wanted.items():
         assert sorted(there[name].split(",")) == sorted(specifier.split(",")), name
@@ -107,7 +109,8 @@ def test_the_lock_holds_every_group_pinned_and_hashed_and_no_address():
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text and "index-url" not in text
     pins = locked()
-    for name, specifier in required("book", "dev", "cluster", "attacks").items():
+    extras = PROJECT["project"]["optional-dependencies"]
+    for name, specifier in required(*extras, "dev").items():
         assert specifier.contains(pins[name]), name
     blocks = re.split(r"\n(?=[A-Za-z0-9])", text.strip())
     assert all("--hash=sha256:" in block for block in blocks)
@@ -196,3 +199,32 @@ def test_a_file_fits_its_room():
     """What has outgrown it is split; the longest of today is the most there may be."""
     for path in (ROOT / "widemin").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+CORE_LINES = 5_658  # to fall: the plan of the house says 4,500
+
+
+def test_the_core_is_thin():
+    paths = {path for name, path in modules() if storey(name) == 0}
+    assert sum(len(path.read_text().splitlines()) for path in paths) <= CORE_LINES
+
+
+def test_the_core_needs_torch_numpy_and_scipy_alone():
+    assert set(required()) == {"torch", "numpy", "scipy"}
+    peers = {"torch", "numpy", "scipy", "widemin", *sys.stdlib_module_names}
+    for name, path in modules():
+        if storey(name) == 0:
+            tops = {imported.partition(".")[0] for imported in imports(path, False)}
+            assert tops <= peers, path
+
+
+def test_importing_attacks_brings_no_table_command_or_notebook():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import widemin.attacks"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    named = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "torch" in named and "widemin.attacks.pgd" in named
+    assert not named & {"pandas", "click", "papermill", "matplotlib", "torchvision"}

@@ -55,6 +55,15 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
     >>> [y.tolist() for _, y in pairs]
     [[0, 1], [2, 3], [4]]
     """
+    return list(each_batch(x, y, size))
+
+
+def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what `batches` returns, one pair at a time.
+
+    >>> next(each_batch(torch.arange(5), torch.arange(5), 2))
+    (tensor([0, 1]), tensor([0, 1]))
+    """
     if size < 1:
         raise ValueError(f"chunk must be at least 1; got {size}")
     if isinstance(x, Tensor) == (y is None):
@@ -62,7 +71,7 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
             "y must come with a tensor x, and not with a DataLoader; got "
             f"{type(x).__name__} and {type(y).__name__}"
         )
-    pairs: Batches = []
+    empty = True
     for pair in [(x, y)] if isinstance(x, Tensor) else x:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             many = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
@@ -76,17 +85,18 @@ def batches(x: Data, y: Tensor | None, size: int) -> Batches:
                 "x must be a tensor or a DataLoader of pairs of tensors; got a pair of "
                 f"{type(inputs).__name__} and {type(targets).__name__}"
             )
-        if inputs.ndim == 0 or len(inputs) != len(targets):
+        if 0 in (inputs.ndim, targets.ndim) or len(inputs) != len(targets):
             raise ValueError(
                 f"y must be one target an input; got shape {tuple(targets.shape)} for "
                 f"inputs of shape {tuple(inputs.shape)}"
             )
         if not bool(inputs.isfinite().all()):
             raise ValueError("x must be finite; got NaN or infinity")
-        pairs += zip(inputs.split(size), targets.split(size), strict=True)
-    if not sum(len(targets) for _, targets in pairs):
+        if len(inputs):
+            empty = False
+            yield from zip(inputs.split(size), targets.split(size), strict=True)
+    if empty:
         raise ValueError("x must hold at least one input; got none")
-    return pairs
 
 
 def at_once(model: nn.Module, chunk: int | None = None, cpu: int = 250) -> int:

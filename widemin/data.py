@@ -16,61 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from widemin import paths
-from widemin.names import check_choice
+from widemin.names import DATASETS, DataSet, check_choice
 
 PARTS = ("train", "validation", "test")
-
-# The last training images are the validation part: 5,000 and 10,000 in Kamath et al.
-HELD_OUT = {
-    "digits": 200,
-    "mnist": 5_000,
-    "fashion-mnist": 5_000,
-    "cifar10": 10_000,
-    "cifar100": 10_000,
-}
-# (training images of the official file, test images)
-SIZES = {
-    "digits": (1_397, 400),
-    "mnist": (60_000, 10_000),
-    "fashion-mnist": (60_000, 10_000),
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-}
-# (channels, height, width), classes
-SHAPES = {
-    "digits": ((1, 8, 8), 10),
-    "mnist": ((1, 28, 28), 10),
-    "fashion-mnist": ((1, 28, 28), 10),
-    "cifar10": ((3, 32, 32), 10),
-    "cifar100": ((3, 32, 32), 100),
-}
-# Mean and standard deviation of each channel; Wei et al. use these for CIFAR.
-STATISTICS = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
-# torchvision's class, and where a file of it lies below the data folder
-_TORCHVISION = {
-    "mnist": ("MNIST", "MNIST/raw"),
-    "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw"),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
-    "cifar100": ("CIFAR100", "cifar-100-python"),
-}
-# md5 of the uncompressed idx files; torchvision only knows those of the archives.
-_IDX_MD5 = {
-    "mnist": {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "fashion-mnist": {
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-}
 
 
 class DataError(ValueError):
@@ -107,11 +55,10 @@ def load(
     """Return the first images of one part of a data set, whole on the device.
 
     Args:
-        name: digits, mnist, fashion-mnist, cifar10 or cifar100. digits comes with
-            scikit-learn and needs no download.
+        name: One of DATASETS: digits, which comes with scikit-learn and needs no
+            download, mnist, fashion-mnist, cifar10 or cifar100.
         part: train, validation or test. The validation part is the end of the
-            official training images (HELD_OUT of them), the train part what stands
-            before it.
+            official training images, the train part what stands before it.
         size: How many images, from the first; all of the part by default. A train
             size beyond the part runs on into the validation images: the papers of
             chapters 1 to 3 train on all of them.
@@ -130,26 +77,36 @@ def load(
     >>> digits.x.shape, digits.y.tolist()
     (torch.Size([3, 1, 8, 8]), [0, 1, 2])
     """
-    check_choice("dataset", name, LOADERS)
+    check_choice("dataset", name, DATASETS)
     check_choice("part", part, PARTS)
-    official, held_out = SIZES[name][0], HELD_OUT[name]
-    first = official - held_out if part == "validation" else 0
-    most = {"train": official, "validation": held_out, "test": SIZES[name][1]}[part]
-    count = size or (official - held_out if part == "train" else most)
+    found = DATASETS[name]
+    alone = found.train - found.held_out  # what only trains
+    default = {"train": alone, "validation": found.held_out, "test": found.test}[part]
+    most = found.train if part == "train" else default
+    first = alone if part == "validation" else 0
+    count = size or default
     if not 0 < count <= most:
         raise ValueError(
             f"size must be between 1 and {most} for the {part} part of {name}; "
             f"got {size}"
         )
+    read = _torchvision if found.torchvision else _digits
     root = (root or paths.data()).expanduser()
-    x, y, classes = LOADERS[name](name, part != "test", root)
+    x, y, classes = read(name, part != "test", root)
     x, y = x[first : first + count], y[first : first + count]
-    return Images(x.to(device).float() / _scale(x), y.to(device).long(), classes)
-
-
-def _scale(x: Tensor) -> float:
     # uint8 images span 0 to 255; scikit-learn's digits span 0 to 16.
-    return 255.0 if x.dtype == torch.uint8 else 16.0
+    scale = 255.0 if x.dtype == torch.uint8 else 16.0
+    return Images(x.to(device).float() / scale, y.to(device).long(), classes)
+
+
+def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
+    """Return the first images of a part, laid out channels last, and their labels.
+
+    >>> [tuple(tensor.shape) for tensor in images("digits", "test", 5, "cpu")]
+    [(5, 1, 8, 8), (5,)]
+    """
+    found = load(name, part, size=size, device=device)
+    return found.x.contiguous(memory_format=torch.channels_last), found.y
 
 
 @lru_cache(maxsize=2)
@@ -160,28 +117,32 @@ def _digits(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
         raise DataError("digits come with scikit-learn, which is not installed")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = np.loadtxt(file, delimiter=",")  # 64 pixels and the digit
-    cut = slice(None, SIZES[name][0]) if train else slice(SIZES[name][0], None)
+    official = DATASETS[name].train
+    cut = slice(None, official) if train else slice(official, None)
     x = torch.from_numpy(table[cut, :64]).reshape(-1, 1, 8, 8)
     return x, torch.from_numpy(table[cut, 64]), tuple("0123456789")
 
 
 @lru_cache(maxsize=2)
 def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
-    # Imported here: torchvision takes longer to import than digits need to train.
-    from torchvision import datasets
+    try:
+        # Imported here: torchvision takes longer to import than digits need to train.
+        from torchvision import datasets
+    except ModuleNotFoundError:
+        raise DataError(
+            f"dataset {name!r} is read by torchvision, which is not installed"
+        ) from None
 
-    class_name, folder = _TORCHVISION[name]
-    dataset_class = getattr(datasets, class_name)
-    here = root / folder
-    if any(_wrong(dataset_class, name, here)):
-        _complete(dataset_class, name, root, here)
+    dataset_class = getattr(datasets, DATASETS[name].torchvision)
+    if any(_wrong(dataset_class, DATASETS[name], root)):
+        _complete(dataset_class, name, root)
     dataset = dataset_class(str(root), train=train)
     x = torch.as_tensor(dataset.data)
     x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
     return x, torch.as_tensor(dataset.targets), tuple(dataset.classes)
 
 
-def _complete(dataset_class: Any, name: str, root: Path, here: Path) -> None:
+def _complete(dataset_class: Any, name: str, root: Path) -> None:
     """Download what is missing of a data set, or wait for a process that does.
 
     Nothing is removed: half a download is completed, and altered files, which a
@@ -193,7 +154,7 @@ def _complete(dataset_class: Any, name: str, root: Path, here: Path) -> None:
     reason, lock = "", root / f".{name}.lock"
     try:
         with paths.lock(lock):
-            missing, altered = _wrong(dataset_class, name, here)
+            missing, altered = _wrong(dataset_class, DATASETS[name], root)
             try:
                 if missing and not altered:
                     dataset_class(str(root), download=True)
@@ -201,10 +162,10 @@ def _complete(dataset_class: Any, name: str, root: Path, here: Path) -> None:
                 lock.unlink(missing_ok=True)
     except (OSError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-    missing, altered = _wrong(dataset_class, name, here)
-    problems = [f"{path} is missing" for path in missing]
-    problems += [f"{path} is truncated or altered" for path in altered]
+    missing, altered = _wrong(dataset_class, DATASETS[name], root)
     if altered:
+        problems = [f"{path} is missing" for path in missing]
+        problems += [f"{path} is truncated or altered" for path in altered]
         raise DataError(
             f"dataset {name!r}: {', '.join(problems)} (wrong md5 sums); unless "
             "something writes them now, move altered files away to have them "
@@ -212,35 +173,25 @@ def _complete(dataset_class: Any, name: str, root: Path, here: Path) -> None:
         )
     if missing:
         raise DataError(
-            f"dataset {name!r}: {problems[0]} and could not be downloaded ({reason}); "
-            "point WIDEMIN_DATA at a folder that has it in torchvision's layout, or "
-            "use --preset smoke, which needs no download"
+            f"dataset {name!r}: {missing[0]} is missing and could not be downloaded "
+            f"({reason}); point WIDEMIN_DATA at a folder that has it in torchvision's "
+            "layout, or use --preset smoke, which needs no download"
         )
 
 
 def _wrong(
-    dataset_class: Any, name: str, folder: Path
+    dataset_class: Any, dataset: DataSet, root: Path
 ) -> tuple[list[Path], list[Path]]:
     """Return the files of a data set that are missing, and those not as published."""
-    sums = _IDX_MD5.get(name) or dict(
-        [*dataset_class.train_list, *dataset_class.test_list]
-    )
-    there = [folder / file for file in sums if (folder / file).exists()]
-    return [folder / file for file in sums if folder / file not in there], [
-        path
-        for path in there
-        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        != sums[path.name]
-    ]
-
-
-LOADERS = {
-    "digits": _digits,
-    "mnist": _torchvision,
-    "fashion-mnist": _torchvision,
-    "cifar10": _torchvision,
-    "cifar100": _torchvision,
-}
+    sums = dataset.md5 or dict([*dataset_class.train_list, *dataset_class.test_list])
+    missing, altered = [], []
+    for name, md5 in sums.items():
+        path = root / dataset.folder / name
+        if not path.exists():
+            missing.append(path)
+        elif hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            altered.append(path)
+    return missing, altered
 
 
 def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

@@ -1,58 +1,108 @@
-"""Names that an argument may have, and how the book writes them."""
+"""Names that an argument may have: the data sets and what is fixed about each."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import importlib
-from collections.abc import Callable
-from dataclasses import fields
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-_WRITTEN = {
-    "mnist": "MNIST",
-    "fashion-mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "cpu": "CPU",
-    "cuda": "CUDA",
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set's splits, shape and files; `widemin.data.load` gives its images.
+
+    Attributes:
+        written: Its name in prose.
+        train: Images of the official training file.
+        held_out: How many of them, the last, are the validation part.
+        test: Test images.
+        shape: Channels, height and width of an image.
+        classes: Number of classes.
+        torchvision: torchvision's class; "" is scikit-learn's digits.
+        folder: Where its files lie below the data folder.
+        md5: Sums of its files, where torchvision has those of archives alone.
+        statistics: Means and standard deviations of the channels, for networks that
+            normalise; None for those that do not.
+    """
+
+    written: str
+    train: int
+    held_out: int
+    test: int
+    shape: tuple[int, int, int]
+    classes: int = 10
+    torchvision: str = ""
+    folder: str = ""
+    md5: Mapping[str, str] = field(default_factory=dict)
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+# Held out are 5,000 and 10,000 in Kamath et al.; statistics are those of Wei et al.
+DATASETS = {
+    "digits": DataSet("digits", 1_397, 200, 400, (1, 8, 8)),
+    "mnist": DataSet(
+        "MNIST",
+        60_000,
+        5_000,
+        10_000,
+        (1, 28, 28),
+        torchvision="MNIST",
+        folder="MNIST/raw",
+        md5={
+            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+        },
+    ),
+    "fashion-mnist": DataSet(
+        "Fashion-MNIST",
+        60_000,
+        5_000,
+        10_000,
+        (1, 28, 28),
+        torchvision="FashionMNIST",
+        folder="FashionMNIST/raw",
+        md5={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+    ),
+    "cifar10": DataSet(
+        "CIFAR-10",
+        50_000,
+        10_000,
+        10_000,
+        (3, 32, 32),
+        torchvision="CIFAR10",
+        folder="cifar-10-batches-py",
+        statistics=((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    ),
+    "cifar100": DataSet(
+        "CIFAR-100",
+        50_000,
+        10_000,
+        10_000,
+        (3, 32, 32),
+        classes=100,
+        torchvision="CIFAR100",
+        folder="cifar-100-python",
+        statistics=((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ),
 }
 
 
 def written(name: str) -> str:
     """Return a data set's or a device's name as prose has it.
 
-    >>> written("fashion-mnist"), written("digits")
-    ('Fashion-MNIST', 'digits')
+    >>> written("fashion-mnist"), written("cpu"), written("digits")
+    ('Fashion-MNIST', 'CPU', 'digits')
     """
-    return _WRITTEN.get(name, name)
-
-
-def columns(record: Any) -> dict[str, Any]:
-    """Return a dataclass's fields as rows, files and keys have them.
-
-    Numbers and texts stay, nothing is an empty text, another object is its str().
-
-    >>> from widemin.attacks import Linf
-    >>> from widemin.experiments.recipe import Recipe
-    >>> columns(Recipe(tests=(Linf(0.1), "linf 8/255")))["tests"]
-    ('linf 0.1', 'linf 8/255')
-    """
-    return {
-        field.name: as_column(getattr(record, field.name)) for field in fields(record)
-    }
-
-
-def as_column(value: Any) -> Any:
-    """Return one value as `columns` does."""
-    if isinstance(value, tuple):
-        return tuple(map(as_column, value))
-    if value is None:
-        return ""
-    return value if isinstance(value, str | int | float) else str(value)
+    known = DATASETS.get(name)
+    return known.written if known else {"cpu": "CPU", "cuda": "CUDA"}.get(name, name)
 
 
 def check_choice(argument: str, value: str, known: Any) -> None:
@@ -68,42 +118,6 @@ def check_choice(argument: str, value: str, known: Any) -> None:
     near = difflib.get_close_matches(str(value), list(known), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"unknown {argument} {value!r}{hint}; known: {', '.join(known)}")
-
-
-@cache
-def imported(argument: str, name: str) -> tuple[Callable[..., Any], str]:
-    """Return a function that a user wrote, and the SHA-256 sum of its module's file.
-
-    Read once a process: restart it after a change of the file.
-
-    Args:
-        argument: What the name stands for, to be named in an error.
-        name: A module that Python can import, and a function: "mine.nets:build".
-
-    Raises:
-        ValueError: It cannot be imported, has no source, or cannot be called.
-
-    >>> imported("model", "colorsys:rgb_to_hsv")[0](1, 0, 0)
-    (0.0, 1.0, 1)
-    """
-    module, _, function = name.partition(":")
-    try:
-        spec = find_spec(module)
-        source = Path(str(spec and spec.origin)).read_bytes()
-        found = getattr(importlib.import_module(module), function)
-        if not callable(found):
-            raise TypeError(f"{function} cannot be called")
-    except Exception as error:  # a module may raise anything
-        raise ValueError(
-            f"{argument} must be a function to import, like 'mine.nets:build'; "
-            f"got {name!r} ({in_a_line(error)})"
-        ) from error
-    return found, hashlib.sha256(source).hexdigest()
-
-
-def in_a_line(error: Exception) -> str:
-    """Return the kind of an error and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def check_counts(least: int = 1, **counts: int) -> None:

@@ -54,9 +54,14 @@ def cache() -> Path:
     """Return the folder for results and downloads: WIDEMIN_CACHE or the platform's."""
     if folder := os.environ.get("WIDEMIN_CACHE"):
         return home(folder, "WIDEMIN_CACHE")
-    # Imported here: a machine that names its folders needs no platformdirs.
-    import platformdirs
-
+    try:
+        # Imported here: a machine that names its folders needs no platformdirs.
+        import platformdirs
+    except ModuleNotFoundError:
+        raise ValueError(
+            "WIDEMIN_CACHE must name a folder where platformdirs is not installed; "
+            "got none"
+        ) from None
     return Path(platformdirs.user_cache_dir("widemin")).expanduser()
 
 

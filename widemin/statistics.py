@@ -6,10 +6,9 @@ scipy.stats, which takes seconds to import, is so when it is first used.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import scipy
 from numpy.typing import ArrayLike
 
@@ -108,51 +107,6 @@ def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]
         return rho, rho
     half = 1.96 * math.sqrt((1 + rho**2 / 2) / free)
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
-
-
-def rank_correlations(
-    table: pd.DataFrame,
-    measures: Mapping[str, str],
-    outcomes: Mapping[str, str],
-    given: Sequence[str],
-) -> pd.DataFrame:
-    """Return how each measure ranks with each outcome, plainly and given others.
-
-    Args:
-        table: A row per network.
-        measures: Column to name.
-        outcomes: Column to name.
-        given: Columns held fixed in the partial correlations.
-
-    Returns:
-        A row per pair: measure, outcome, networks, and for "plain" and "partial" the
-        correlation with the ends of its 95 % interval (`plain_low`, ...).
-
-    >>> table = pd.DataFrame({"a": range(9), "b": range(9), "c": [1, 0, 2] * 3})
-    >>> found = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"])
-    >>> [(row.measure, row.outcome, row.networks) for row in found.itertuples()]
-    [('A', 'B', 9)]
-    >>> float(found.loc[0, "plain"].round(3))
-    1.0
-    """
-    found = []
-    for outcome, called in outcomes.items():
-        for measure, name in measures.items():
-            rows = table[[measure, outcome, *given]].dropna()
-            others = [rows[column] for column in given]
-            row = {"measure": name, "outcome": called, "networks": len(rows)}
-            for kind, rho, held in (
-                ("plain", spearman(rows[measure], rows[outcome]), 0),
-                (
-                    "partial",
-                    partial_spearman(rows[measure], rows[outcome], others),
-                    len(given),
-                ),
-            ):
-                low, high = spearman_interval(rho, len(rows), held)
-                row |= {kind: rho, f"{kind}_low": low, f"{kind}_high": high}
-            found.append(row)
-    return pd.DataFrame(found)
 
 
 def seeds_to_decide(

@@ -149,7 +149,7 @@ def _robust_accuracy(model: nn.Module, images: data.Images) -> Duel:
     return Duel(
         "robust accuracy, natural M1, 500 images, PGD-20",
         TORCHATTACKS,
-        lambda: evaluation.survivors(model, x, y, {"pgd": pgd}),
+        lambda: evaluation.robust_mask(model, x, y, {"pgd": pgd}),
         theirs,
         3.0,
     )
@@ -263,7 +263,7 @@ def _epoch(name: str) -> Duel:
     images, batch = 256, 128
     folder = Path(os.environ["WIDEMIN_DATA"])
     x, y = (part := data.load("cifar10", "train", size=images)).x, part.y
-    statistics = data.STATISTICS["cifar10"]
+    statistics = data.DATASETS["cifar10"].statistics
     model, plain = (
         _network(network, (3, 32, 32), 1, None)[0]
         for network in (name, "preactresnet18")

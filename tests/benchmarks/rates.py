@@ -109,7 +109,7 @@ def rates(device: str) -> Iterator[dict[str, object]]:
     peaks = {dtype: peak(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     for name, recipe in RECIPES.items():
         if device == "cuda":
-            official = data.SIZES[recipe.dataset][0]
+            official = data.DATASETS[recipe.dataset].train
             more = min(official, MORE_ON_A_GPU * recipe.train_size)
             recipe = dataclasses.replace(recipe, train_size=more)
         images_a_second(recipe, device)  # warm up
@@ -121,7 +121,7 @@ def rates(device: str) -> Iterator[dict[str, object]]:
             "dataset": recipe.dataset,
             "batch_size": recipe.batch_size,
             "images_a_second": round(rate, 1),
-            "seconds_an_epoch": round(data.SIZES[recipe.dataset][0] / rate, 1),
+            "seconds_an_epoch": round(data.DATASETS[recipe.dataset].train / rate, 1),
             "gflops": round(done / 1e9, 1),
             "peak_gflops": round(peaks[dtype] / 1e9, 1),
             "share_of_peak": round(done / peaks[dtype], 3),

@@ -29,31 +29,3 @@ from widemin.attacks.losses import (
     targeted,
 )
 from widemin.attacks.pgd import fgsm, pgd, pgd_path
-
-__all__ = [
-    "L2",
-    "Ball",
-    "Linf",
-    "Loss",
-    "NonFiniteError",
-    "check_images",
-    "check_labels",
-    "check_logits",
-    "clean",
-    "clipped_cross_entropy",
-    "cross_entropy",
-    "dlr",
-    "fgsm",
-    "fooled",
-    "fosc",
-    "fosc_box",
-    "inference",
-    "input_gradient",
-    "logits_of",
-    "margin",
-    "parse_ball",
-    "pgd",
-    "pgd_path",
-    "rescaled_cross_entropy",
-    "targeted",
-]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -28,23 +30,35 @@ def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Linf:
+class _Ball:
+    epsilon: float
+    text: str = field(default="", init=False, compare=False, repr=False)  # as given
+    most: ClassVar[float] = math.inf  # epsilon's upper end
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon <= self.most or self.epsilon == math.inf:  # NaN too
+            upper = "" if self.most == math.inf else f" and at most {self.most:g}"
+            wanted = f"finite, at least 0{upper}, in pixels"
+            raise ValueError(f"epsilon must be {wanted}; got {self.epsilon}")
+
+    def __str__(self) -> str:
+        """Return the set as it was given, or as `parse_ball` reads it."""
+        return self.text or f"{type(self).__name__.lower()} {self.epsilon}"
+
+    def scaled(self, factor: float) -> Self:
+        """Return the set whose radius is factor times this one's."""
+        return type(self)(self.epsilon * factor)
+
+
+@dataclass(frozen=True)
+class Linf(_Ball):
     """Perturbations that move no pixel by more than epsilon.
 
     >>> Linf(0.1).project(torch.tensor([[[[0.3, -0.05]]]]))
     tensor([[[[ 0.1000, -0.0500]]]])
     """
 
-    epsilon: float
-    text: str = field(default="", init=False, compare=False, repr=False)  # as given
-
-    def __post_init__(self) -> None:
-        """Check the radius."""
-        _check_epsilon(self.epsilon, most=1.0)
-
-    def __str__(self) -> str:
-        """Return the set as it was written, or as `parse_ball` reads it."""
-        return self.text or f"linf {self.epsilon}"
+    most = 1.0
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
@@ -67,29 +81,14 @@ class Linf:
         uniform = torch.rand(x.shape, generator=generator).to(x)
         return self.epsilon * (2 * uniform - 1)
 
-    def scaled(self, factor: float) -> Linf:
-        """Return the set whose radius is factor times this one's."""
-        return Linf(self.epsilon * factor)
-
 
 @dataclass(frozen=True)
-class L2:
+class L2(_Ball):
     """Perturbations whose Euclidean norm, over all pixels, is at most epsilon.
 
     >>> L2(0.5).project(torch.tensor([[[[3.0, 4.0]]]]))
     tensor([[[[0.3000, 0.4000]]]])
     """
-
-    epsilon: float
-    text: str = field(default="", init=False, compare=False, repr=False)  # as given
-
-    def __post_init__(self) -> None:
-        """Check the radius."""
-        _check_epsilon(self.epsilon, most=float("inf"))
-
-    def __str__(self) -> str:
-        """Return the set as it was written, or as `parse_ball` reads it."""
-        return self.text or f"l2 {self.epsilon}"
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction along which a linear loss grows fastest."""
@@ -118,20 +117,8 @@ class L2:
         radius = torch.rand(len(x), generator=generator).to(x)
         return self.epsilon * _column(radius) * self.steepest(direction)
 
-    def scaled(self, factor: float) -> L2:
-        """Return the set whose radius is factor times this one's."""
-        return L2(self.epsilon * factor)
-
 
 Ball = Linf | L2
-
-
-def _check_epsilon(epsilon: float, most: float) -> None:
-    if not 0 <= epsilon <= most or epsilon == float("inf"):  # NaN fails too
-        upper = "" if most == float("inf") else f" and at most {most:g}"
-        raise ValueError(
-            f"epsilon must be finite, at least 0{upper}, in pixels; got {epsilon}"
-        )
 
 
 def parse_ball(text: str) -> Ball:
@@ -142,10 +129,9 @@ def parse_ball(text: str) -> Ball:
     (Linf(epsilon=0.03137254901960784), 'linf 8/255', 'linf 0.1')
     """
     norm, _, radius = text.partition(" ")
+    kinds: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
     try:
-        epsilon = float(Fraction(radius))
-        norms: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-        kind = norms[norm]
+        kind, epsilon = kinds[norm], float(Fraction(radius))
     except (KeyError, ValueError, ZeroDivisionError):
         raise ValueError(
             f"a perturbation set is written 'linf 8/255' or 'l2 0.5'; got {text!r}"

@@ -110,15 +110,7 @@ def pgd(
         raise ValueError(f"restarts must be at least 1; got {restarts}")
     if restarts > 1 and generator is None:
         raise ValueError(f"restarts need a generator; got {restarts} and none")
-    ascent = _Ascent(
-        model=model,
-        ball=ball,
-        loss=loss,
-        steps=steps,
-        step_size=step_size,
-        generator=generator,
-        **each,
-    )
+    ascent = _Ascent(model, ball, loss, steps, step_size, generator, **each)
     with inference(model):
         found = ascent.climb(x, y)
         for _ in range(restarts - 1):
@@ -247,8 +239,14 @@ class _Ascent:
                 better = losses > highest[moving]
                 best[moving[better]] = at[better]
                 highest[moving[better]] = losses[better]
-            centre = start[moving] if self.fosc_from_start else origin
-            go = self._goes_on(step, moving, gradient, at, centre, done)
+            go = ~done if self.until_fooled else torch.ones_like(done)
+            # Always one step, as published code does: a random start at which the
+            # loss is flat must not pass for a solved inner problem.
+            if self.fosc_below is not None and step > 0:
+                centre = start[moving] if self.fosc_from_start else origin
+                go &= fosc(self.ball, gradient, at - centre) > self.fosc_below
+            if self.steps_each is not None:
+                go &= step < self.steps_each.to(moving.device)[moving]
             if not bool(go.all()):
                 moving, at, origin = moving[go], at[go], origin[go]
                 gradient = gradient[go]
@@ -260,27 +258,6 @@ class _Ascent:
             better = self.reached(x_adv, y)[0] > highest
             x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         return x_adv
-
-    def _goes_on(
-        self,
-        step: int,
-        moving: Tensor,
-        gradient: Tensor,
-        at: Tensor,
-        centre: Tensor,
-        done: Tensor,
-    ) -> Tensor:
-        """Return which of the moving images take this step."""
-        go = torch.ones_like(moving, dtype=torch.bool)
-        # Always one step, as published code does: a random start at which the loss is
-        # flat must not pass for a solved inner problem.
-        if self.fosc_below is not None and step > 0:
-            go &= fosc(self.ball, gradient, at - centre) > self.fosc_below
-        if self.steps_each is not None:
-            go &= step < self.steps_each.to(moving.device)[moving]
-        if self.until_fooled:
-            go &= ~done
-        return go
 
     def reached(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return each image's loss and whether it fools, each of shape (batch,)."""

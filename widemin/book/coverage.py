@@ -20,9 +20,9 @@ import yaml
 from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import cost, results
+from widemin.experiments.columns import as_column
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.results import Rows
-from widemin.names import as_column
 from widemin.papers.claims import paper_table
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from widemin import paths
+from widemin.experiments.columns import as_column
 from widemin.experiments.cost import magnitude
 from widemin.experiments.parameters import Values, checked, defaults, typed
-from widemin.names import as_column, check_choice
+from widemin.names import check_choice
 from widemin.papers.kamath.plan import plan as kamath
 from widemin.papers.khritankov.plan import plan as khritankov
 from widemin.papers.wang.plan import plan as wang

@@ -11,7 +11,7 @@ import pandas as pd
 from widemin import paths
 from widemin.book import coverage, notebooks, paper_vs_code, verdicts
 from widemin.book.verdicts import executed, markdown
-from widemin.experiments import results
+from widemin.experiments import columns, results
 from widemin.experiments.recipe import Recipe
 from widemin.names import written
 
@@ -137,6 +137,7 @@ MARKS: dict[str, Callable[[str], str]] = {
     "verdicts": verdicts.as_page,
     "ledger": differences,
     "coverage": covered,
+    "columns": lambda _: columns.page(),
     "again": lambda _: again(),
     "benchmarks": lambda _: _measured("benchmarks.csv", "make bench", _benchmark),
     "rates": lambda _: _measured(

@@ -16,6 +16,7 @@ from typing import Any
 
 from widemin import paths
 from widemin.book import notebooks
+from widemin.experiments.columns import COLUMNS, Column
 from widemin.names import check_choice
 
 _DRAW = ("figures", "features", "ranks")  # modules below widemin.papers that draw
@@ -46,14 +47,13 @@ def functions(label: str) -> list[Callable[..., Any]]:
     ]
 
 
-def columns(label: str) -> dict[str, Any]:
+def columns(label: str) -> dict[str, Column]:
     """Return the columns that a figure's code names, name to record.
 
     Those drawn and those by which rows are chosen: literals in the figure's cell, in
     its functions and in what these call to draw; an f-string stands for what it is
     with those literals in its places.
     """
-    known = import_module("widemin.experiments.columns").COLUMNS
     words: list[str] = []
     patterns: list[ast.JoinedStr] = []
     waiting, seen = list(_things(label)), list[Any]()
@@ -81,7 +81,9 @@ def columns(label: str) -> dict[str, Any]:
             )
             for word in list(words)
         ]
-    return {name: known[name] for name in dict.fromkeys(words) if name in known}
+    kinds = {"final", "recipe", "provenance", *words}  # code says which others it draws
+    named = {name: COLUMNS[name] for name in dict.fromkeys(words) if name in COLUMNS}
+    return {name: column for name, column in named.items() if kinds & {*column.kinds}}
 
 
 def line(function: Callable[..., Any] | str) -> str:

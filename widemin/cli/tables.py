@@ -109,10 +109,10 @@ def data(names: tuple[str, ...]) -> None:
     from widemin import data as datasets
 
     for name in names:
-        check_choice("dataset", name, datasets.LOADERS)
+        check_choice("dataset", name, datasets.DATASETS)
     for name in names:
         train, test = (len(datasets.load(name, part)) for part in ("train", "test"))
-        held = datasets.HELD_OUT[name]
+        held = datasets.DATASETS[name].held_out
         click.echo(f"{name}: {train} train, {held} validation, {test} test images")
 
 

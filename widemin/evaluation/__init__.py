@@ -1,7 +1,8 @@
 """Accuracy under attacks, counted by predicting the attacked images again."""
 
 from widemin.evaluation.accuracy import MASKED_MARGIN, correct, margins, share
-from widemin.evaluation.autoattack import autoattack, minimal_distance, transfer
+from widemin.evaluation.autoattack import autoattack
+from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (
     Sign,
     checklist,
@@ -14,32 +15,9 @@ from widemin.evaluation.report import Report, report
 from widemin.evaluation.worst_case import (
     Attack,
     Robustness,
-    survivors,
+    robust_mask,
     sweep,
+    transfer,
     within,
     worst_case,
 )
-
-__all__ = [
-    "MASKED_MARGIN",
-    "Attack",
-    "Report",
-    "Robustness",
-    "Sign",
-    "autoattack",
-    "checklist",
-    "correct",
-    "fgsm_float64",
-    "in_float64",
-    "margins",
-    "minimal_distance",
-    "random_signs",
-    "report",
-    "share",
-    "signs",
-    "survivors",
-    "sweep",
-    "transfer",
-    "within",
-    "worst_case",
-]

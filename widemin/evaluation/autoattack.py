@@ -1,4 +1,4 @@
-"""Smallest distances, transfer between networks, AutoAttack."""
+"""AutoAttack, by its authors' own code."""
 
 from __future__ import annotations
 
@@ -10,116 +10,9 @@ from torch import Tensor, nn
 
 from widemin.attacks import L2, Ball, Linf, check_images, inference
 from widemin.batches import at_once
-from widemin.evaluation.accuracy import class_count, correct, fooled_at
-from widemin.evaluation.worst_case import Attack, survivors, within
+from widemin.evaluation.accuracy import correct
+from widemin.evaluation.worst_case import within
 from widemin.models import fuse
-
-
-def minimal_distance(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: str = "linf",
-    most: float = 1.0,
-    steps: int = 40,
-    halvings: int = 8,
-    generator: torch.Generator | None = None,
-    chunk: int | None = None,
-) -> Tensor:
-    """Return each image's smallest radius at which margin-loss PGD fools the network.
-
-    By bisection in the radius, image by image: an upper bound on the distance to the
-    decision boundary that no confidence can hide.
-
-    Args:
-        model: Maps images to logits.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        norm: "linf" or "l2".
-        most: Largest radius tried, in pixels.
-        steps: Steps of each ascent, of 2.5 radii over their number.
-        halvings: Of the interval; the answer is `most` / 2^halvings too large at most.
-        generator: Draws the random starts; without one each ascent starts at x.
-        chunk: Images attacked at a time, by default what suits the device.
-
-    Returns:
-        Radii, shape (images,): 0 for an image that is wrong without an attack,
-        infinity for one that is not fooled at `most`.
-
-    Raises:
-        ValueError: An unknown norm, a radius or counts out of range, wrong images.
-        NonFiniteError: NaN or infinite logits or gradients.
-
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
-    >>> distance = minimal_distance(model, x, y)
-    >>> bool((distance >= 0).all())
-    True
-    """
-    shapes: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-    if norm not in shapes:
-        raise ValueError(f"norm must be 'linf' or 'l2'; got {norm!r}")
-    if not 0 < most < float("inf"):
-        raise ValueError(f"most must be above 0 and finite; got {most}")
-    for name, value in (("steps", steps), ("halvings", halvings)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
-    check_images(x, y)
-    natural = correct(model, x, y)
-    unit = shapes[norm](1.0)
-    distance = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    chunk = at_once(model, chunk)
-    chunks = natural.nonzero()[:, 0].split(chunk) if natural.any() else ()
-    with inference(model):
-        model = fuse(model)
-        for index in chunks:
-            images, labels = x[index], y[index]
-            low = torch.zeros(len(index), dtype=x.dtype, device=x.device)
-            high = torch.full_like(low, most)
-            fooled = fooled_at(model, images, labels, unit, high, steps, generator)
-            reached = fooled
-            for _ in range(halvings):
-                middle = (low + high) / 2
-                fooled = fooled_at(
-                    model, images, labels, unit, middle, steps, generator
-                )
-                high = torch.where(fooled, middle, high)
-                low = torch.where(fooled, low, middle)
-                reached = reached | fooled
-            distance[index] = high.where(reached, torch.full_like(high, torch.inf))
-    return distance
-
-
-def transfer(
-    source: nn.Module, target: nn.Module, x: Tensor, y: Tensor, attack: Attack
-) -> Tensor:
-    """Return a mask of images the target has right after an attack on the source.
-
-    Args:
-        source: The network that the attack may look into.
-        target: The network that is evaluated.
-        x: Images in [0, 1], shape (images, channels, height, width).
-        y: Labels, shape (images,).
-        attack: (source, x, y) -> adversarial images.
-
-    Returns:
-        A mask, bool, shape (images,). Images that the target gets wrong unattacked
-        are wrong.
-
-    >>> from widemin.attacks import clean
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
-    >>> bool((transfer(model, model, x, y, clean) == correct(model, x, y)).all())
-    True
-    """
-    fast = fuse(source)
-
-    def from_source(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        with inference(fast):
-            return attack(fast, x, y)
-
-    return survivors(target, x, y, {"transfer": from_source})["transfer"]
 
 
 def autoattack(
@@ -153,7 +46,7 @@ def autoattack(
         A mask, bool, shape (images,), and what AutoAttack warned of.
 
     Raises:
-        ImportError: The package is not installed (dependency group `attacks`).
+        ImportError: The package is not installed (the extra `attacks`).
         ValueError: Wrong images or labels, or no attack that can be made.
         NonFiniteError: NaN or infinite logits.
 
@@ -167,7 +60,9 @@ def autoattack(
 
     x = x.contiguous()  # the authors' code views gradients, whose layout is the images'
     check_images(x, y)
-    natural, classes = correct(model, x, y), class_count(model, x)
+    natural = correct(model, x, y)
+    with inference(model), torch.no_grad():
+        classes = int(model(x[:1]).shape[1])
     unfit = {}
     for name, least in (("apgd-t", 4), ("apgd-dlr", 3)):
         if classes < least:

@@ -19,14 +19,37 @@ from torch import Tensor, nn
 from widemin import attacks
 from widemin.attacks import Ball, Linf, check_images, inference
 from widemin.evaluation.accuracy import MASKED_MARGIN, margins, share
-from widemin.evaluation.autoattack import transfer
-from widemin.evaluation.worst_case import Attack, survivors
+from widemin.evaluation.worst_case import Attack, robust_mask, transfer
 from widemin.landscape import logit_scale
 from widemin.models import fuse
 
 # A difference beyond this, in accuracy, is a sign; two standard errors of the sample
 # are added to it.
 TOLERANCE = 0.05
+
+_UNBOUNDED = "PGD with epsilon 1, against a constant answer"
+# A sign, and the attacks of which the first must not leave more than the second.
+_COMPARED = {
+    "PGD leaves more than FGSM": ("pgd", "fgsm"),
+    "FGSM, cross-entropy above margin": ("fgsm", "fgsm_margin"),
+    "PGD, cross-entropy above margin": ("pgd", "pgd_margin"),
+    "FGSM, float32 above float64": ("fgsm", "fgsm_float64"),
+    "FGSM leaves more than random signs": ("fgsm", "random"),
+    "FGSM above FGSM at a median margin of 1": ("fgsm", "scaled"),
+}
+# Each sign's question in the checklist.
+_QUESTIONS = {
+    "PGD leaves more than FGSM": "iterative attacks beat single-step ones",
+    "FGSM, cross-entropy above margin": "the attacked loss does not saturate (FGSM)",
+    "PGD, cross-entropy above margin": "the attacked loss does not saturate (PGD)",
+    "FGSM, float32 above float64": "precision does not decide",
+    "FGSM leaves more than random signs": "gradients beat random search",
+    "images with an all-zero gradient": "gradients are there",
+    "images with a margin above 16.64": "margins are within float32's reach",
+    _UNBOUNDED: "an unbounded attack succeeds",
+    "FGSM above FGSM at a median margin of 1": "logit scale does not decide",
+    "PGD leaves more than transfer": "white box beats black box",
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +101,7 @@ def in_float64(model: nn.Module) -> Iterator[None]:
             for tensor in model.parameters():
                 tensor.data = _double(tensor.data)
             for module, held in zip(modules, buffers, strict=True):
-                for name, buffer in held.items():
-                    module._buffers[name] = _double(buffer)
+                module._buffers |= {n: _double(tensor) for n, tensor in held.items()}
         yield
     finally:
         for tensor, data in zip(model.parameters(), kept, strict=True):
@@ -154,57 +176,42 @@ def signs(
         "pgd": pgd,
         "pgd_margin": partial(pgd, loss=attacks.margin),
         "random": partial(random_signs, ball=ball, generator=generator),
-        "unbounded": partial(_unbounded, steps=steps),
+        # In the whole range of pixels it must fool on every image.
+        "unbounded": partial(
+            attacks.pgd,
+            ball=Linf(1.0),
+            steps=steps,
+            step_size=2.5 / steps,
+            loss=attacks.margin,
+            until_fooled=True,
+        ),
     }
-    right = survivors(model, x, y, ways)
+    right = robust_mask(model, x, y, ways)
     rate = {name: share(mask) for name, mask in right.items()}
     margin = margins(model, x, y)
     # Predictions stay; only how sure the network is changes.
     with logit_scale(model, 1 / float(margin.abs().median().clamp_min(1e-6))):
-        rate["scaled"] = share(survivors(model, x, y, {"fgsm": fgsm})["fgsm"])
+        rate["scaled"] = share(robust_mask(model, x, y, {"fgsm": fgsm})["fgsm"])
     slack = TOLERANCE + 2 * (0.25 / len(x)) ** 0.5
     most_common = float(y.bincount().max()) / len(y)
     sure = share(margin > MASKED_MARGIN)
     still = share(_still(model, x, y))
 
-    def above(name: str, high: str, low: str) -> Sign:
-        return Sign(name, rate[high], rate[low], rate[high] > rate[low] + slack)
-
     found = [
-        above("PGD leaves more than FGSM", "pgd", "fgsm"),
-        above("FGSM, cross-entropy above margin", "fgsm", "fgsm_margin"),
-        above("PGD, cross-entropy above margin", "pgd", "pgd_margin"),
-        above("FGSM, float32 above float64", "fgsm", "fgsm_float64"),
-        above("FGSM leaves more than random signs", "fgsm", "random"),
+        Sign(name, rate[high], rate[low], rate[high] > rate[low] + slack)
+        for name, (high, low) in _COMPARED.items()
+    ]
+    constant = rate["unbounded"] > most_common + slack
+    found[5:5] = [
         Sign("images with an all-zero gradient", still, 0.0, still > 0.01),
         Sign("images with a margin above 16.64", sure, 0.0, sure > 0.01),
-        Sign(
-            "PGD with epsilon 1, against a constant answer",
-            rate["unbounded"],
-            most_common,
-            rate["unbounded"] > most_common + slack,
-        ),
-        above("FGSM above FGSM at a median margin of 1", "fgsm", "scaled"),
+        Sign(_UNBOUNDED, rate["unbounded"], most_common, constant),
     ]
     if other is not None:
         moved = share(transfer(other, model, x, y, pgd))
         masked = rate["pgd"] > moved + slack
         found.append(Sign("PGD leaves more than transfer", rate["pgd"], moved, masked))
     return found
-
-
-def _unbounded(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
-    """PGD on the margin in the whole pixel range: it must fool on every image."""
-    return attacks.pgd(
-        model,
-        x,
-        y,
-        Linf(1.0),
-        steps=steps,
-        step_size=2.5 / steps,
-        loss=attacks.margin,
-        until_fooled=True,
-    )
 
 
 def _still(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -231,33 +238,15 @@ def checklist(found: list[Sign], *, ball: Ball, images: int) -> list[tuple[str, 
     ('iterative attacks beat single-step ones', 'no: 90.0 % against 10.0 %')
     """
     norm = "L-infinity" if isinstance(ball, Linf) else "L2"
+    threat = f"{norm}, epsilon {ball.epsilon:.4g}, in [0, 1]"
+    answers = [("the threat model is stated", threat)]
+    answers.append(("the sample is stated", f"{images} test images"))
     by_name = {sign.name: sign for sign in found}
-    questions = {
-        "iterative attacks beat single-step ones": "PGD leaves more than FGSM",
-        "the attacked loss does not saturate (FGSM)": "FGSM, cross-entropy above "
-        "margin",
-        "the attacked loss does not saturate (PGD)": "PGD, cross-entropy above margin",
-        "precision does not decide": "FGSM, float32 above float64",
-        "gradients beat random search": "FGSM leaves more than random signs",
-        "gradients are there": "images with an all-zero gradient",
-        "margins are within float32's reach": "images with a margin above 16.64",
-        "an unbounded attack succeeds": "PGD with epsilon 1, against a constant answer",
-        "logit scale does not decide": "FGSM above FGSM at a median margin of 1",
-        "white box beats black box": "PGD leaves more than transfer",
-    }
-    answers = [
-        (
-            "the threat model is stated",
-            f"{norm}, epsilon {ball.epsilon:.4g}, in [0, 1]",
-        ),
-        ("the sample is stated", f"{images} test images"),
-    ]
-    for question, name in questions.items():
-        if name in by_name:
-            sign = by_name[name]
+    for name, question in _QUESTIONS.items():
+        if sign := by_name.get(name):
             verdict = "no" if sign.masked else "yes"
             numbers = f"{100 * sign.found:.1f} % against {100 * sign.against:.1f} %"
             answers.append((question, f"{verdict}: {numbers}"))
-        elif found and len(found) > 1:
+        elif len(found) > 1:
             answers.append((question, "not tested"))
     return answers

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,13 +15,15 @@ from torch import Tensor, nn
 from widemin import attacks
 from widemin.attacks import Ball, Linf
 from widemin.evaluation.accuracy import correct, share
-from widemin.evaluation.autoattack import autoattack, minimal_distance
+from widemin.evaluation.autoattack import autoattack
+from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import Sign, signs
-from widemin.evaluation.worst_case import Attack, survivors, within
+from widemin.evaluation.worst_case import Attack, robust_mask, within
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ["value", "low", "high", "against", "masked"]
 Estimate = tuple[float, float, float]  # a number and the ends of its 95 % interval
 
 
@@ -48,28 +51,42 @@ class Report:
     signs: list[Sign]
     warnings: list[str] = field(default_factory=list)
 
-    def table(self) -> pd.DataFrame:
-        """Return a row per number, with the columns value, low, high, against, masked.
+    def rows(self) -> dict[str, tuple[float | str, ...]]:
+        """Return value, low, high, against and masked of each number, by its name.
 
         Fractions, and pixels for the median distance; `against` is the number that a
         sign is compared with, and `masked` the answer.
         """
-        import pandas as pd
-
         from widemin.statistics import wilson
 
         nothing = (float("nan"), "")
-        rows: dict[str, tuple[object, ...]] = {
-            f"{name} accuracy": (*found, *nothing)
-            for name, found in self.accuracy.items()
+        rows: dict[str, tuple[float | str, ...]] = {
+            f"{name} accuracy": (*p, *nothing) for name, p in self.accuracy.items()
         }
         rows["median distance"] = (*self.distance, *nothing)
         for sign in self.signs:
             interval = wilson(sign.found, self.images)
             answer = "yes" if sign.masked else "no"
             rows[sign.name] = (sign.found, *interval, sign.against, answer)
-        columns = ["value", "low", "high", "against", "masked"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        return rows
+
+    def table(self) -> pd.DataFrame:
+        """Return `rows` as a table; it takes pandas."""
+        import pandas as pd
+
+        return pd.DataFrame.from_dict(self.rows(), orient="index", columns=COLUMNS)
+
+    def _lines(self) -> list[list[str]]:
+        """Return the table as text: its head, and a line per number."""
+
+        def text(value: float | str) -> str:
+            if isinstance(value, str):
+                return value
+            return "" if value != value else f"{value:.3f}"
+
+        return [["", *COLUMNS]] + [
+            [name, *map(text, row)] for name, row in self.rows().items()
+        ]
 
     def _caption(self) -> str:
         heard = [f"AutoAttack: {line}" for line in self.warnings]
@@ -77,12 +94,22 @@ class Report:
 
     def __repr__(self) -> str:
         """Return the table as text."""
-        table = self.table().to_string(float_format="{:.3f}".format, na_rep="")
-        return f"{self._caption()}\n{table}"
+        lines = self._lines()
+        first, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = [
+            " ".join([name.ljust(first), *map(str.rjust, values, widths)]).rstrip()
+            for name, *values in lines
+        ]
+        return "\n".join([self._caption(), *rows])
 
     def _repr_html_(self) -> str:
-        table = self.table().to_html(float_format="{:.3f}".format, na_rep="")
-        return f"<pre>{self._caption()}</pre>{table}"
+        rows = [
+            f"<tr><th>{escape(name)}</th>"
+            + "".join(f"<td>{escape(value)}</td>" for value in values)
+            + "</tr>"
+            for name, *values in self._lines()
+        ]
+        return f"<pre>{escape(self._caption())}</pre><table>{''.join(rows)}</table>"
 
 
 def report(
@@ -115,8 +142,8 @@ def report(
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.zeros(20, dtype=torch.int64)
     >>> found = report(model, x, y, Linf(1.0))
-    >>> found.accuracy["worst case"][0], found.table().columns[0]
-    (0.0, 'value')
+    >>> found.accuracy["worst case"][0], len(found.rows()) > len(found.accuracy)
+    (0.0, True)
     """
     from widemin.statistics import median, wilson
 
@@ -132,7 +159,7 @@ def report(
     }
     inside = {name: within(attack, ball, name) for name, attack in ways.items()}
     right = {"natural": correct(model, x, y, chunk)}
-    right |= survivors(model, x, y, inside, chunk)
+    right |= robust_mask(model, x, y, inside, chunk)
     heard: list[str] = []
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Accuracy under several attacks, the worst case, and over radii."""
+"""Accuracy under several attacks, in the worst case, by transfer and over radii."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from widemin.models import fuse
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def survivors(
+def robust_mask(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -52,7 +52,7 @@ def survivors(
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
     >>> attacks = {"none": clean, "fgsm": partial(fgsm, ball=Linf(1))}
-    >>> found = survivors(model, x, y, attacks)
+    >>> found = robust_mask(model, x, y, attacks)
     >>> bool((found["none"] == correct(model, x, y)).all())
     True
     """
@@ -75,6 +75,37 @@ def survivors(
         return right
 
     return {name: each(name, partial(after, name)) for name in attacks}
+
+
+def transfer(
+    source: nn.Module, target: nn.Module, x: Tensor, y: Tensor, attack: Attack
+) -> Tensor:
+    """Return a mask of images the target has right after an attack on the source.
+
+    Args:
+        source: The network that the attack may look into.
+        target: The network that is evaluated.
+        x: Images in [0, 1], shape (images, channels, height, width).
+        y: Labels, shape (images,).
+        attack: (source, x, y) -> adversarial images.
+
+    Returns:
+        A mask, bool, shape (images,). Images that the target gets wrong unattacked
+        are wrong.
+
+    >>> from widemin.attacks import clean
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
+    >>> bool((transfer(model, model, x, y, clean) == correct(model, x, y)).all())
+    True
+    """
+    fast = fuse(source)
+
+    def from_source(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with inference(fast):
+            return attack(fast, x, y)
+
+    return robust_mask(target, x, y, {"transfer": from_source})["transfer"]
 
 
 @dataclass(frozen=True)
@@ -166,7 +197,7 @@ def worst_case(
     from widemin.statistics import wilson
 
     inside = {name: within(attack, ball, name) for name, attack in attacks.items()}
-    found = survivors(model, x, y, inside, chunk)
+    found = robust_mask(model, x, y, inside, chunk)
     survived = torch.stack(list(found.values())).all(0)
     accuracy = share(survived)
     return Robustness(
@@ -224,6 +255,6 @@ def sweep(
                 return attack(model, x, y, ball)
 
             ways = {"": within(in_ball, ball)}
-            right[index] = survivors(model, x[index], y[index], ways, chunk)[""]
+            right[index] = robust_mask(model, x[index], y[index], ways, chunk)[""]
         rates.append(share(right))
     return rates

@@ -1,5 +1,5 @@
 """Recipes in, tidy rows out: train, measure, keep, publish."""
 
-from widemin.experiments.frame import frame
+from widemin.experiments.frames import frame
 
 __all__ = ["frame"]

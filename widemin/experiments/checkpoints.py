@@ -16,10 +16,11 @@ from torch import nn
 
 from widemin import paths
 from widemin.experiments import pool
+from widemin.experiments.columns import as_row
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.train import Trained, build, share_done, train
 from widemin.experiments.train_together import family, train_together
-from widemin.names import check_choice, columns
+from widemin.names import check_choice
 
 
 def trained(
@@ -232,7 +233,7 @@ def _keep(trained: Trained, recipe: Recipe, path: Path) -> None:
     state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
     note = {
         "training": json.dumps({"curve": curve, "facts": facts}),
-        "recipe": json.dumps(columns(recipe)),
+        "recipe": json.dumps(as_row(recipe)),
     }
     with paths.atomic(path) as part:
         save_file(state, part, metadata=note)

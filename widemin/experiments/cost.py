@@ -158,7 +158,6 @@ def operations(dataset: str, model: str, width: int = 0) -> float:
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
             layer.register_forward_hook(count)
-    shape, _ = data.SHAPES[dataset]
     with torch.no_grad():
-        network(torch.zeros(1, *shape))
+        network(torch.zeros(1, *data.DATASETS[dataset].shape))
     return 6.0 * multiplied

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
+from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
 from widemin.experiments.recipe import Recipe, stream
-from widemin.experiments.samples import held_out, images
 from widemin.training.side_by_side import Together
 
 Row = dict[str, float | int]
@@ -42,6 +42,19 @@ _DECILES = (
 )
 
 
+def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
+    """Return images to choose an epoch on, and their labels: training never sees them.
+
+    They are the validation part, or the last test images where training takes that
+    part as well.
+    """
+    found, size = data.DATASETS[recipe.dataset], recipe.validation_size
+    if recipe.train_size <= found.train - found.held_out:
+        return images(recipe.dataset, "validation", size, device)
+    x, y = images(recipe.dataset, "test", found.test, device)
+    return x[-size:], y[-size:]
+
+
 def watcher(recipe: Recipe, device: str) -> Watch:
     """Return what looks at a network after each epoch, on test and held-out images.
 
@@ -62,22 +75,22 @@ def watcher(recipe: Recipe, device: str) -> Watch:
 
 def _watch_fgsm(recipe: Recipe, device: str, ball: attacks.Ball) -> Watch:
     """Return what takes accuracies with and without FGSM, and margins."""
-    size = min(1_000, data.SIZES[recipe.dataset][1])
-    x, y = images(recipe, "test", size, device)
+    size = min(1_000, data.DATASETS[recipe.dataset].test)
+    x, y = images(recipe.dataset, "test", size, device)
     fgsm = partial(attacks.fgsm, ball=ball)
     ways: dict[str, evaluation.Attack] = {"natural_accuracy": attacks.clean}
     ways |= {name: partial(fgsm, loss=loss) for name, loss in _LOSSES.items()}
     unseen = held_out(recipe, device) if recipe.validation_size else None
 
     def watched(model: nn.Module, _: int) -> Row:
-        right = evaluation.survivors(model, x, y, ways)
+        right = evaluation.robust_mask(model, x, y, ways)
         margin = evaluation.margins(model, x, y)
         row = {column: share(mask) for column, mask in right.items()}
         row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
         row |= {"median_margin": float(margin.median()), "images": len(x)}
         if unseen:
             chosen = {column: ways[column] for column in _HELD_OUT}
-            right = evaluation.survivors(model, *unseen, chosen)
+            right = evaluation.robust_mask(model, *unseen, chosen)
             for column, mask in right.items():
                 row[_HELD_OUT[column]] = share(mask)
         return row
@@ -95,8 +108,8 @@ def watcher_together(
     ball = recipe.watch
     if ball is None:
         return lambda group: [{} for _ in group.weights]
-    size = min(1_000, data.SIZES[recipe.dataset][1])
-    seen = images(recipe, "test", size, device)
+    size = min(1_000, data.DATASETS[recipe.dataset].test)
+    seen = images(recipe.dataset, "test", size, device)
     unseen = held_out(recipe, device) if recipe.validation_size else None
 
     def watched(group: Together) -> list[Row | None]:
@@ -164,8 +177,8 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
 
     FOSC by its definition, from the image, whatever stops the attack.
     """
-    size = min(500, data.SIZES[recipe.dataset][1])
-    x, y = images(recipe, "test", size, device)
+    size = min(500, data.DATASETS[recipe.dataset].test)
+    x, y = images(recipe.dataset, "test", size, device)
     unseen = held_out(recipe, device) if recipe.validation_size else None
     tenths = torch.linspace(0, 1, 11, device=x.device)
 
@@ -180,7 +193,7 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
         row |= zip(_DECILES, found.quantile(tenths).tolist(), strict=True)
         row["attack_accuracy"] = share(logits.argmax(1) == y)
         if unseen:
-            right = evaluation.survivors(model, *unseen, {"": attack})[""]
+            right = evaluation.robust_mask(model, *unseen, {"": attack})[""]
             row["validation_attack_accuracy"] = share(right)
         return row
 

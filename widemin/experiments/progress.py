@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from widemin import paths
 from widemin.experiments import cost
+from widemin.experiments.columns import as_row
 from widemin.experiments.results import Keyed, computed, failed, published
-from widemin.names import columns
 
 K = TypeVar("K", bound=Keyed)
 
@@ -107,7 +107,7 @@ def _is_running(folder: Path, key: str) -> bool:
 
 def _stale(recipes: Sequence[Keyed], folder: Path) -> int:
     """Return how many of the recipes have rows under another key."""
-    wanted = [json.loads(json.dumps(columns(recipe))) for recipe in recipes]
+    wanted = [json.loads(json.dumps(as_row(recipe))) for recipe in recipes]
     stale = 0
     for path in (folder / "runs").glob("*.json") if wanted else ():
         # Other people's JSON, folders and what goes meanwhile are no rows.

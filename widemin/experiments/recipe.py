@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import torch
 
 from widemin.attacks import Ball, Linf
+from widemin.experiments import own
+from widemin.experiments.columns import as_column
 from widemin.experiments.recipe_checks import STRONG_ATTACKS, check, declared
-from widemin.names import as_column, imported
 
 # Part of every key. Raise the first when training can give other weights by more than
 # the rounding in which machines differ anyway, the second when all that is measured of
@@ -51,7 +52,7 @@ class Recipe:
     sets may be given as texts, "linf 8/255" or "l2 0.5", and are written as given.
 
     A network of your own is a function in a module that workers can import, too (on
-    PYTHONPATH, or installed where Dask's workers are); `models.build` says what it
+    PYTHONPATH, or installed where Dask's workers are); `own` says what it
     takes. The module's file is part of the key: changed, it is run again. Modules that
     it imports are not.
 
@@ -113,9 +114,9 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = declared(field.name, getattr(self, field.name), field.default)
             object.__setattr__(self, field.name, value)
-        check(self)
         # Not a field: part of the key, and sent along to workers.
-        object.__setattr__(self, "sources", sources(self))
+        object.__setattr__(self, "sources", own.registered(model=self.model))
+        check(self)
 
     def __str__(self) -> str:
         """Return what it departs from the defaults in."""
@@ -190,16 +191,6 @@ class Recipe:
 MEASURED_BY = tuple(
     field.name for field in dataclasses.fields(Recipe) if field.metadata.get("measures")
 )
-
-
-def sources(recipe: Recipe) -> dict[str, str]:
-    """Return the sums of the files behind names of a user's own, as imported here."""
-    named = {"model": recipe.model}
-    return {
-        f"{field} source": imported(field, name)[1]
-        for field, name in named.items()
-        if ":" in name
-    }
 
 
 def _departures(recipe: Recipe) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 
 from widemin import data, models, training
 from widemin.attacks import L2, Linf, parse_ball
-from widemin.names import as_column, check_choice
+from widemin.experiments.columns import as_column
+from widemin.names import check_choice
 
 if TYPE_CHECKING:
     from widemin.experiments.recipe import Recipe
@@ -27,7 +28,7 @@ OTHER = {"cifar10": "cifar100", "cifar100": "cifar10"}  # whose statistics
 STRONG_ATTACKS = ("restarts", "float64", "distance", "autoattack")
 
 _CHOICES = {
-    "dataset": data.LOADERS,
+    "dataset": data.DATASETS,
     "model": models.BUILDERS,
     "augment": AUGMENTATIONS,
     "optimizer": OPTIMIZERS,
@@ -92,8 +93,7 @@ def _plain(value: Any) -> Any:
 def check(recipe: Recipe) -> None:
     """Raise ValueError for an unknown name or a value out of range."""
     for name, known in _CHOICES.items():
-        if not (name == "model" and ":" in recipe.model):  # one's own: built below
-            check_choice(name, getattr(recipe, name), known)
+        check_choice(name, getattr(recipe, name), known)
     for attack in recipe.strong_attacks:
         check_choice("strong_attacks", attack, STRONG_ATTACKS)
     for field in fields(recipe):
@@ -109,13 +109,13 @@ def check(recipe: Recipe) -> None:
 
 def _check_sizes(recipe: Recipe) -> None:
     """Raise ValueError for more images than there are."""
-    official, test = data.SIZES[recipe.dataset]
-    _check("train_size", recipe.train_size, 1, official)
-    _check("test_size", recipe.test_size, 1, test)
-    _check("pictures", recipe.pictures, 0, test)
+    found = data.DATASETS[recipe.dataset]
+    _check("train_size", recipe.train_size, 1, found.train)
+    _check("test_size", recipe.test_size, 1, found.test)
+    _check("pictures", recipe.pictures, 0, found.test)
     for name in ("width_size", "line_size", "spectrum_size"):
-        _check(name, getattr(recipe, name), 0, official)
-    _check("validation_size", recipe.validation_size, 0, data.HELD_OUT[recipe.dataset])
+        _check(name, getattr(recipe, name), 0, found.train)
+    _check("validation_size", recipe.validation_size, 0, found.held_out)
     if recipe.batch_size > recipe.train_size:
         raise ValueError(
             "batch_size must be at most the number of training images, "
@@ -136,11 +136,15 @@ def _check_sizes(recipe: Recipe) -> None:
 @cache
 def _takes_one(dataset: str, model: str, width: int) -> bool:
     """Return True if a network can be trained on one image of a data set."""
-    shape, classes = data.SHAPES[dataset]
+    found = data.DATASETS[dataset]
     network = models.build(
-        model, torch.Generator(), shape=shape, classes=classes, width=width or None
+        model,
+        torch.Generator(),
+        shape=found.shape,
+        classes=found.classes,
+        width=width or None,
     )
-    return training.takes_one(network, torch.zeros(1, *shape))
+    return training.takes_one(network, torch.zeros(1, *found.shape))
 
 
 def _check_together(recipe: Recipe) -> None:

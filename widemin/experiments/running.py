@@ -12,6 +12,7 @@ from torch import nn
 
 from widemin.experiments import measure as instruments
 from widemin.experiments.checkpoints import is_kept, shared, trained
+from widemin.experiments.columns import as_row
 from widemin.experiments.measure import (
     Parts,
     lines,
@@ -22,7 +23,7 @@ from widemin.experiments.measure import (
 )
 from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
 from widemin.experiments.recipe import Recipe
-from widemin.names import check_choice, columns
+from widemin.names import check_choice
 from widemin.seeding import ALONE
 
 
@@ -177,7 +178,7 @@ def _run(
         {"measured": "final", "epoch": recipe.epochs, **facts, **row} for row in final
     ]
     parts.forget()
-    return [{**columns(recipe), "method": recipe.method} | r for r in rows]
+    return [{**as_row(recipe), "method": recipe.method} | r for r in rows]
 
 
 def _asked_for(

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from widemin import data, models, paths, training
 from widemin.attacks import NonFiniteError
-from widemin.experiments import pool
+from widemin.data import images
+from widemin.experiments import own, pool
 from widemin.experiments.attack_schedule import step_at
 from widemin.experiments.epoch_metrics import watcher
-from widemin.experiments.recipe import Recipe, sources, stream
-from widemin.experiments.samples import images
+from widemin.experiments.recipe import Recipe, stream
 from widemin.seeding import seeded
 
 Curve = list[dict[str, Any]]  # a row per epoch
@@ -42,19 +42,19 @@ def spent_seconds(device: str) -> float:
 def build(recipe: Recipe) -> nn.Module:
     """Return a recipe's network before training; from here on float32 is no TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    if sources(recipe) != recipe.sources:
+    if own.registered(model=recipe.model) != recipe.sources:
         raise ValueError(
             f"the file of model {recipe.model!r} must stay as it was when the recipe "
             "was made; got a changed one: begin again"
         )
-    shape, classes = data.SHAPES[recipe.dataset]
+    record = data.DATASETS[recipe.dataset]
     return models.build(
         recipe.model,
         stream(recipe.seed, "weights"),
-        shape=shape,
-        classes=classes,
+        shape=record.shape,
+        classes=record.classes,
         width=recipe.width or None,
-        statistics=data.STATISTICS.get(recipe.dataset),
+        statistics=record.statistics,
     )
 
 
@@ -175,7 +175,7 @@ def train(
     Raises:
         Stopped: Training was asked to stop; the checkpoint has all of it.
     """
-    x, y = images(recipe, "train", recipe.train_size, device)
+    x, y = images(recipe.dataset, "train", recipe.train_size, device)
     watched = watcher(recipe, device)
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
     diverged = False

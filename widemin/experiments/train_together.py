@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from widemin import training
+from widemin.data import images
 from widemin.experiments import pool
 from widemin.experiments.epoch_metrics import watcher_together
 from widemin.experiments.recipe import MEASURED_BY, Recipe, stream
-from widemin.experiments.samples import images
 from widemin.experiments.train import (
     CHECKPOINT_SECONDS,
     Curve,
@@ -61,7 +61,7 @@ def train_together(
         Stopped: Training was asked to stop; a checkpoint has all of it.
     """
     first = recipes[0]
-    x, y = images(first, "train", first.train_size, device)
+    x, y = images(first.dataset, "train", first.train_size, device)
     watched = watcher_together(first, device)
     networks, now = _side_by_side(recipes, device)
     if not resumed(checkpoint, device, now.restore):

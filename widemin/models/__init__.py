@@ -7,14 +7,3 @@ epsilon is always in pixels. Sizes are those of the papers unless a width is giv
 from widemin.models.building import BUILDERS, WIDTHS, build
 from widemin.models.fuse import fuse, is_plain
 from widemin.models.wrappers import InBfloat16, Normalise, Statistics
-
-__all__ = [
-    "BUILDERS",
-    "WIDTHS",
-    "InBfloat16",
-    "Normalise",
-    "Statistics",
-    "build",
-    "fuse",
-    "is_plain",
-]

@@ -11,7 +11,7 @@ from torch import nn
 from widemin.models.residual import preactresnet, resnet, wideresnet
 from widemin.models.small import Shape, c1, cnn4, cnn8, linear, m1, mlp, stdcnn
 from widemin.models.wrappers import InBfloat16, Normalise, Statistics
-from widemin.names import check_choice, imported, in_a_line
+from widemin.names import check_choice
 from widemin.seeding import seeded
 
 
@@ -19,23 +19,6 @@ def _in_bfloat16(
     builder: Callable[..., nn.Sequential], shape: Shape, classes: int, **options: int
 ) -> nn.Sequential:
     return InBfloat16(*builder(shape, classes, **options))
-
-
-def _own(name: str, shape: Shape, classes: int, **options: int) -> nn.Sequential:
-    """Return the network that a user's function builds, tried on two images."""
-    builder, _ = imported("model", name)
-    try:
-        network = builder(shape, classes, **options)
-        with torch.no_grad():
-            found = tuple(network.eval()(torch.zeros(2, *shape)).shape)
-        if found != (2, classes):
-            raise TypeError(f"logits of shape {found}")
-    except Exception as error:
-        raise ValueError(
-            f"model {name!r} must return a module that gives two images of shape "
-            f"{shape} logits of shape {(2, classes)}; got {in_a_line(error)}"
-        ) from error
-    return network if isinstance(network, nn.Sequential) else nn.Sequential(network)
 
 
 # The names a table may use. A laboratory's ResNets have one block a stage and, since
@@ -58,7 +41,7 @@ BUILDERS: dict[str, Callable[..., nn.Sequential]] = {
     "wideresnet": wideresnet,
 }
 # Those that accept a width of their own.
-WIDTHS = frozenset(name for name in BUILDERS if "resnet" in name or name == "mlp")
+WIDTHS = {name for name in BUILDERS if "resnet" in name or name == "mlp"}
 
 
 def build(
@@ -73,8 +56,7 @@ def build(
     """Return a freshly initialised network in training mode.
 
     Args:
-        name: One of BUILDERS, or a function of one's own, "mine.nets:build": it takes
-            shape and classes (and width, where one is given) and returns a module.
+        name: One of BUILDERS.
         generator: Its next draw seeds the weights.
         shape: Channels, height and width of an image.
         classes: Number of logits.
@@ -84,23 +66,20 @@ def build(
             layer normalises.
 
     Raises:
-        ValueError: Unknown name, a width for a network that takes none, images too
-            small for the network, or a network of one's own with other logits.
+        ValueError: Unknown name, a width for a network that takes none, or images too
+            small for the network.
 
     >>> network = build("m1", torch.Generator().manual_seed(0))
     >>> sum(weight.numel() for weight in network.parameters())
     176050
     """
-    own = ":" in name
-    if not own:
-        check_choice("model", name, BUILDERS)
-    if width is not None and name not in WIDTHS and not own:
+    check_choice("model", name, BUILDERS)
+    if width is not None and name not in WIDTHS:
         raise ValueError(f"model {name!r} has a fixed width; got width {width}")
     options = {} if width is None else {"width": width}
     seed = int(torch.randint(2**62, (), generator=generator))
     with seeded(seed):  # torch.nn initialises from the global generator alone
-        builder = partial(_own, name) if own else BUILDERS[name]
-        network = builder(shape, classes, **options)
+        network = BUILDERS[name](shape, classes, **options)
     if statistics is not None:
         network.insert(0, Normalise(statistics))
     return network.train()

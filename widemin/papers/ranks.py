@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from widemin.papers.figures import BLUE
-from widemin.statistics import rank_correlations
+from widemin.statistics import partial_spearman, spearman, spearman_interval
 
 # What may be called flat, so that more is flatter.
 FLATNESS = {
@@ -23,6 +23,51 @@ FLATNESS = {
     "small_eigenvalue": "small top eigenvalue",
     "small_sharpness": "small adaptive sharpness",
 }
+
+
+def rank_correlations(
+    table: pd.DataFrame,
+    measures: Mapping[str, str],
+    outcomes: Mapping[str, str],
+    given: Sequence[str],
+) -> pd.DataFrame:
+    """Return how each measure ranks with each outcome, plainly and given others.
+
+    Args:
+        table: A row per network.
+        measures: Column to name.
+        outcomes: Column to name.
+        given: Columns held fixed in the partial correlations.
+
+    Returns:
+        A row per pair: measure, outcome, networks, and for "plain" and "partial" the
+        correlation with the ends of its 95 % interval (`plain_low`, ...).
+
+    >>> table = pd.DataFrame({"a": range(9), "b": range(9), "c": [1, 0, 2] * 3})
+    >>> found = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"])
+    >>> [(row.measure, row.outcome, row.networks) for row in found.itertuples()]
+    [('A', 'B', 9)]
+    >>> float(found.loc[0, "plain"].round(3))
+    1.0
+    """
+    found = []
+    for outcome, called in outcomes.items():
+        for measure, name in measures.items():
+            rows = table[[measure, outcome, *given]].dropna()
+            others = [rows[column] for column in given]
+            row = {"measure": name, "outcome": called, "networks": len(rows)}
+            for kind, rho, held in (
+                ("plain", spearman(rows[measure], rows[outcome]), 0),
+                (
+                    "partial",
+                    partial_spearman(rows[measure], rows[outcome], others),
+                    len(given),
+                ),
+            ):
+                low, high = spearman_interval(rho, len(rows), held)
+                row |= {kind: rho, f"{kind}_low": low, f"{kind}_high": high}
+            found.append(row)
+    return pd.DataFrame(found)
 
 
 def rank_flatness(rows: pd.DataFrame, outcomes: dict[str, str]) -> pd.DataFrame:

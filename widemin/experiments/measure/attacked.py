@@ -41,7 +41,7 @@ def surviving(
     ways = one_step_attacks(model, ball)
     ways["pgd_accuracy"] = pgd("test")
     ways["pgd_margin_accuracy"] = pgd("test", loss=attacks.margin)
-    return evaluation.survivors(model, x, y, ways, each=parts)
+    return evaluation.robust_mask(model, x, y, ways, each=parts)
 
 
 # By whose images they are: the network's own, or those of a surrogate.
@@ -101,7 +101,7 @@ def wang_values(
         }
 
     def from_itself() -> dict[str, float]:
-        right = evaluation.survivors(model, x, y, ways())
+        right = evaluation.robust_mask(model, x, y, ways())
         return {_WANG["wang"][name]: share(mask) for name, mask in right.items()}
 
     def from_another(kind: str) -> dict[str, float]:
@@ -187,11 +187,11 @@ def _restarted(
     )
     found = {}
     if "restarts" in recipe.strong_attacks:
-        mask = evaluation.survivors(model, x, y, {"": again})[""]
+        mask = evaluation.robust_mask(model, x, y, {"": again})[""]
         found["restarts_accuracy"] = share(mask)
     if "float64" in recipe.strong_attacks:
         with evaluation.in_float64(model):
-            mask = evaluation.survivors(model, x.double(), y, {"": again})[""]
+            mask = evaluation.robust_mask(model, x.double(), y, {"": again})[""]
         found["restarts_float64_accuracy"] = share(mask)
     return found
 

@@ -10,12 +10,9 @@ from torch.nn import functional as F
 
 from widemin import attacks, hessian, landscape
 from widemin.batches import at_once
+from widemin.data import images
 from widemin.evaluation import share
-from widemin.experiments.recipe import (
-    Recipe,
-    stream,
-)
-from widemin.experiments.samples import images
+from widemin.experiments.recipe import Recipe, stream
 from widemin.landscape import implicit_perturbation
 
 GAPS = (0.1, 1.0)  # heights of the levels above a network's own loss, for widths
@@ -32,7 +29,7 @@ IMPLICIT_RHO = 0.2  # of SAM, whose step in the first layer is answered in pixel
 def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
     """Return training loss and accuracy, and the top Hessian eigenvalue."""
     size = min(recipe.hessian_size, recipe.train_size)
-    x, y = images(recipe, "train", size, device)
+    x, y = images(recipe.dataset, "train", size, device)
     found = hessian.top_eigenvalues(
         model, x, y, generator=stream(recipe.seed, "probes")
     )
@@ -57,7 +54,7 @@ def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
     Lanczos on `spectrum_size` images; one for the smallest; then one ("density") a
     point of the grid.
     """
-    many = images(recipe, "train", recipe.spectrum_size, device)
+    many = images(recipe.dataset, "train", recipe.spectrum_size, device)
     few = min(recipe.hessian_size, recipe.train_size)
     x, y = many[0][:few], many[1][:few]
 
@@ -97,7 +94,7 @@ def lines(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]
     gradient: the distance is L-infinity, in pixels.
     """
     size = min(recipe.line_size, recipe.train_size)
-    x, y = images(recipe, "train", size, device)
+    x, y = images(recipe.dataset, "train", size, device)
     rows = []
     with attacks.inference(model):
         landscape_, start = landscape.weight_landscape(model, x, y)
@@ -106,7 +103,7 @@ def lines(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]
         for distance, value in zip(distances, values, strict=True):
             rows.append({"of": "weights", "distance": float(distance)})
             rows[-1]["loss"] = float(value)
-        x, y = images(recipe, "test", recipe.line_size, device)
+        x, y = images(recipe.dataset, "test", recipe.line_size, device)
         sign = attacks.input_gradient(model, x, y)[0].sign()
         for distance in torch.linspace(0, IMAGE_LINE, POINTS):
             with torch.no_grad():
@@ -122,7 +119,7 @@ def implicit_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, 
     if not recipe.line_size:
         return {}
     size = min(recipe.line_size, recipe.train_size)
-    x, y = images(recipe, "train", size, device)
+    x, y = images(recipe.dataset, "train", size, device)
     return implicit_perturbation.at_first_layer(model, x, y, IMPLICIT_RHO)
 
 
@@ -141,7 +138,7 @@ def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any
     """
     if not recipe.width_size:
         return {}
-    x, y = images(recipe, "train", recipe.width_size, device)
+    x, y = images(recipe.dataset, "train", recipe.width_size, device)
     found: dict[str, Any] = {"width_images": len(x)}
     for of, columns in _WIDTHS.items():
         first = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from widemin import attacks, data, evaluation
 from widemin.attacks import Ball
 from widemin.batches import at_once
+from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import (
     pgd_attack,
@@ -29,7 +30,6 @@ from widemin.experiments.measure.parts import Parts
 from widemin.experiments.measure.revisions import REVISIONS, state
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.recipe_checks import OTHER
-from widemin.experiments.samples import images
 from widemin.models import Normalise, fuse
 
 
@@ -57,7 +57,7 @@ def measure(
         Stopped: Asked to stop; the parts that are done are kept.
     """
     parts = parts or Parts()
-    x, y = images(recipe, "test", recipe.test_size, device)
+    x, y = images(recipe.dataset, "test", recipe.test_size, device)
     chosen = set(REVISIONS) if only is None else set(only)
     common = {}
     if "answers" in chosen:
@@ -133,7 +133,9 @@ def _other_statistics(
     if not recipe.other_statistics:
         return {}
     own = next(layer for layer in model.modules() if isinstance(layer, Normalise))
-    other = Normalise(data.STATISTICS[OTHER[recipe.dataset]]).to(x)
+    statistics = data.DATASETS[OTHER[recipe.dataset]].statistics
+    assert statistics is not None
+    other = Normalise(statistics).to(x)
     attack = pgd_attack(ball, recipe, "test", until_fooled=False)
     fast = fuse(model)
     parts = zip(*(t.split(at_once(model)) for t in (x, y)), strict=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks
+from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.recipe import Recipe, stream
-from widemin.experiments.samples import images
 from widemin.models import fuse
 
 # Columns of the quartiles over images, by what they are of.
@@ -34,7 +34,7 @@ SIZES, NUMBERS = (1.0, 1 / 2, 1 / 4, 1 / 6, 1 / 8), (10, 20, 30, 40)
 
 def climb(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
     """Return quartiles of loss and FOSC along the training attack, on test images."""
-    x, y = images(recipe, "test", recipe.test_size, device)
+    x, y = images(recipe.dataset, "test", recipe.test_size, device)
     work = _ascend(model, x, y, recipe, recipe.attack_steps, recipe.attack_step)
     return [
         {"step": step, "images": len(x)} | _quartiles(found)
@@ -50,7 +50,7 @@ def by_fosc(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any
     largest first-order gain (`by`); each has its mean FOSC (`value`), the accuracy and
     the mean loss.
     """
-    x, y = images(recipe, "test", recipe.test_size, device)
+    x, y = images(recipe.dataset, "test", recipe.test_size, device)
     work = _ascend(model, x, y, recipe, recipe.attack_steps, recipe.attack_step)
     rows = []
     for pool, steps in (("all", work[1:]), ("last", work[-1:])):
@@ -71,7 +71,7 @@ def by_strength(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str,
 
     PGD from a random start on test images, over sizes and over numbers of its steps.
     """
-    x, y = images(recipe, "test", recipe.test_size, device)
+    x, y = images(recipe.dataset, "test", recipe.test_size, device)
     tried = [(10, size) for size in SIZES] + [(steps, 1 / 4) for steps in NUMBERS[1:]]
     rows = []
     for steps, size in tried:

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from widemin import attacks, evaluation, landscape
+from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import one_step_attacks, pgd_attack
 from widemin.experiments.recipe import Recipe
-from widemin.experiments.samples import images
 from widemin.models import fuse
 
 FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
@@ -25,7 +25,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
 
     Predictions, and so the true robustness, are the same in every row.
     """
-    x, y = images(recipe, "test", recipe.test_size, device)
+    x, y = images(recipe.dataset, "test", recipe.test_size, device)
     rows = []
     for ball in recipe.tests:
         ways = {"natural_accuracy": attacks.clean} | one_step_attacks(model, ball)
@@ -33,7 +33,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
         ways["pgd_margin_accuracy"] = strong
         for factor in FACTORS:
             with landscape.logit_scale(model, factor):
-                right = evaluation.survivors(model, x, y, ways)
+                right = evaluation.robust_mask(model, x, y, ways)
                 margin = evaluation.margins(model, x, y)
             row = {"test": str(ball), "factor": factor, "images": len(x)}
             row |= {column: share(mask) for column, mask in right.items()}
@@ -44,7 +44,7 @@ def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]
 
 def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
     """Return the first test images and what attacks make of them, as PNG in base64."""
-    x, y = images(recipe, "test", recipe.pictures, device)
+    x, y = images(recipe.dataset, "test", recipe.pictures, device)
     ball = recipe.tests[0]
     ways = {"natural": attacks.clean} | one_step_attacks(model, ball)
     ways["pgd_margin"] = pgd_attack(ball, recipe, "pictures", loss=attacks.margin)

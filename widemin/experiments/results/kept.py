@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import pandas as pd
 
 from widemin import paths
+from widemin.experiments.columns import as_column, as_row
 from widemin.experiments.provenance import EARLIER, PROVENANCE
-from widemin.names import as_column, columns
 
 Rows = list[dict[str, Any]]
 
@@ -117,7 +117,7 @@ def by_key(path: Path) -> dict[str, Rows]:
 @cache
 def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
     """Read a CSV once, as long as it is the same file."""
-    table = pd.read_csv(path, dtype={"key": str}, low_memory=False)
+    table = pd.read_csv(path, dtype={"key": str, "threads": str}, low_memory=False)
     if "key" not in table:
         return {}
     rows: dict[str, Rows] = {}
@@ -139,7 +139,7 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Rows]:
 def _check_rows(rows: Rows, recipe: Keyed, path: Path) -> None:
     """Raise ValueError unless rows computed elsewhere are of the recipe."""
     defaults = {field.name: as_column(field.default) for field in fields(recipe)}
-    for name, value in columns(recipe).items():
+    for name, value in as_row(recipe).items():
         for row in rows:
             # CSV leaves an empty text out, older tables have not the newest columns.
             given = row.get(name, defaults[name])

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from widemin import paths
+from widemin.experiments.columns import as_column, as_row
 from widemin.experiments.provenance import source
 from widemin.experiments.results.kept import Keyed, computed, failed, published
-from widemin.names import as_column, columns
 
 
 def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def table_of(recipes: Sequence[Keyed], folder: Path) -> pd.DataFrame:
     for key, recipe in unique.items():
         lost = [{"measured": "failed", "error": failures.get(key)}]
         # The recipe's own fields first: CSV cannot tell an empty text from nothing.
-        own = {"key": key} | columns(recipe)
+        own = {"key": key} | as_row(recipe)
         rows += [
             own | row | own for row in found.get(key, lost if key in failures else [])
         ]

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
-from widemin.names import as_column, check_choice, columns
+from widemin.experiments.columns import as_column, as_row
+from widemin.names import check_choice
 from widemin.papers.claims.judging import shortfall
 
 KINDS = ("printed", "argued", "control")
@@ -205,7 +206,7 @@ def lacking(part: Part, recipes: Sequence[Any]) -> str:
     if not chosen:
         return "no run is planned"
     table = pd.DataFrame(
-        [columns(r) | {"key": r.key, "method": r.method} for r in chosen]
+        [as_row(r) | {"key": r.key, "method": r.method} for r in chosen]
     )
     for column, name in _SIZES.items():
         table[column] = table[name]

@@ -23,7 +23,8 @@ from widemin.papers.figures import (
     spread,
 )
 from widemin.papers.kamath.claims import by_batch, undertrained, well_trained
-from widemin.statistics import rank_correlations, spearman
+from widemin.papers.ranks import rank_correlations
+from widemin.statistics import spearman
 
 
 def by_batch_size(table: pd.DataFrame, ax: Axes, column: str, label: str) -> Axes:

@@ -1,11 +1,15 @@
 """Committed rows as a table: every recipe column filled, nothing else changed."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
+from widemin import paths
 from widemin.experiments import frame, results
 from widemin.experiments.recipe import Recipe
 
@@ -35,3 +39,17 @@ def test_the_import_brings_neither_torch_nor_pandas():
     code += "print({'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_the_example_in_the_book_draws_every_run(tmp_path, monkeypatch):
+    matplotlib.use("Agg")
+    plt.close("all")  # what other tests left open
+    text = (paths.BOOK / "reproduce.md").read_text(encoding="utf-8")
+    section = text.partition("## Read results back")[2]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], names)
+    drawn = sum(len(each.get_offsets()) for each in plt.gca().collections)
+    plt.close("all")
+    assert (tmp_path / "ratio.png").stat().st_size > 0
+    assert drawn == len(names["final"]) > 0

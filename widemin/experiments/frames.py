@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from widemin import paths
-from widemin.names import check_choice, columns
+from widemin.experiments.columns import as_row
+from widemin.names import check_choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     runs = {key: rows for path in files for key, rows in by_key(path).items()}
     if not runs:
         raise ValueError(f"scale must have rows of {name}; found none in {folder}")
-    default = columns(Recipe())
+    default = as_row(Recipe())
     table = pd.DataFrame(
         [{"key": key} | default | row for key, rows in runs.items() for row in rows]
     )
