@@ -90,13 +90,15 @@ def load(
             f"size must be between 1 and {most} for the {part} part of {name}; "
             f"got {size}"
         )
-    read = _torchvision if found.torchvision else _digits
-    root = (root or paths.data()).expanduser()
-    x, y, classes = read(name, part != "test", root)
-    x, y = x[first : first + count], y[first : first + count]
-    # uint8 images span 0 to 255; scikit-learn's digits span 0 to 16.
-    scale = 255.0 if x.dtype == torch.uint8 else 16.0
-    return Images(x.to(device).float() / scale, y.to(device).long(), classes)
+    if found.own:
+        x, y = found.own["test" if part == "test" else "train"]
+        classes = tuple(map(str, range(found.classes)))
+    else:
+        read = _torchvision if found.torchvision else _digits
+        x, y, classes = read(name, part != "test", (root or paths.data()).expanduser())
+    x, y = x[first : first + count].to(device), y[first : first + count].to(device)
+    x = x.float() / 255.0 if x.dtype == torch.uint8 else x.float()
+    return Images(x, y.long(), classes)
 
 
 def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
@@ -119,7 +121,7 @@ def _digits(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
     table = np.loadtxt(file, delimiter=",")  # 64 pixels and the digit
     official = DATASETS[name].train
     cut = slice(None, official) if train else slice(official, None)
-    x = torch.from_numpy(table[cut, :64]).reshape(-1, 1, 8, 8)
+    x = torch.from_numpy(table[cut, :64] / 16).reshape(-1, 1, 8, 8)
     return x, torch.from_numpy(table[cut, 64]), tuple("0123456789")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 
@@ -24,6 +25,7 @@ class DataSet:
         md5: Sums of its files, where torchvision has those of archives alone.
         statistics: Means and standard deviations of the channels, for networks that
             normalise; None for those that do not.
+        own: Images and labels by part, train and test, of a set that a user loads.
     """
 
     written: str
@@ -36,6 +38,7 @@ class DataSet:
     folder: str = ""
     md5: Mapping[str, str] = field(default_factory=dict)
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    own: Mapping[str, tuple[Any, Any]] | None = field(default=None, repr=False)
 
 
 # Held out are 5,000 and 10,000 in Kamath et al.; statistics are those of Wei et al.
@@ -103,6 +106,22 @@ def written(name: str) -> str:
     """
     known = DATASETS.get(name)
     return known.written if known else {"cpu": "CPU", "cuda": "CUDA"}.get(name, name)
+
+
+def norm_and_radius(ball: str) -> tuple[str, Fraction]:
+    """Return what the text of a perturbation set says; `attacks.parse_ball` makes it.
+
+    >>> norm_and_radius("linf 8/255")
+    ('linf', Fraction(8, 255))
+    """
+    norm, _, radius = ball.partition(" ")
+    try:
+        if norm in ("linf", "l2"):
+            return norm, Fraction(radius)
+    except (ValueError, ZeroDivisionError):
+        pass
+    wanted = "a perturbation set is written 'linf 8/255' or 'l2 0.5'"
+    raise ValueError(f"{wanted}; got {ball!r}")
 
 
 def check_choice(argument: str, value: str, known: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+
+from widemin.names import norm_and_radius
 
 
 def _column(values: Tensor) -> Tensor:
@@ -128,14 +129,7 @@ def parse_ball(text: str) -> Ball:
     >>> ball, str(ball), str(Linf(0.1))
     (Linf(epsilon=0.03137254901960784), 'linf 8/255', 'linf 0.1')
     """
-    norm, _, radius = text.partition(" ")
-    kinds: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-    try:
-        kind, epsilon = kinds[norm], float(Fraction(radius))
-    except (KeyError, ValueError, ZeroDivisionError):
-        raise ValueError(
-            f"a perturbation set is written 'linf 8/255' or 'l2 0.5'; got {text!r}"
-        ) from None
-    ball = kind(epsilon)
+    norm, radius = norm_and_radius(text)
+    ball = (Linf if norm == "linf" else L2)(float(radius))
     object.__setattr__(ball, "text", text)
     return ball

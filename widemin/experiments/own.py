@@ -1,4 +1,15 @@
-"""A model of one's own: a function in a module that workers can import, too."""
+"""A model, a data set or an attack of one's own: `module:function` in a recipe.
+
+Workers must be able to import the module, too: on PYTHONPATH, or installed where
+Dask's workers are. Its file is part of the key; what it imports or reads is not.
+
+- A model is built by `function(shape, classes)`, and `width`, where one is given: a
+  module from images to logits.
+- A data set is loaded by `function("train")` and `function("test")`: images, in [0, 1]
+  or bytes, shape (images, channels, height, width), and labels 0, 1, ...; of its train
+  images the last tenth is the validation part.
+- An attack is `function(model, x, y, ball, generator=...)`: images in the set.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +21,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from widemin import models
+from widemin import data, models
+from widemin.attacks import Ball
+from widemin.evaluation import Attack, within
 
 
 @cache
@@ -47,19 +61,86 @@ def imported(argument: str, name: str) -> tuple[Callable[..., Any], str]:
     return function, hashlib.sha256(source).hexdigest()
 
 
-def registered(**named: str) -> dict[str, str]:
-    """Return the sums of the files behind names of a user's own, known from now on.
+NAMES = ("dataset", "model", "own_attack")  # fields of a recipe
 
-    >>> registered(model="mlp")
-    {}
+
+def sources(recipe: Any) -> dict[str, str]:
+    """Return the sums of the files behind a recipe's own names, known from now on.
+
+    Raises:
+        ValueError: No such function, or a data set that is none.
     """
     sums = {}
-    for argument, name in named.items():
-        if ":" in name:
+    for argument in NAMES:
+        if ":" in (name := getattr(recipe, argument)):
             function, sums[f"{argument} source"] = imported(argument, name)
-            models.BUILDERS.setdefault(name, partial(_network, name, function))
-            models.WIDTHS.add(name)
+            if argument == "model":
+                models.BUILDERS.setdefault(name, partial(_network, name, function))
+                models.WIDTHS.add(name)
+            if argument == "dataset" and name not in data.DATASETS:
+                data.DATASETS[name] = _dataset(name, function)
     return sums
+
+
+def check(recipe: Any) -> None:
+    """Make a recipe's own names known in a worker; raise ValueError for changed files.
+
+    Its key is that of the files as they were when it was made.
+    """
+    if sources(recipe) != recipe.sources:
+        named = [getattr(recipe, name) for name in NAMES]
+        raise ValueError(
+            f"the file of {', '.join(name for name in named if ':' in name)} must stay "
+            "as it was when the recipe was made; got a changed one: begin again"
+        )
+
+
+def attack(name: str, ball: Ball, generator: torch.Generator) -> Attack:
+    """Return a user's attack in a set; it raises ValueError where it leaves it."""
+    function, _ = imported("own_attack", name)
+    return within(partial(function, ball=ball, generator=generator), ball, name)
+
+
+def _dataset(name: str, function: Callable[[str], Any]) -> data.DataSet:
+    """Return the record of a user's data set, whose function is called for both parts.
+
+    Raises:
+        ValueError: It returns no images in [0, 1] or bytes with their labels.
+    """
+    try:
+        own = {part: _images(*function(part)) for part in ("train", "test")}
+        x, test = own["train"][0], own["test"][0]
+        if test.shape[1:] != x.shape[1:]:
+            raise ValueError(f"test images of shape {tuple(test.shape[1:])}")
+    except Exception as error:
+        raise ValueError(
+            f"dataset {name!r} must return images in [0, 1] or bytes, shape (images, "
+            "channels, height, width), and their labels 0, 1, ..., for 'train' and "
+            f"for 'test'; got {_in_a_line(error)}"
+        ) from error
+    channels, height, width = x.shape[1:]
+    return data.DataSet(
+        name,
+        train=len(x),
+        held_out=len(x) // 10,
+        test=len(test),
+        shape=(channels, height, width),
+        classes=1 + max(int(labels.max()) for _, labels in own.values()),
+        own=own,
+    )
+
+
+def _images(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    x, y = torch.as_tensor(np.asarray(images)), torch.as_tensor(np.asarray(labels))
+    if x.ndim != 4 or y.shape != x.shape[:1] or not len(x):
+        raise ValueError(f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    if x.dtype != torch.uint8 and not (
+        x.is_floating_point() and bool(((x >= 0) & (x <= 1)).all())
+    ):
+        raise ValueError(f"{x.dtype} from {x.min()} to {x.max()}")
+    if y.is_floating_point() or y.min() < 0:
+        raise ValueError(f"labels {y.dtype} from {y.min()}")
+    return x, y
 
 
 def _network(

@@ -51,17 +51,15 @@ class Recipe:
     Numbers of NumPy and torch become Python's, lists and arrays tuples; perturbation
     sets may be given as texts, "linf 8/255" or "l2 0.5", and are written as given.
 
-    A network of your own is a function in a module that workers can import, too (on
-    PYTHONPATH, or installed where Dask's workers are); `own` says what it
-    takes. The module's file is part of the key: changed, it is run again. Modules that
-    it imports are not.
+    A model, a data set and an attack of your own are functions, "module:function", as
+    `own` says. Their files are part of the key: once changed, they are run again.
 
     Raises:
         ValueError: An unknown name, a value out of range or of another kind than the
             default, when constructed.
     """
 
-    dataset: str = "digits"
+    dataset: str = "digits"  # one of data.DATASETS, or your own: "mine.sets:load"
     train_size: int = 1_000  # the first images; beyond the train part: all
     augment: str = ""  # one of AUGMENTATIONS
     model: str = "mlp"  # one of models.BUILDERS, or your own: "mine.nets:build"
@@ -108,6 +106,7 @@ class Recipe:
     white_box: bool = _how(False)  # Wang et al.'s attacks, of a quarter radius
     surrogate_epochs: int = _how(0, 0)  # of two networks that attack
     pictures: int = _how(0)  # test images kept as pictures, attacked in every way
+    own_attack: str = _how("")  # your own, beside PGD: "mine.attacks:run"
 
     def __post_init__(self) -> None:
         """Make values plain, check names and ranges: once, where a recipe is made."""
@@ -115,7 +114,7 @@ class Recipe:
             value = declared(field.name, getattr(self, field.name), field.default)
             object.__setattr__(self, field.name, value)
         # Not a field: part of the key, and sent along to workers.
-        object.__setattr__(self, "sources", own.registered(model=self.model))
+        object.__setattr__(self, "sources", own.sources(self))
         check(self)
 
     def __str__(self) -> str:
@@ -183,8 +182,11 @@ class Recipe:
     def training_key(self) -> str:
         """What weights are found by: as `key`, without how they are measured."""
         fields = _departures(self)
-        fields = {k: v for k, v in fields.items() if k not in MEASURED_BY}
-        return _digest(fields | self.sources, training=TRAINING_REVISION)
+        fields |= self.sources
+        for name in MEASURED_BY:
+            fields.pop(name, None)
+            fields.pop(f"{name} source", None)
+        return _digest(fields, training=TRAINING_REVISION)
 
 
 # Fields that say how a network is measured; the rest decide its weights.

@@ -94,6 +94,11 @@ def check(recipe: Recipe) -> None:
     """Raise ValueError for an unknown name or a value out of range."""
     for name, known in _CHOICES.items():
         check_choice(name, getattr(recipe, name), known)
+    if recipe.own_attack and ":" not in recipe.own_attack:
+        raise ValueError(
+            "own_attack must be a function to import, like 'mine.attacks:run'; "
+            f"got {recipe.own_attack!r}"
+        )
     for attack in recipe.strong_attacks:
         check_choice("strong_attacks", attack, STRONG_ATTACKS)
     for field in fields(recipe):

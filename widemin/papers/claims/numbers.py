@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from widemin.experiments.provenance import block
+from widemin.names import norm_and_radius
 from widemin.statistics import over_seeds, seeds_to_decide, wilson
 
 BALLS = {"linf": "L∞", "l2": "L2"}
@@ -40,8 +41,8 @@ def final(table: pd.DataFrame) -> pd.DataFrame:
 
 def ball_name(test: str) -> str:
     """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
-    norm, _, radius = test.partition(" ")
-    return f"{BALLS[norm]} {radius}"
+    norm, _ = norm_and_radius(test)
+    return test.replace(norm, BALLS[norm])
 
 
 def percent(value: float) -> str:

@@ -15,6 +15,7 @@ def plan(
     *,
     dataset: str,
     model: str,
+    attack: str,
     other_dataset: str,
     other_model: str,
     train_size: int,
@@ -39,6 +40,7 @@ def plan(
     base = Recipe(
         dataset=dataset,
         model=model,
+        own_attack=attack,
         epochs=epochs,
         train_size=train_size,
         batch_size=batch_sizes[0],

@@ -13,6 +13,7 @@ def plan(
     *,
     dataset: str,
     model: str,
+    attack: str,
     train_size: int,
     augment: str,
     epsilon: float,
@@ -38,6 +39,7 @@ def plan(
     base = Recipe(
         dataset=dataset,
         model=model,
+        own_attack=attack,
         epochs=epochs,
         train_size=train_size,
         batch_size=batch_size,

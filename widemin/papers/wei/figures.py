@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from widemin.names import norm_and_radius
 from widemin.papers.claims import final, paper_table
 from widemin.papers.figures import (
     BLUE,
@@ -50,15 +51,16 @@ def with_names(table: pd.DataFrame, measured: str = "final") -> pd.DataFrame:
 
 def _place(row: pd.Series[Any]) -> tuple[int, float, bool, Fraction]:
     """Return where a run stands: plain, SAM by its radius, attacked by norm, radius."""
-    norm, _, radius = row["attack"].partition(" ")
+    norm, radius = norm_and_radius(row["attack"]) if row["attack"] else ("", 0)
     kinds = ["standard", "sam", "adversarial"]
     kind = kinds.index(row["method"]) if row["method"] in kinds else len(kinds)
-    return kind, row["rho"], norm == "l2", Fraction(radius or 0)
+    return kind, row["rho"], norm == "l2", Fraction(radius)
 
 
 def colour_of(row: pd.Series[Any]) -> str:
     """Return the colour of a run's method; training in L2 balls has its own."""
-    return ORANGE if row["attack"].startswith("l2") else COLOURS[row["method"]]
+    attacked = row["attack"] and norm_and_radius(row["attack"])[0] == "l2"
+    return ORANGE if attacked else COLOURS[row["method"]]
 
 
 def line_looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -284,9 +286,9 @@ def in_pixels(table: pd.DataFrame) -> pd.DataFrame:
 def sweep_by_method(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy over the L-infinity radius, a line a method."""
     rows = with_names(table)
-    rows = rows[rows["test"].str.startswith("linf") & rows["test"].str.endswith("/255")]
-    radii = rows["test"].str.extract(r"linf (\d+)/255")[0].astype(float)
-    rows = rows.assign(radius=radii)
+    sets = [norm_and_radius(test) for test in rows["test"]]
+    rows = rows.assign(radius=[float(255 * radius) for _, radius in sets])
+    rows = rows[[norm == "linf" for norm, _ in sets]]
     for name, look in line_looks(rows).items():
         part = rows[rows["name"] == name]
         means = part.groupby("radius")["worst_accuracy"].mean()

@@ -21,6 +21,7 @@ def plan(
     *,
     dataset: str,
     model: str,
+    attack: str,
     width: int,
     train_size: int,
     epochs: int,
@@ -45,6 +46,7 @@ def plan(
     base = Recipe(
         dataset=dataset,
         model=model,
+        own_attack=attack,
         width=width,
         epochs=epochs,
         train_size=train_size,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from widemin.names import norm_and_radius
 from widemin.papers import claims
 from widemin.papers.claims import Verdict, final, percent
 from widemin.papers.wei.claims.gains import PAPER_SETS, has_methods
@@ -35,8 +36,8 @@ def _rising(costs: pd.Series[Any]) -> bool:
     """
     radii: dict[str, list[tuple[Fraction, float]]] = {}
     for name in costs.index:
-        norm, _, radius = str(name).partition(" ")
-        radii.setdefault(norm, []).append((Fraction(radius), costs[name]))
+        norm, radius = norm_and_radius(str(name))
+        radii.setdefault(norm, []).append((radius, costs[name]))
     ordered = [[cost for _, cost in sorted(pairs)] for pairs in radii.values()]
     return all(a < b for row in ordered for a, b in pairwise(row))
 
@@ -63,7 +64,7 @@ def S5(table: pd.DataFrame) -> Verdict:
         holds_up="not applicable",
         seeds=claims.deciding(claims.of_each_seed(rows, _least_cost), 0.0),
     )
-    norms = [str(name).partition(" ")[0] for name in costs.index]
+    norms = [norm_and_radius(str(name))[0] for name in costs.index]
     if verdict.outcome == "reproduced" and len(norms) == len(set(norms)):
         return replace(
             verdict,
