@@ -40,6 +40,7 @@ LEARNT = Recipe(
     width_size=40,
     line_size=40,
     brief_epochs=3,
+    own_attack="widemin.attacks:pgd",
 )
 DEFENDED = Recipe(
     epochs=8,
@@ -137,6 +138,10 @@ class Measured:
 
     def usual(self, **loss):
         return self.climb(0.25, "test", steps=10, until_fooled=True, **loss)
+
+    def own(self):
+        draws = stream(0, "own attack")
+        return self.left(partial(attacks.pgd, ball=self.ball, generator=draws))
 
     def wang(self, source=None):
         """FGSM, then PGD-10, PGD-20 and C&W, in this order from one stream."""
@@ -236,7 +241,9 @@ def measured_columns():
             & m.left(partial(evaluation.fgsm_float64, ball=m.ball))
             & m.usual()
             & m.usual(loss=attacks.margin)
+            & (m.own() if m.recipe.own_attack else True)
         ),
+        "own_accuracy": lambda m: m.own(),
         "transfer_accuracy": lambda m: m.climb(
             0.25, "transfer", steps=10, loss=attacks.margin, source=m.others["brief"]
         ),

@@ -52,7 +52,7 @@ def load(
     device: torch.device | str = "cpu",
     root: Path | None = None,
 ) -> Images:
-    """Return the first images of one part of a data set, whole on the device.
+    """Return the first images of one part of a data set, in the official order.
 
     Args:
         name: One of DATASETS: digits, which comes with scikit-learn and needs no
@@ -65,9 +65,6 @@ def load(
         device: Where the tensors go.
         root: Folder with torchvision's layout; WIDEMIN_DATA or the user's cache by
             default. What is not there is downloaded into it, by one process at a time.
-
-    Returns:
-        Images in [0, 1], in the official order.
 
     Raises:
         DataError: Files missing while offline, truncated or altered.
@@ -90,15 +87,11 @@ def load(
             f"size must be between 1 and {most} for the {part} part of {name}; "
             f"got {size}"
         )
-    if found.own:
-        x, y = found.own["test" if part == "test" else "train"]
-        classes = tuple(map(str, range(found.classes)))
-    else:
-        read = _torchvision if found.torchvision else _digits
-        x, y, classes = read(name, part != "test", (root or paths.data()).expanduser())
-    x, y = x[first : first + count].to(device), y[first : first + count].to(device)
-    x = x.float() / 255.0 if x.dtype == torch.uint8 else x.float()
-    return Images(x, y.long(), classes)
+    read = found.read or (_torchvision if found.torchvision else _digits)
+    x, y, classes = read(name, part != "test", (root or paths.data()).expanduser())
+    x, y = x[first : first + count], y[first : first + count]
+    scale = 255.0 if x.dtype == torch.uint8 else 1.0
+    return Images(x.to(device).float() / scale, y.to(device).long(), classes)
 
 
 def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
@@ -202,11 +195,8 @@ def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     Args:
         x: Images, shape (batch, channels, height, width).
         generator: Draws shifts and flips, on the CPU.
-        padding: The largest shift, in pixels; 4 for CIFAR (Wei et al., Kamath et al.).
-
-    Returns:
-        Images, shape of x. Each image has its own shift, in [-padding, padding] along
-        both axes, and is mirrored with probability 1/2. Padding 0 only mirrors.
+        padding: The largest shift along an axis, in pixels; 4 for CIFAR (Wei et al.,
+            Kamath et al.). Every second image is mirrored, whatever it is.
     """
     n, channels, height, width = x.shape
     flipped = (torch.rand(n, generator=generator) < 0.5).to(x.device)
@@ -227,12 +217,9 @@ def turn(x: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         x: Images, shape (batch, channels, height, width).
-        generator: Draws angles, shifts and flips, on the CPU.
-
-    Returns:
-        Images, shape of x: each turned about its centre by up to 10 degrees and moved
-        by up to a fifth of its size along both axes, between pixels bilinearly,
-        beyond the edge by the nearest pixel, and mirrored with probability 1/2.
+        generator: Draws angles, shifts and flips, on the CPU: up to 10 degrees about
+            the centre, up to a fifth of the size along both axes, every second image.
+            Between pixels bilinear, beyond the edge the nearest pixel.
 
     >>> x = torch.rand(5, 3, 8, 8)
     >>> turn(x, torch.Generator().manual_seed(0)).shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -25,7 +25,7 @@ class DataSet:
         md5: Sums of its files, where torchvision has those of archives alone.
         statistics: Means and standard deviations of the channels, for networks that
             normalise; None for those that do not.
-        own: Images and labels by part, train and test, of a set that a user loads.
+        read: What gives images, labels and classes of a set that a user loads.
     """
 
     written: str
@@ -38,7 +38,7 @@ class DataSet:
     folder: str = ""
     md5: Mapping[str, str] = field(default_factory=dict)
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    own: Mapping[str, tuple[Any, Any]] | None = field(default=None, repr=False)
+    read: Callable[[str, bool, Any], tuple[Any, Any, Any]] | None = None
 
 
 # Held out are 5,000 and 10,000 in Kamath et al.; statistics are those of Wei et al.
@@ -116,12 +116,10 @@ def norm_and_radius(ball: str) -> tuple[str, Fraction]:
     """
     norm, _, radius = ball.partition(" ")
     try:
-        if norm in ("linf", "l2"):
-            return norm, Fraction(radius)
+        return ("linf", "l2")[("linf", "l2").index(norm)], Fraction(radius)
     except (ValueError, ZeroDivisionError):
-        pass
-    wanted = "a perturbation set is written 'linf 8/255' or 'l2 0.5'"
-    raise ValueError(f"{wanted}; got {ball!r}")
+        wanted = "a perturbation set is written 'linf 8/255' or 'l2 0.5'"
+        raise ValueError(f"{wanted}; got {ball!r}") from None
 
 
 def check_choice(argument: str, value: str, known: Any) -> None:

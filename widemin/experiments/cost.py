@@ -143,10 +143,9 @@ def operations(dataset: str, model: str, width: int = 0) -> float:
     import torch
 
     from widemin import data
-    from widemin.experiments.recipe import Recipe
-    from widemin.experiments.train import build
+    from widemin.experiments import own
 
-    network = build(Recipe(dataset=dataset, model=model, width=width)).eval()
+    network = own.network(dataset, model, width, torch.Generator()).eval()
     multiplied = 0
 
     def count(layer: torch.nn.Module, _: object, out: torch.Tensor) -> None:

@@ -95,6 +95,21 @@ def check(recipe: Any) -> None:
         )
 
 
+def network(
+    dataset: str, model: str, width: int, generator: torch.Generator
+) -> nn.Sequential:
+    """Return a freshly initialised network for a data set's images."""
+    record = data.DATASETS[dataset]
+    return models.build(
+        model,
+        generator,
+        shape=record.shape,
+        classes=record.classes,
+        width=width or None,
+        statistics=record.statistics,
+    )
+
+
 def attack(name: str, ball: Ball, generator: torch.Generator) -> Attack:
     """Return a user's attack in a set; it raises ValueError where it leaves it."""
     function, _ = imported("own_attack", name)
@@ -108,8 +123,9 @@ def _dataset(name: str, function: Callable[[str], Any]) -> data.DataSet:
         ValueError: It returns no images in [0, 1] or bytes with their labels.
     """
     try:
-        own = {part: _images(*function(part)) for part in ("train", "test")}
-        x, test = own["train"][0], own["test"][0]
+        (x, y), (test, labels) = (
+            _images(*function(part)) for part in ("train", "test")
+        )
         if test.shape[1:] != x.shape[1:]:
             raise ValueError(f"test images of shape {tuple(test.shape[1:])}")
     except Exception as error:
@@ -119,14 +135,15 @@ def _dataset(name: str, function: Callable[[str], Any]) -> data.DataSet:
             f"for 'test'; got {_in_a_line(error)}"
         ) from error
     channels, height, width = x.shape[1:]
+    classes = tuple(map(str, range(1 + max(int(y.max()), int(labels.max())))))
     return data.DataSet(
         name,
         train=len(x),
         held_out=len(x) // 10,
         test=len(test),
         shape=(channels, height, width),
-        classes=1 + max(int(labels.max()) for _, labels in own.values()),
-        own=own,
+        classes=len(classes),
+        read=lambda _, train, __: (*((x, y) if train else (test, labels)), classes),
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from widemin import data, models, training
 from widemin.attacks import L2, Linf, parse_ball
+from widemin.experiments import own
 from widemin.experiments.columns import as_column
 from widemin.names import check_choice
 
@@ -141,15 +142,8 @@ def _check_sizes(recipe: Recipe) -> None:
 @cache
 def _takes_one(dataset: str, model: str, width: int) -> bool:
     """Return True if a network can be trained on one image of a data set."""
-    found = data.DATASETS[dataset]
-    network = models.build(
-        model,
-        torch.Generator(),
-        shape=found.shape,
-        classes=found.classes,
-        width=width or None,
-    )
-    return training.takes_one(network, torch.zeros(1, *found.shape))
+    network = own.network(dataset, model, width, torch.Generator())
+    return training.takes_one(network, torch.zeros(1, *data.DATASETS[dataset].shape))
 
 
 def _check_together(recipe: Recipe) -> None:

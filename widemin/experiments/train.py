@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from widemin import data, models, paths, training
+from widemin import data, paths, training
 from widemin.attacks import NonFiniteError
 from widemin.data import images
-from widemin.experiments import pool
+from widemin.experiments import own, pool
 from widemin.experiments.attack_schedule import step_at
 from widemin.experiments.epoch_metrics import watcher
 from widemin.experiments.recipe import Recipe, stream
@@ -42,15 +42,8 @@ def spent_seconds(device: str) -> float:
 def build(recipe: Recipe) -> nn.Module:
     """Return a recipe's network before training; from here on float32 is no TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    record = data.DATASETS[recipe.dataset]
-    return models.build(
-        recipe.model,
-        stream(recipe.seed, "weights"),
-        shape=record.shape,
-        classes=record.classes,
-        width=recipe.width or None,
-        statistics=record.statistics,
-    )
+    weights = stream(recipe.seed, "weights")
+    return own.network(recipe.dataset, recipe.model, recipe.width, weights)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
