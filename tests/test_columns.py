@@ -8,9 +8,8 @@ from dataclasses import fields
 import pytest
 
 from widemin import paths
-from widemin.experiments import columns, provenance, results, running
+from widemin.experiments import columns, measure, provenance, results, running
 from widemin.experiments.columns import COLUMNS, KINDS
-from widemin.experiments.measure import revisions
 from widemin.experiments.recipe import Recipe
 
 
@@ -32,7 +31,7 @@ def pairs():
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(revisions.REVISIONS, "answers", 2)
+        patch.setitem(measure.REVISIONS, "answers", 2)
         asked = Recipe(own_attack="widemin.attacks:pgd")
         rows = running.run(asked, device="cpu", weights=tmp_path_factory.mktemp("w"))
     return {(name, row["measured"]) for row in rows for name in row}

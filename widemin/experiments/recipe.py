@@ -20,13 +20,13 @@ import torch
 
 from widemin.attacks import Ball, Linf
 from widemin.experiments import own
-from widemin.experiments.columns import as_column
+from widemin.experiments.columns import as_column, as_row
 from widemin.experiments.recipe_checks import STRONG_ATTACKS, check, declared
 
 # Part of every key. Raise the first when training can give other weights by more than
 # the rounding in which machines differ anyway, the second when all that is measured of
 # a network changes: older rows are then computed again. One instrument has a revision
-# of its own, in measure/revisions.py.
+# of its own, in measure/parts.py.
 TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
@@ -110,7 +110,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Make values plain, check names and ranges: once, where a recipe is made."""
-        for field in dataclasses.fields(self):
+        for field in _FIELDS:
             value = declared(field.name, getattr(self, field.name), field.default)
             object.__setattr__(self, field.name, value)
         # Not a field: part of the key, and sent along to workers.
@@ -135,13 +135,13 @@ class Recipe:
     @property
     def transfer_source(self) -> Recipe:
         """The briefly trained network beside: another seed's, a few epochs long."""
-        return dataclasses.replace(
-            self,
-            seed=self.seed + 1_000,
-            epochs=self.brief_epochs,
-            watch=None,
-            validation_size=0,
-        )
+        brief = dict[str, Any](seed=self.seed + 1_000, epochs=self.brief_epochs)
+        return dataclasses.replace(self, **brief, watch=None, validation_size=0)
+
+    def without(self, *names: str) -> Recipe:
+        """Return it with some fields at their defaults."""
+        plain: dict[str, Any] = {f.name: f.default for f in _FIELDS if f.name in names}
+        return dataclasses.replace(self, **plain)
 
     @property
     def surrogates(self) -> dict[str, Recipe]:
@@ -150,18 +150,9 @@ class Recipe:
         The same for every defence: trained naturally, and on all steps of the attack.
         """
         robust = dataclasses.replace(
-            self,
+            self.without(*_OF_A_DEFENCE),
             seed=1_000 if self.seed != 1_000 else 2_000,
             epochs=self.surrogate_epochs,
-            fosc_max=0.0,
-            fosc_from_start=False,
-            attack_step=0.25,
-            step_schedule="",
-            loss_weighted=False,
-            rate_decay=0.0,
-            watch=None,
-            watch_fosc=False,
-            validation_size=0,
         )
         natural = dataclasses.replace(robust, attack=None, ramp=0.0)
         return {"natural": natural, "robust": robust}
@@ -189,18 +180,17 @@ class Recipe:
         return _digest(fields, training=TRAINING_REVISION)
 
 
+_FIELDS = dataclasses.fields(Recipe)
 # Fields that say how a network is measured; the rest decide its weights.
-MEASURED_BY = tuple(
-    field.name for field in dataclasses.fields(Recipe) if field.metadata.get("measures")
-)
+MEASURED_BY = tuple(f.name for f in _FIELDS if f.metadata.get("measures"))
+_OF_A_DEFENCE = ["fosc_max", "fosc_from_start", "attack_step", "step_schedule"]
+_OF_A_DEFENCE += ["loss_weighted", "rate_decay"]
+_OF_A_DEFENCE += ["watch", "watch_fosc", "validation_size"]
 
 
 def _departures(recipe: Recipe) -> dict[str, Any]:
-    return {
-        field.name: value
-        for field in dataclasses.fields(recipe)
-        if (value := as_column(getattr(recipe, field.name))) != as_column(field.default)
-    }
+    row, default = as_row(recipe), {f.name: as_column(f.default) for f in _FIELDS}
+    return {name: row[name] for name in row if row[name] != default[name]}
 
 
 def _digest(fields: dict[str, Any], **revisions: int) -> str:
@@ -239,20 +229,12 @@ def cells(
         base: What the cells share.
         listed: For each its batch size, learning rate, training images and epochs.
         seeds: Runs of every cell.
-
-    >>> [recipe] = cells(Recipe(), [(16, 0.1, 500, 20)], seeds=1)
-    >>> recipe.batch_size, recipe.learning_rate, recipe.train_size, recipe.epochs
-    (16, 0.1, 500, 20)
     """
+    names = ("batch_size", "learning_rate", "train_size", "epochs")
     return [
         dataclasses.replace(
-            base,
-            seed=seed,
-            batch_size=size,
-            learning_rate=rate,
-            train_size=images,
-            epochs=epochs,
+            base, seed=seed, **dict[str, Any](zip(names, cell, strict=True))
         )
         for seed in range(seeds)
-        for size, rate, images, epochs in listed
+        for cell in listed
     ]

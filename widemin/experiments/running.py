@@ -16,13 +16,15 @@ from widemin.experiments.checkpoints import is_kept, shared, trained
 from widemin.experiments.columns import as_row
 from widemin.experiments.measure import (
     Parts,
+    by_fosc,
+    by_strength,
+    climb,
     lines,
     measure,
     pictures,
     scaled,
     spectrum,
 )
-from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
 from widemin.experiments.recipe import Recipe
 from widemin.names import check_choice
 from widemin.seeding import ALONE

@@ -68,11 +68,6 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
 def resumed(path: Path, device: str, restore: Callable[[dict[str, Any]], None]) -> bool:
     """Restore what a checkpoint holds, if it is there.
 
-    Args:
-        path: Of the checkpoint.
-        device: cpu or cuda.
-        restore: Puts what it holds where it belongs.
-
     Returns:
         False where it does not fit, of another version or another network, and is set
         aside: what is restored in part must then begin afresh.
@@ -91,7 +86,7 @@ def resumed(path: Path, device: str, restore: Callable[[dict[str, Any]], None]) 
 
 @dataclass
 class _Progress:
-    """A training under way: everything that, kept, lets it go on bit for bit."""
+    """A training under way: everything a bit-exact resume needs."""
 
     model: nn.Module
     optimizer: training.Optimizer
@@ -151,10 +146,10 @@ def share_done(checkpoint: Path, recipe: Recipe) -> float:
 def train(
     model: nn.Module, recipe: Recipe, device: str, checkpoint: Path | None = None
 ) -> tuple[Curve, Facts]:
-    """Train a network in place; return its learning curve and what it took.
+    """Train a freshly built network; return its learning curve and what it took.
 
     Args:
-        model: Freshly built.
+        model: Trained in place.
         recipe: What to do.
         device: cpu or cuda.
         checkpoint: File from which to go on, if it is there, and in which to keep how
@@ -242,10 +237,7 @@ def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], T
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
+    weights, rate, decay = model.parameters(), recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(
-            model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    return training.SGD(
-        model.parameters(), recipe.learning_rate, recipe.momentum, recipe.weight_decay
-    )
+        return torch.optim.Adam(weights, rate, weight_decay=decay)
+    return training.SGD(weights, rate, recipe.momentum, decay)
