@@ -100,6 +100,20 @@ def test_workers_run_what_is_ones_own(mine, tmp_path):
     assert final["worst_accuracy"] <= final["own_accuracy"]
 
 
+@pytest.mark.slow
+def test_dasks_workers_run_what_is_ones_own(mine, tmp_path):
+    from distributed import LocalCluster
+
+    asked, run = Recipe(**OWN, **TINY), running.runner("cpu", tmp_path)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=":0"
+    ) as here:
+        address = here.scheduler_address
+        table = results.collect([asked], run, tmp_path, cluster=address)
+    assert table.attrs["done"] == 1, table.to_dict("records")
+    assert set(table["own_attack"]) == {"mine_here:push"}
+
+
 def test_the_command_finds_the_rows_of_what_is_ones_own(mine, tmp_path, monkeypatch):
     """Twice the same: nothing is computed; a changed file: all of it is."""
     command = ["run", "04", "--rows-only", "--workers", "1", "--results", str(tmp_path)]

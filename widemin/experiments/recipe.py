@@ -1,8 +1,4 @@
-"""Recipes: what is trained, within which radii, how it is measured.
-
-A recipe is frozen, flat and made of numbers, names and perturbation sets, since its
-fields become the columns of the tables.
-"""
+"""What is trained, within which radii, and how it is measured."""
 
 from __future__ import annotations
 
@@ -42,14 +38,14 @@ _how = partial(_field, measures=True)  # it is measured: weights do not depend o
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment: what is trained, within which radii, how it is measured.
+    """One experiment, flat, since its fields become the columns of the tables.
 
     A field at its default is not part of the key: a new field with a default that
     changes nothing leaves finished rows valid. A default is never changed without
     raising a revision.
 
     Numbers of NumPy and torch become Python's, lists and arrays tuples; perturbation
-    sets may be given as texts, "linf 8/255" or "l2 0.5", and are written as given.
+    sets may be texts, "linf 8/255" or "l2 0.5", and are written as given.
 
     A model, a data set and an attack of your own are functions, "module:function", as
     `own` says. Their files are part of the key: once changed, they are run again.

@@ -38,12 +38,8 @@ _CHOICES = {
 }
 
 
-_KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-}
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
+_KINDS[str] = "a text"
 _BALL = "a perturbation set like Linf(0.1) or 'linf 8/255'"
 
 
@@ -71,9 +67,7 @@ def declared(name: str, value: Any, default: Any) -> Any:
     if kind is int and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
     fits = isinstance(plain, (int, float) if kind is float else kind)
-    if kind in (int, float) and isinstance(plain, bool):
-        fits = False
-    if not fits:
+    if not fits or (isinstance(plain, bool) and kind is not bool):
         raise ValueError(f"{name} must be {_KINDS[kind]}; got {value!r}")
     return plain
 

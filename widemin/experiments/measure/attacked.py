@@ -137,7 +137,7 @@ def wang_values(
             values[_WANG[kind][name]] = share(mask)
         return values
 
-    values = part("white box", partial(accuracies, "wang"))
+    values: dict[str, float] = part("white box", partial(accuracies, "wang"))
     for kind, source in surrogates.items():
         values |= part(f"from the {kind} one", partial(accuracies, kind, source))
     return values

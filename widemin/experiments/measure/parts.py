@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from widemin.experiments import pool
 from widemin.experiments.train import read_checkpoint, spent_seconds, write_checkpoint
 
-T = TypeVar("T")
+# How a part's result is had, by its name and what measures it: found, or else measured.
+Part = Callable[[str, Callable[[], Any]], Any]
 
-# Raise an instrument's when it can give another number by more than rounding. Rows say
-# the revisions above 1 that made them; columns of an older one are measured again where
-# the network is kept, and no key moves.
-REVISIONS = {
-    "answers": 1,
-    "curvature": 1,
-    "widths": 1,
-    "implicit": 1,
-    "attacks": 1,
-    "restarts": 1,
-    "distance": 1,
-    "autoattack": 1,
-    "other statistics": 1,
-    "transfer": 1,
-    "white box": 1,
-}
-
-# Columns of each, of which one shows that a final row was measured so.
+# The instruments of a final row, and columns of which one shows that each was there.
 _TELLTALE: dict[str, tuple[str, ...]] = {
     "answers": ("natural_accuracy",),
     "curvature": ("top_eigenvalue",),
@@ -42,6 +26,11 @@ _TELLTALE: dict[str, tuple[str, ...]] = {
     "transfer": ("transfer_accuracy",),
     "white box": ("wang_fgsm_accuracy",),
 }
+
+# Raise an instrument's, as in {"distance": 2}, when it can give another number by more
+# than rounding. Rows say the revisions above 1 that made them; columns of an older one
+# are measured again where the network is kept, and no key moves.
+REVISIONS = dict.fromkeys(_TELLTALE, 1) | {}
 
 
 def stated(row: dict[str, Any]) -> dict[str, int]:
@@ -75,13 +64,6 @@ def outdated(rows: Sequence[dict[str, Any]]) -> set[str]:
 def _made(row: dict[str, Any], name: str) -> bool:
     values = (row.get(column) for column in _TELLTALE[name])
     return any(v is not None and v == v for v in values)  # NaN is no number
-
-
-class Part(Protocol):
-    """How a part's result is had, by its name: found, or else measured and kept."""
-
-    def __call__(self, name: str, work: Callable[[], T]) -> T:
-        """Return it."""
 
 
 KEPT_SECONDS = 5.0  # of work, before what is measured is written down
@@ -119,7 +101,7 @@ class Parts:
         """Return the parts measured in one test set."""
         return lambda name, work: self(f"{test}, {name}", work)
 
-    def __call__(self, name: str, work: Callable[[], T]) -> T:
+    def __call__(self, name: str, work: Callable[[], Any]) -> Any:
         """Return a part's result: floats, texts, tensors, lists and dicts of them.
 
         Raises:
@@ -135,8 +117,7 @@ class Parts:
             self.seconds, self.unkept = self.seconds + took, self.unkept + took
             if self.unkept > KEPT_SECONDS:
                 self._keep()
-        result: T = self.found[name]
-        return result
+        return self.found[name]
 
     def _keep(self) -> None:
         if self.path and self.unkept:
