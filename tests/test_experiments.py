@@ -18,7 +18,7 @@ from widemin import attacks, data, evaluation, hessian, landscape, models
 from widemin.experiments import checkpoints, epoch_metrics, measure, recipe, running
 from widemin.experiments.checkpoints import trained
 from widemin.experiments.columns import as_row
-from widemin.experiments.measure.attacked import Tested, other_statistics
+from widemin.experiments.measure.attacked import Target, other_statistics
 from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import pick_device, run
 from widemin.landscape import implicit_perturbation
@@ -663,7 +663,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     )
     model, ball, before = own, attacks.Linf(0.002), own(x)
     y = before.argmax(1)
-    found = other_statistics(Tested(model, recipe, ball, x, y))
+    found = other_statistics(Target(model, recipe, ball, x, y))
     assert torch.equal(model(x), before)
     moved = attacks.pgd(
         own, x, y, ball, steps=10, step_size=0.0005, generator=stream(0, "test")
@@ -678,7 +678,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     assert len({1.0, *found.values()}) == 4
     same = {"cifar100": data.DATASETS["cifar10"]}
     monkeypatch.setattr(data, "DATASETS", data.DATASETS | same)
-    again = other_statistics(Tested(model, recipe, ball, x, y))
+    again = other_statistics(Target(model, recipe, ball, x, y))
     assert again["other_statistics_accuracy"] == again["all_steps_accuracy"]
     assert again["all_steps_accuracy"] == found["all_steps_accuracy"]
 

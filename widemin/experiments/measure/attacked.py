@@ -30,7 +30,7 @@ FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
 
 
 @dataclass(frozen=True)
-class Tested:
+class Target:
     """A trained network, the set in which it is attacked and the test images."""
 
     model: nn.Module
@@ -73,7 +73,7 @@ def pgd_attack(
     )
 
 
-def surviving(t: Tested, part: Part) -> dict[str, Tensor]:
+def surviving(t: Target, part: Part) -> dict[str, Tensor]:
     """Return which images each attack leaves right, shape (images,)."""
     pgd = partial(pgd_attack, t.ball, t.recipe, "test")
     ways = one_step_attacks(t.model, t.ball)
@@ -108,7 +108,7 @@ _WANG = {
 
 
 def wang_values(
-    t: Tested, surrogates: Mapping[str, nn.Module], part: Part
+    t: Target, surrogates: Mapping[str, nn.Module], part: Part
 ) -> dict[str, float]:
     """Return accuracy under the attacks of Wang et al.'s tables 1 and 2.
 
@@ -144,7 +144,7 @@ def wang_values(
 
 
 def strong_values(
-    t: Tested, wanted: Collection[str], pgd: Tensor | None, part: Part
+    t: Target, wanted: Collection[str], pgd: Tensor | None, part: Part
 ) -> dict[str, Any]:
     """Return what costs most, on the first images alone: nothing where there are none.
 
@@ -161,7 +161,7 @@ def strong_values(
     size = t.recipe.strong_size
     if not size:
         return {}
-    few = Tested(t.model, t.recipe, t.ball, t.x[:size], t.y[:size])
+    few = Target(t.model, t.recipe, t.ball, t.x[:size], t.y[:size])
     values: dict[str, Any] = {"strong_images": len(few.x)}
     if "restarts" in wanted and pgd is not None:
         values["restarts_pgd_accuracy"] = share(pgd[:size])
@@ -174,7 +174,7 @@ def strong_values(
     return values
 
 
-def _restarted(t: Tested, wanted: Collection[str]) -> dict[str, float]:
+def _restarted(t: Target, wanted: Collection[str]) -> dict[str, float]:
     """Return what margin-loss PGD with restarts leaves, then the same in float64.
 
     One part of the measurement: the second draws on where the first left off.
@@ -185,13 +185,13 @@ def _restarted(t: Tested, wanted: Collection[str]) -> dict[str, float]:
     if "restarts" in wanted:
         values["restarts_accuracy"] = share(t.left(again))
     if "float64" in wanted:
-        double = Tested(t.model, t.recipe, t.ball, t.x.double(), t.y)
+        double = Target(t.model, t.recipe, t.ball, t.x.double(), t.y)
         with evaluation.in_float64(t.model):
             values["restarts_float64_accuracy"] = share(double.left(again))
     return values
 
 
-def _distances(t: Tested) -> dict[str, float]:
+def _distances(t: Target) -> dict[str, float]:
     """Return quartiles of the smallest radius that fools, and how far FGSM moves."""
     norm, most = "linf", 1.0
     if isinstance(t.ball, attacks.L2):
@@ -210,7 +210,7 @@ def _distances(t: Tested) -> dict[str, float]:
     }
 
 
-def _autoattack(t: Tested, pgd: Tensor) -> dict[str, Any]:
+def _autoattack(t: Target, pgd: Tensor) -> dict[str, Any]:
     """Return what AutoAttack leaves: nothing where it is not installed."""
     size = t.recipe.autoattack_size or len(t.x)
     x, y, seed = t.x[:size], t.y[:size], t.recipe.seed
@@ -226,7 +226,7 @@ def _autoattack(t: Tested, pgd: Tensor) -> dict[str, Any]:
     return {}
 
 
-def transferred(t: Tested, source: nn.Module) -> Tensor:
+def transferred(t: Target, source: nn.Module) -> Tensor:
     """Return which images are right after margin-loss PGD on another network."""
     # All steps: an image that just fools its own network fools few others.
     pgd = partial(pgd_attack, t.ball, t.recipe, "transfer")
@@ -234,7 +234,7 @@ def transferred(t: Tested, source: nn.Module) -> Tensor:
     return evaluation.transfer(source, t.model, t.x, t.y, attack)
 
 
-def other_statistics(t: Tested) -> dict[str, float]:
+def other_statistics(t: Target) -> dict[str, float]:
     """Return what PGD leaves, classified rightly and with the other CIFAR's statistics.
 
     The released evaluation of Wei et al. perturbs CIFAR-100 with the network's own

@@ -14,7 +14,7 @@ from widemin.batches import at_once
 from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.measure.attacked import (
-    Tested,
+    Target,
     other_statistics,
     strong_values,
     surviving,
@@ -70,7 +70,7 @@ def measure(
     rows = []
     for ball in recipe.tests:
         part, row = parts.of(str(ball)), {"test": str(ball)} | common
-        tested, right = Tested(model, recipe, ball, x, y), dict[str, Tensor]()
+        tested, right = Target(model, recipe, ball, x, y), dict[str, Tensor]()
         if chosen & {"attacks", "restarts", "autoattack"}:
             right = surviving(tested, part)
         if "attacks" in chosen:
