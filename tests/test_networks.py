@@ -488,9 +488,9 @@ def test_a_measurement_stopped_before_every_part_gives_the_same_rows(
             assert [path.stem for path in tmp_path.glob("*.measured")] == [
                 EVERYTHING.key
             ]
-    # Four of the network; in each of two sets fourteen: attacks, strong ones, those
+    # Four of the network; in each of two sets thirteen: attacks, strong ones, those
     # made on others; seven kinds of rows beside. The last is followed by none.
-    planned = 4 + 2 * (7 + 2 + 1 + 1 + 3) + 7
+    planned = 4 + 2 * (7 + 2 + 1 + 3) + 7
     assert stops == planned - 1
     assert rows == whole
     assert not list(tmp_path.glob("*.measured"))
