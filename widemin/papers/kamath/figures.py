@@ -106,7 +106,7 @@ def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
 
     Held fixed: training loss, median margin (the scale of the logits), learning rate.
     """
-    rows = table.assign(small_eigenvalue=-table["top_eigenvalue"])
+    rows = final(table).assign(small_eigenvalue=-table["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
     held = ["final_train_loss", "median_margin", "learning_rate"]
     named = {"small_eigenvalue": "small top eigenvalue"}
