@@ -251,6 +251,7 @@ def measured_columns():
         "restarts_pgd_accuracy": lambda m: m.usual()[:100],
         "restarts_accuracy": lambda m: m.restarted()[0],
         "restarts_float64_accuracy": lambda m: m.restarted()[1],
+        "revisions": lambda m: "distance 2",
         "moved_share": lambda m: m.moved() > 0,
         "moved_mean": lambda m: m.moved().mean(),
         "autoattack_accuracy": lambda m: m.autoattack[0],

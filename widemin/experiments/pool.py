@@ -180,7 +180,7 @@ class _Here:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.own.pipe, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
         with environment(SETTINGS):
             gpu = len(self.processes) % self.gpus if self.gpus else None
             self.own.process = context.Process(
@@ -188,6 +188,7 @@ class _Here:
             )
             self.own.process.start()
             self.processes.append(self.own.process)
+        self.own.pipe = ours  # not before: a process may not start
         theirs.close()  # so that ours ends when the process does
 
     def ask(self) -> None:
