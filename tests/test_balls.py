@@ -1,9 +1,11 @@
 """Perturbation sets: where their random starts lie."""
 
+import pickle
+
 import pytest
 import torch
 
-from widemin.attacks import L2, Linf
+from widemin.attacks import L2, Linf, parse_ball
 
 
 @pytest.mark.parametrize("epsilon", [0.03, 0.5])
@@ -19,3 +21,14 @@ def test_random_starts_cover_the_ball_and_stay_in_it(generator, kind, epsilon):
     # Uniform in each pixel, or in the radius.
     spread = delta.abs() if kind is Linf else size
     assert float(spread.mean()) == pytest.approx(epsilon / 2, rel=0.03)
+
+
+@pytest.mark.parametrize("text", ["linf 8/255", "l2 0.50", "linf 1"])
+def test_a_set_is_written_as_it_was_given(text):
+    ball = parse_ball(text)
+    assert str(ball) == str(pickle.loads(pickle.dumps(ball))) == text
+    same = type(ball)(ball.epsilon)
+    assert ball == same and hash(ball) == hash(same)
+    assert parse_ball(str(same)) == ball
+    half = ball.scaled(0.5)
+    assert parse_ball(str(half)) == half and half.epsilon == ball.epsilon / 2

@@ -8,10 +8,9 @@ from dataclasses import fields
 import pytest
 
 from widemin import paths
-from widemin.experiments import columns, provenance, results, running
+from widemin.experiments import columns, measure, provenance, results, running
 from widemin.experiments.columns import COLUMNS, KINDS
-from widemin.experiments.measure import revisions
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 
 def of_every_row():
@@ -32,8 +31,9 @@ def pairs():
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(revisions.REVISIONS, "answers", 2)
-        rows = running.run(Recipe(), device="cpu", weights=tmp_path_factory.mktemp("w"))
+        patch.setitem(measure.REVISIONS, "answers", 2)
+        asked = Recipe(own_attack="widemin.attacks:pgd")
+        rows = running.run(asked, device="cpu", weights=tmp_path_factory.mktemp("w"))
     return {(name, row["measured"]) for row in rows for name in row}
 
 

@@ -133,7 +133,7 @@ def test_one_seed_of_the_softer_sets_could_never_decide_s5():
     lists = notebooks.lists_of("02_sam_and_adversarial_training", "paper")[0]
     runs = lists["table_recipes"]
     assert values["table_seeds"] == (3, 3, 3) and claims.lacking(part, runs) == ""
-    once = [run for run in runs if run.attack != "linf 1/255" or run.seed == 0]
+    once = [run for run in runs if str(run.attack) != "linf 1/255" or run.seed == 0]
     assert claims.lacking(part, once) == "it takes 3 seeds; there are 1"
 
 

@@ -7,7 +7,7 @@ import torch
 
 from widemin import data
 from widemin.experiments import cost
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.experiments.train import build
 
 

@@ -15,10 +15,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from widemin import attacks, data, evaluation, hessian, landscape, models
-from widemin.experiments import checkpoints, epoch_metrics, measure, running
+from widemin.experiments import checkpoints, epoch_metrics, measure, recipe, running
 from widemin.experiments.checkpoints import trained
-from widemin.experiments.measure.final import _other_statistics
-from widemin.experiments.recipes import Recipe, grid, recipe, stream
+from widemin.experiments.columns import as_row
+from widemin.experiments.measure.attacked import Target, other_statistics
+from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import pick_device, run
 from widemin.landscape import implicit_perturbation
 
@@ -39,6 +40,7 @@ LEARNT = Recipe(
     width_size=40,
     line_size=40,
     brief_epochs=3,
+    own_attack="widemin.attacks:pgd",
 )
 DEFENDED = Recipe(
     epochs=8,
@@ -136,6 +138,10 @@ class Measured:
 
     def usual(self, **loss):
         return self.climb(0.25, "test", steps=10, until_fooled=True, **loss)
+
+    def own(self):
+        draws = stream(0, "own attack")
+        return self.left(partial(attacks.pgd, ball=self.ball, generator=draws))
 
     def wang(self, source=None):
         """FGSM, then PGD-10, PGD-20 and C&W, in this order from one stream."""
@@ -235,7 +241,9 @@ def measured_columns():
             & m.left(partial(evaluation.fgsm_float64, ball=m.ball))
             & m.usual()
             & m.usual(loss=attacks.margin)
+            & (m.own() if m.recipe.own_attack else True)
         ),
+        "own_accuracy": lambda m: m.own(),
         "transfer_accuracy": lambda m: m.climb(
             0.25, "transfer", steps=10, loss=attacks.margin, source=m.others["brief"]
         ),
@@ -243,6 +251,7 @@ def measured_columns():
         "restarts_pgd_accuracy": lambda m: m.usual()[:100],
         "restarts_accuracy": lambda m: m.restarted()[0],
         "restarts_float64_accuracy": lambda m: m.restarted()[1],
+        "revisions": lambda m: "distance 2",
         "moved_share": lambda m: m.moved() > 0,
         "moved_mean": lambda m: m.moved().mean(),
         "autoattack_accuracy": lambda m: m.autoattack[0],
@@ -251,7 +260,7 @@ def measured_columns():
         "autoattack_pgd_accuracy": lambda m: m.usual()[:8],
     }
     for field in dataclasses.fields(Recipe):
-        found[field.name] = partial(lambda name, m: getattr(m.recipe, name), field.name)
+        found[field.name] = partial(lambda name, m: as_row(m.recipe)[name], field.name)
     for of in ("weights", "nodes", "inputs"):
         for gap in (0.1, 1.0):
             found[f"width_{of}_{gap:g}"] = lambda m, of=of, gap=gap: m.widths(of)[gap]
@@ -655,7 +664,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     )
     model, ball, before = own, attacks.Linf(0.002), own(x)
     y = before.argmax(1)
-    found = _other_statistics(model, x, y, ball, recipe)
+    found = other_statistics(Target(model, recipe, ball, x, y))
     assert torch.equal(model(x), before)
     moved = attacks.pgd(
         own, x, y, ball, steps=10, step_size=0.0005, generator=stream(0, "test")
@@ -670,7 +679,7 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
     assert len({1.0, *found.values()}) == 4
     same = {"cifar100": data.DATASETS["cifar10"]}
     monkeypatch.setattr(data, "DATASETS", data.DATASETS | same)
-    again = _other_statistics(model, x, y, ball, recipe)
+    again = other_statistics(Target(model, recipe, ball, x, y))
     assert again["other_statistics_accuracy"] == again["all_steps_accuracy"]
     assert again["all_steps_accuracy"] == found["all_steps_accuracy"]
 

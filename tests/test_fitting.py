@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from widemin import data, models
-from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.recipe import Recipe, grid
 from widemin.experiments.running import run
-from widemin.experiments.train import build, train
-from widemin.experiments.train.alone import _augment
+from widemin.experiments.train import _augment, build, train
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8)
 
@@ -147,12 +146,19 @@ def test_axes_of_a_grid_may_be_arrays():
         ({"seed": "1"}, "seed must be a whole number; got '1'"),
         ({"width": True}, "width must be a whole number; got True"),
         ({"rho": "0.1"}, "rho must be a number; got '0.1'"),
-        ({"tests": "linf 0.1"}, "tests must be a list of texts; got 'linf 0.1'"),
-        ({"tests": [0.1]}, "tests must be a list of texts"),
-        ({"watch": 0.1}, "watch must be a text; got 0.1"),
+        ({"tests": "linf 0.1"}, "tests must be a list; got 'linf 0.1'"),
+        ({"tests": [0.1]}, "tests must be a perturbation set like Linf(0.1)"),
+        ({"tests": [""]}, "a perturbation set is written 'linf 8/255'"),
+        ({"watch": 0.1}, "watch must be a perturbation set like Linf(0.1)"),
         ({"watch_fosc": 1}, "watch_fosc must be True or False; got 1"),
     ],
 )
 def test_a_value_of_another_kind_is_named(change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe(**change)
+
+
+def test_the_text_of_a_set_is_part_of_the_key_as_given():
+    odd = Recipe(attack="linf 0.10", tests=("linf 1/10",))
+    assert odd == Recipe(attack="linf 0.1")
+    assert (odd.key, odd.training_key) == ("2c1238d12d0c13fc", "a3c10fec1576ff73")

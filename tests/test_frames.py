@@ -11,7 +11,7 @@ import pytest
 
 from widemin import paths
 from widemin.experiments import frame, results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 
 @pytest.mark.parametrize(("chapter", "scale"), [("01", "paper"), ("02", "lab")])

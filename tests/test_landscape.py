@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from widemin.attacks import NonFiniteError
 from widemin.data import images
 from widemin.experiments.measure import curvature
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.experiments.train import build
 from widemin.hessian import top_eigenvalues
 from widemin.landscape import (

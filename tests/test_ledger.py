@@ -8,7 +8,7 @@ from widemin import paths
 from widemin.book import notebooks
 from widemin.book.paper_vs_code import Entry, effect, entries, pairs
 from widemin.experiments import results
-from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.recipe import Recipe, grid
 
 LEAK = Entry("02", "sam-holds", "", "", "", {"gradient_leak": True})
 

@@ -107,7 +107,7 @@ TRAINING = [
     ),
     Mutant(
         "a recipe's schedule is ignored",
-        "experiments/train/alone.py",
+        "experiments/train.py",
         "schedule=recipe.schedule",
         'schedule="constant"',
         of("networks", "test_networks_trained_together_are_those_trained_alone"),
@@ -135,7 +135,7 @@ TRAINING = [
     ),
     Mutant(
         "the briefly trained network has the seed of the attacked one",
-        "experiments/recipes",
+        "experiments/recipe.py",
         "seed=self.seed + 1_000",
         "seed=self.seed",
         of(
@@ -188,14 +188,14 @@ TRAINING += [
     ),
     Mutant(
         "crop and flip does not crop",
-        "experiments/train",
+        "experiments/train.py",
         'padding = 4 if recipe.augment == "crop+flip" else 0',
         "padding = 0",
         of("fitting", "test_crop_and_flip_shifts_images_and_flip_only_mirrors_them"),
     ),
     Mutant(
         "surrogates have the defence's own seed",
-        "experiments/recipes",
+        "experiments/recipe.py",
         "seed=1_000 if self.seed != 1_000 else 2_000",
         "seed=self.seed",
         of("fitting", "test_networks_that_attack_another_have_another_seed"),
@@ -212,22 +212,22 @@ MEASURING = [
     Mutant(
         "PGD's step is 250 times too small",
         "experiments/measure/attacked.py",
-        "2.5 * ball.epsilon / recipe.pgd_steps",
-        "0.01 * ball.epsilon / recipe.pgd_steps",
+        "2.5 * ball.epsilon / steps",
+        "0.01 * ball.epsilon / steps",
         column("pgd_accuracy"),
     ),
     Mutant(
         "PGD's step does not depend on their number",
         "experiments/measure/attacked.py",
-        "2.5 * ball.epsilon / recipe.pgd_steps",
+        "2.5 * ball.epsilon / steps",
         "2.5 * ball.epsilon / 10",
         column("restarts_accuracy"),
     ),
     Mutant(
         "C&W's step is 100 times too small",
         "experiments/measure/attacked.py",
-        "step_size=ball.epsilon / 10",
-        "step_size=ball.epsilon / 1000",
+        "step_size=t.ball.epsilon / 10",
+        "step_size=t.ball.epsilon / 1000",
         column("wang_cw_accuracy"),
     ),
     Mutant(
@@ -239,9 +239,9 @@ MEASURING = [
     ),
     Mutant(
         "transfer stops where its own network is fooled",
-        "experiments/measure/final.py",
-        'recipe, "transfer", loss=attacks.margin, until_fooled=False',
-        'recipe, "transfer", loss=attacks.margin',
+        "experiments/measure/attacked.py",
+        "loss=attacks.margin, until_fooled=False",
+        "loss=attacks.margin",
         column("transfer_accuracy"),
     ),
     Mutant(
@@ -253,7 +253,7 @@ MEASURING = [
     ),
     Mutant(
         "the masked share of scaled logits is inverted",
-        "experiments/measure/shown.py",
+        "experiments/measure/attacked.py",
         "share(margin > evaluation.MASKED_MARGIN)",
         "share(margin < evaluation.MASKED_MARGIN)",
         of(
@@ -264,8 +264,8 @@ MEASURING = [
     Mutant(
         "the Hessian is that of test images",
         "experiments/measure/curvature.py",
-        'x, y = images(recipe.dataset, "train", size, device)\n    found',
-        'x, y = images(recipe.dataset, "test", size, device)\n    found',
+        'x, y = images(recipe.dataset, "train", size, device)\n    draws',
+        'x, y = images(recipe.dataset, "test", size, device)\n    draws',
         column("top_eigenvalue"),
     ),
     Mutant(
@@ -295,8 +295,8 @@ MEASURING = [
     Mutant(
         "the accuracy after an attack of another strength is inverted",
         "experiments/measure/fosc.py",
-        '1 - share(found["fooled"])',
-        'share(found["fooled"])',
+        '1 - share(end["fooled"])',
+        'share(end["fooled"])',
         of(
             "experiments",
             "test_bins_share_the_images_and_surrogates_are_trained_once",

@@ -17,9 +17,9 @@ from widemin.experiments.checkpoints import (
     trained,
 )
 from widemin.experiments.measure import final, parts
-from widemin.experiments.recipes import Recipe, grid, stream
+from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import run
-from widemin.experiments.train import alone, family
+from widemin.experiments.train_together import family
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
 SMALL = dataclasses.replace(SMALL, test_size=40, hessian_size=40)
@@ -117,7 +117,7 @@ def test_dropout_goes_on_bit_for_bit_and_repeats(tmp_path, monkeypatch):
 
 def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
     """What a kill leaves behind is the last checkpoint; the next call goes on."""
-    monkeypatch.setattr(alone, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
     whole = trained(SMALL, "cpu", tmp_path / "whole")
     saved = []
 
@@ -127,11 +127,11 @@ def test_long_training_is_kept_as_it_goes(tmp_path, monkeypatch):
         saved.append(path)
         keep(self, path)
 
-    keep = alone._Progress.save
-    monkeypatch.setattr(alone._Progress, "save", die_at_the_fifth)
+    keep = train._Progress.save
+    monkeypatch.setattr(train._Progress, "save", die_at_the_fifth)
     with pytest.raises(SystemExit):
         trained(SMALL, "cpu", tmp_path / "parts")
-    monkeypatch.setattr(alone._Progress, "save", keep)
+    monkeypatch.setattr(train._Progress, "save", keep)
     steps = []
     original = training.train_step
 
@@ -488,9 +488,9 @@ def test_a_measurement_stopped_before_every_part_gives_the_same_rows(
             assert [path.stem for path in tmp_path.glob("*.measured")] == [
                 EVERYTHING.key
             ]
-    # Four of the network; in each of two sets fourteen: attacks, strong ones, those
+    # Four of the network; in each of two sets thirteen: attacks, strong ones, those
     # made on others; seven kinds of rows beside. The last is followed by none.
-    planned = 4 + 2 * (7 + 2 + 1 + 1 + 3) + 7
+    planned = 4 + 2 * (7 + 2 + 1 + 3) + 7
     assert stops == planned - 1
     assert rows == whole
     assert not list(tmp_path.glob("*.measured"))

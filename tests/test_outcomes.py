@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from widemin.book import notebooks, verdicts
+from widemin.experiments.columns import as_row
 from widemin.papers import claims
 from widemin.papers.claims import draws
 from widemin.papers.khritankov.claims import printed_boundary
@@ -77,8 +78,8 @@ def plain(name):
     for run in notebooks.named(lists_of(name), part.runs):
         if any(getattr(run, k) != v for k, v in wanted.items()):
             continue
-        about = vars(run) | {"key": run.key, "method": run.method}
-        tests = [part.given["test"]] if "test" in part.given else run.tests or ("",)
+        about = as_row(run) | {"key": run.key, "method": run.method}
+        tests = [part.given["test"]] if "test" in part.given else about["tests"]
         rows += [about | {"test": test} for test in tests]
     return pd.DataFrame(rows).assign(**PLAIN)
 

@@ -458,7 +458,7 @@ def _wait(condition):
 
 def test_columns_at_their_defaults_are_left_out_and_read_back(tmp_path, monkeypatch):
     """The file is smaller, the table that is read from it the same."""
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
 
     recipes = [Recipe(seed=seed, rho=0.1 * seed) for seed in range(2)]
     for recipe in recipes:
@@ -478,7 +478,7 @@ def test_columns_at_their_defaults_are_left_out_and_read_back(tmp_path, monkeypa
 def test_published_files_are_small_and_say_once_what_a_run_shares(
     tmp_path, monkeypatch
 ):
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
 
     recipes = [Recipe(seed=seed, rho=0.1, tests=("l2 1",)) for seed in range(3)]
     about = dict.fromkeys(provenance.PROVENANCE, "somewhere")

@@ -1,10 +1,14 @@
 """An instrument is revised: its columns alone are measured again, no key moves."""
 
+import math
+
+import pandas as pd
 import pytest
 
 from widemin.experiments import measure, results, running
 from widemin.experiments.measure import attacked
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
+from widemin.papers import claims
 
 RECIPE = Recipe(
     train_size=200,
@@ -31,16 +35,17 @@ def rows_in(folder):
     return results.finished(folder, [RECIPE.key])[RECIPE.key]
 
 
-def test_unrevised_instruments_leave_no_word_and_nothing_to_do(folder):
+def test_rows_say_revisions_above_one_and_leave_nothing_to_do(folder):
     rows = rows_in(folder)
-    assert not any("revisions" in row for row in rows)
+    said = [row.get("revisions") for row in rows]
+    assert said == [None] * (len(rows) - 1) + ["distance 2"]
     assert running.outdated([RECIPE], {RECIPE.key: rows}, folder) == []
     assert set(OURS) <= set(rows[-1])
 
 
 def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
     before, key = rows_in(folder), RECIPE.key
-    monkeypatch.setitem(measure.REVISIONS, "distance", 2)
+    monkeypatch.setitem(measure.REVISIONS, "distance", 3)
     found = dict.fromkeys(OURS, 0.125)
     monkeypatch.setattr(attacked, "_distances", lambda *_: found)
     known = {key: before}
@@ -53,7 +58,7 @@ def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
         final = old["measured"] == "final"
         changed = {name for name in new if new[name] != old.get(name)}
         assert changed == ({*OURS, "revisions"} if final else set())
-    assert measure.stated(after[-1]) == {"distance": 2}
+    assert measure.stated(after[-1]) == {"distance": 3}
     assert running.outdated([RECIPE], {key: after}, folder) == []
     # Another instrument is revised: what the first one says stays.
     monkeypatch.setitem(measure.REVISIONS, "curvature", 3)
@@ -61,7 +66,7 @@ def test_a_revised_instrument_measures_its_columns_again(folder, monkeypatch):
     renew = running.renewer("cpu", folder, known)
     results.write(folder, key, renew(RECIPE))
     last = rows_in(folder)
-    assert last[-1]["revisions"] == "curvature 3; distance 2"
+    assert last[-1]["revisions"] == "curvature 3; distance 3"
     same = set(last[-1]) - {"revisions"}
     assert {n: last[-1][n] for n in same} == {n: after[-1][n] for n in same}
 
@@ -73,12 +78,12 @@ def test_without_its_network_a_run_keeps_its_columns(folder, tmp_path, monkeypat
 
 
 def test_a_row_that_an_instrument_did_not_measure_is_not_outdated(monkeypatch):
-    monkeypatch.setitem(measure.REVISIONS, "distance", 2)
+    monkeypatch.setitem(measure.REVISIONS, "distance", 3)
     row = {"measured": "final", "natural_accuracy": 0.9}
     assert measure.outdated([row]) == set()
     assert measure.outdated([row | {"distance_q50": float("nan")}]) == set()
     assert measure.outdated([row | {"distance_q50": 0.1}]) == {"distance"}
-    newer = row | {"distance_q50": 0.1, "revisions": "distance 2"}
+    newer = row | {"distance_q50": 0.1, "revisions": "distance 3"}
     assert measure.outdated([newer]) == set()
 
 
@@ -105,7 +110,7 @@ def test_parts_of_an_older_instrument_are_not_gone_on_with(tmp_path, monkeypatch
     first = measure.Parts(tmp_path / "parts")
     assert first("distance", lambda: 0.1) == 0.1
     assert measure.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.1
-    monkeypatch.setitem(measure.REVISIONS, "distance", 2)
+    monkeypatch.setitem(measure.REVISIONS, "distance", 3)
     assert measure.Parts(tmp_path / "parts")("distance", lambda: 0.2) == 0.2
 
 
@@ -116,3 +121,15 @@ def test_what_pgd_leaves_of_strong_images_is_revised_with_the_attacks(monkeypatc
     monkeypatch.setitem(measure.REVISIONS, "attacks", 1)
     monkeypatch.setitem(measure.REVISIONS, "restarts", 2)
     assert measure.outdated([row]) == {"restarts"}
+
+
+def test_distances_of_two_revisions_are_not_taken_together():
+    rows = pd.DataFrame({"key": list("abcde"), "distance_q50": [0.1] * 5})
+    rows = rows.assign(measured="final", diverged=False, seed=0, ratio=range(5))
+    one = rows.assign(revisions=["distance 2", None, "widths 2; distance 2", "x 2", ""])
+    assert claims.final(one)["distance_q50"].notna().tolist() == [0, 1, 0, 1, 1]
+    one.loc[3, "distance_q50"] = math.nan  # as many of each: the newer stay
+    assert claims.final(one)["distance_q50"].notna().tolist() == [1, 0, 1, 0, 0]
+    cells = claims.Cells(one, ["ratio"], ["distance_q50"])
+    assert cells.labels["ratio"].tolist() == [0, 2]
+    assert claims.final(rows)["distance_q50"].notna().all()

@@ -75,12 +75,11 @@ def load(
     first, count = alone if part == "validation" else 0, size or default
     sizes = f"size must be between 1 and {most} for the {part} part of {name}"
     check(0 < count <= most, sizes, size)
-    read = _torchvision if known.torchvision else _digits
+    read = known.read or (_torchvision if known.torchvision else _digits)
     root = (root or paths.data()).expanduser()
     x, y, classes = read(name, part != "test", root)
     x, y = x[first : first + count], y[first : first + count]
-    # uint8 images span 0 to 255; scikit-learn's digits span 0 to 16.
-    scale = 255.0 if x.dtype == torch.uint8 else 16.0
+    scale = 255.0 if x.dtype == torch.uint8 else 1.0
     return Images(x.to(device).float() / scale, y.to(device).long(), classes)
 
 
@@ -104,7 +103,7 @@ def _digits(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, Any]:
     table = np.loadtxt(file, delimiter=",")  # 64 pixels and the digit
     official = DATASETS[name].train
     cut = slice(None, official) if train else slice(official, None)
-    x = torch.from_numpy(table[cut, :64]).reshape(-1, 1, 8, 8)
+    x = torch.from_numpy(table[cut, :64] / 16).reshape(-1, 1, 8, 8)
     return x, torch.from_numpy(table[cut, 64]), tuple("0123456789")
 
 

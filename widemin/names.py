@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class DataSet:
     md5: Mapping[str, str] = field(default_factory=dict)
     # Channels' means and standard deviations, for networks that normalise.
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    read: Callable[[str, bool, Any], tuple[Any, Any, Any]] | None = None
 
 
 def _tuples(value: Any) -> Any:
@@ -62,6 +64,20 @@ def check(
     """
     if not holds:
         raise error(f"{expected}; got {got}")
+
+
+def norm_and_radius(ball: str) -> tuple[str, Fraction]:
+    """Return what the text of a perturbation set says; `attacks.parse_ball` makes it.
+
+    >>> norm_and_radius("linf 8/255")
+    ('linf', Fraction(8, 255))
+    """
+    norm, _, radius = ball.partition(" ")
+    try:
+        return ("linf", "l2")[("linf", "l2").index(norm)], Fraction(radius)
+    except (ValueError, ZeroDivisionError):
+        wanted = "a perturbation set is written 'linf 8/255' or 'l2 0.5'"
+        raise ValueError(f"{wanted}; got {ball!r}") from None
 
 
 def check_choice(argument: str, value: str, known: Any) -> None:

@@ -22,7 +22,7 @@ import torch
 from widemin import data, models, paths
 from widemin.experiments import results, running
 from widemin.experiments.provenance import provenance
-from widemin.experiments.recipes import Recipe, grid
+from widemin.experiments.recipe import Recipe, grid
 from widemin.experiments.side_by_side import Together
 from widemin.experiments.train import build
 

@@ -14,9 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from widemin.attacks import parse_ball
 from widemin.experiments import train
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 RECIPES = {
     "StdCNN on MNIST, batch 64": Recipe(
@@ -80,7 +79,7 @@ def plain_loop(recipe: Recipe) -> None:
     for x, y in images:
         if recipe.attack:
             model.eval()
-            radius = parse_ball(recipe.attack).epsilon
+            radius = recipe.attack.epsilon
             x = _attacked(model, x, y, radius, recipe.attack_steps)
         model.train()
         optimizer.zero_grad()

@@ -19,9 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from widemin import data, paths
-from widemin.experiments import cost, train
+from widemin.experiments import cost, train, train_together
 from widemin.experiments.provenance import provenance
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 SIDE_BY_SIDE = 45  # of M1 on a GPU: nine learning rates, five seeds
 MORE_ON_A_GPU = 20  # times the images
@@ -91,12 +91,12 @@ def _timed(work) -> float:
 
 def images_a_second(recipe: Recipe, device: str) -> float:
     """Return the rate of one training, or of many side by side where runs are."""
-    if device == "cuda" and train.family(recipe):
+    if device == "cuda" and train_together.family(recipe):
         seeds = range(SIDE_BY_SIDE)
         group = [dataclasses.replace(recipe, seed=seed) for seed in seeds]
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "group"
-            found = train.train_together(group, device, checkpoint)
+            found = train_together.train_together(group, device, checkpoint)
         return recipe.train_size / found[0][2]["train_seconds"]
     model = train.build(recipe).to(torch.device(device))
     model = model.to(memory_format=torch.channels_last)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from widemin.names import check
+from widemin.names import check, norm_and_radius
 
 
 def _scaled(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +30,7 @@ class _Set:
     """A set of perturbations of radius epsilon, in pixels."""
 
     epsilon: float
+    text: str = field(default="", init=False, compare=False, repr=False)  # as given
     most: ClassVar[float] = inf  # the largest radius
 
     def __post_init__(self) -> None:
@@ -41,6 +41,10 @@ class _Set:
             f"epsilon must be finite, at least 0{upper}, in pixels",
             self.epsilon,
         )
+
+    def __str__(self) -> str:
+        """Return the set as it was given, or as `parse_ball` reads it."""
+        return self.text or f"{type(self).__name__.lower()} {self.epsilon}"
 
     def scaled(self, factor: float) -> Self:
         """Return the set whose radius is factor times this one's."""
@@ -163,16 +167,11 @@ def fosc_box(
 def parse_ball(text: str) -> Ball:
     """Return the set that a text such as "linf 8/255" or "l2 0.5" names.
 
-    >>> parse_ball("linf 8/255")
-    Linf(epsilon=0.03137254901960784)
+    >>> ball = parse_ball("linf 8/255")
+    >>> ball, str(ball), str(Linf(0.1))
+    (Linf(epsilon=0.03137254901960784), 'linf 8/255', 'linf 0.1')
     """
-    norm, _, radius = text.partition(" ")
-    try:
-        epsilon = float(Fraction(radius))
-        norms: dict[str, type[Linf] | type[L2]] = {"linf": Linf, "l2": L2}
-        ball = norms[norm]
-    except (KeyError, ValueError, ZeroDivisionError):
-        raise ValueError(
-            f"a perturbation set is written 'linf 8/255' or 'l2 0.5'; got {text!r}"
-        ) from None
-    return ball(epsilon)
+    norm, radius = norm_and_radius(text)
+    ball = (Linf if norm == "linf" else L2)(float(radius))
+    object.__setattr__(ball, "text", text)
+    return ball

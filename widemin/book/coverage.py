@@ -20,7 +20,8 @@ import yaml
 from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import cost, results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.columns import as_column
+from widemin.experiments.recipe import Recipe
 from widemin.experiments.results import Rows
 from widemin.papers.claims import paper_table
 
@@ -38,7 +39,7 @@ class Table:
 
     def kept(self, recipe: Recipe) -> bool:
         """Return True if a run stands for numbers of this table."""
-        values = {name: getattr(recipe, name) for name in self.runs}
+        values = {name: as_column(getattr(recipe, name)) for name in self.runs}
         return all(
             values[name] if wanted == "any" else values[name] in wanted
             for name, wanted in self.runs.items()

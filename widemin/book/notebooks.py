@@ -15,6 +15,7 @@ import yaml
 
 from widemin import paths
 from widemin.experiments import disk
+from widemin.experiments.columns import as_column
 from widemin.experiments.cost import magnitude
 from widemin.experiments.parameters import Values, checked, defaults, typed, with_values
 from widemin.experiments.parameters import chapters as chapters
@@ -210,8 +211,9 @@ def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[An
             fields = [name for name in stage if name not in ("chapter", "runs")]
             for each in plans if stage["chapter"] == chapter[:2] else ():
                 for run in named(each, stage["runs"]):
-                    if all(getattr(run, name) in stage[name] for name in fields):
-                        at = (stage[name].index(getattr(run, name)) for name in fields)
+                    has = {name: as_column(getattr(run, name)) for name in fields}
+                    if all(has[name] in stage[name] for name in fields):
+                        at = (stage[name].index(has[name]) for name in fields)
                         staged.setdefault(run.key, (0, place, *at))
 
     def rank(run: Any) -> tuple[int, ...]:

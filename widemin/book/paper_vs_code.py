@@ -11,7 +11,7 @@ import yaml
 
 from widemin import paths
 from widemin.experiments import results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.papers.claims import ball_name, final
 from widemin.statistics import over_seeds
 
@@ -54,7 +54,7 @@ def pairs(
 
 def _training(recipe: Recipe) -> str:
     """Return the key of a network's training, whatever is watched of it."""
-    unseen = replace(recipe, watch="", watch_fosc=False, validation_size=0)
+    unseen = replace(recipe, watch=None, watch_fosc=False, validation_size=0)
     return unseen.training_key
 
 

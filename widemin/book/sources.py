@@ -18,7 +18,7 @@ from widemin import paths
 from widemin.book import coverage, notebooks, paper_vs_code, verdicts
 from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.names import written
 from widemin.papers import claims
 

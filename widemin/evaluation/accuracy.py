@@ -190,7 +190,7 @@ def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
         furthest = float(ball.size(moved - x).max())
         slack = ball.epsilon * 1e-4 + 8 * torch.finfo(x.dtype).eps
         near = furthest <= ball.epsilon + slack  # False for NaN
-        check(near, f"{name} must stay in {ball}", f"an image {furthest:.4g} away")
+        check(near, f"{name} must stay in {ball!r}", f"an image {furthest:.4g} away")
         return moved
 
     return inside

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, training
-from widemin.attacks import parse_ball
 from widemin.experiments import side_by_side
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.models import fuse
 
 Record = list[dict[str, Tensor]]
@@ -19,7 +18,8 @@ Record = list[dict[str, Tensor]]
 
 def ball_at(recipe: Recipe, t: float) -> attacks.Ball:
     """Return the set a recipe trains in after the fraction t of training."""
-    ball = parse_ball(recipe.attack)
+    assert recipe.attack is not None
+    ball = recipe.attack
     return ball.scaled(min(1.0, t / recipe.ramp)) if recipe.ramp else ball
 
 
@@ -32,11 +32,8 @@ def attack_at(
     from fosc_max to 0 at 5/6 of training (Wang et al. 2019, section 4: 100 of 120
     epochs). The radius grows over the first part of training, `ramp`.
 
-    Args:
-        recipe: With an attack.
-        t: In [0, 1].
-        generator: Draws random starts, and random numbers of steps.
-        record: As of `attacks.pgd_path`.
+    The generator draws random starts and random numbers of steps; `record` is as of
+    `attacks.pgd_path`.
     """
     grown = ball_at(recipe, t)
     if grown.epsilon == 0:
@@ -82,14 +79,10 @@ def step_at(
     generator: torch.Generator,
     count: Callable[[int], None],
 ) -> Callable[[float], training.Step]:
-    """Return what gives the step to take after a fraction t of training.
+    """Return the training step by progress, which is in [0, 1).
 
-    Args:
-        recipe: What to do.
-        model: Its network.
-        optimizer: What moves it.
-        generator: Draws what the attack needs.
-        count: Told how many gradients of images an attack took.
+    The generator draws what the attack needs; `count` is told how many gradients of
+    images an attack took.
     """
     if recipe.optimizer == "algorithm1":
         return lambda t: training.algorithm_1

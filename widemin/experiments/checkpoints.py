@@ -16,15 +16,10 @@ from torch import nn
 
 from widemin import paths
 from widemin.experiments import disk, pool
-from widemin.experiments.recipes import Recipe
-from widemin.experiments.train import (
-    Trained,
-    build,
-    family,
-    share_done,
-    train,
-    train_together,
-)
+from widemin.experiments.columns import as_row
+from widemin.experiments.recipe import Recipe
+from widemin.experiments.train import Trained, build, share_done, train
+from widemin.experiments.train_together import family, train_together
 from widemin.names import check_choice
 
 
@@ -45,23 +40,23 @@ def trained(
         Stopped: Training was asked to stop; a checkpoint has all of it.
     """
     path, published = _path(recipe, weights), paths.NETWORKS / _file(recipe)
-    found = _kept(path, recipe) or _kept(published, recipe)
-    if device == "cuda" and found is None:
+    kept = _kept(path, recipe) or _kept(published, recipe)
+    if device == "cuda" and kept is None:
         own = family(recipe)
         group = [peer for peer in peers if own and family(peer) == own]
         group = [peer for peer in group if not _path(peer, weights).exists()]
         if len(group) > 1 and recipe in group:
             keep_together(group, device, weights)
-            found = _kept(path, recipe)
-    if found is not None:
-        model, curve, facts = found
+            kept = _kept(path, recipe)
+    if kept is not None:
+        model, curve, facts = kept
         return _on(model, device), curve, facts
     checkpoint = _checkpoint(recipe, weights)
     model = _on(build(recipe), device)
-    found = model, *train(model, recipe, device, checkpoint)
-    _keep(found, recipe, path)
+    curve, facts = train(model, recipe, device, checkpoint)
+    _keep((model, curve, facts), recipe, path)
     checkpoint.unlink(missing_ok=True)
-    return found
+    return model, curve, facts
 
 
 def _on(model: nn.Module, device: str) -> nn.Module:
@@ -71,11 +66,6 @@ def _on(model: nn.Module, device: str) -> nn.Module:
 
 def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
     """Return a network that several runs ask for: one of them trains it.
-
-    Args:
-        recipe: Whose network.
-        device: cpu or cuda.
-        weights: Folder of trained networks.
 
     Raises:
         Stopped: Asked to stop, while training or while another process trains.
@@ -107,13 +97,9 @@ def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
     A share of each that is not trained, in [0, 1); the number of the others, whose
     networks wait to be measured or are measured in part.
     """
-    kept = {
-        _checkpoint(recipe, weights): recipe
-        for recipe in recipes
-        if _checkpoint(recipe, weights).exists()
-    }
-    trained = sum(_path(recipe, weights).exists() for recipe in recipes)
-    return [share_done(path, recipe) for path, recipe in kept.items()], trained
+    kept = {_checkpoint(recipe, weights): recipe for recipe in recipes}
+    shares = [share_done(path, kept[path]) for path in kept if path.exists()]
+    return shares, sum(_path(recipe, weights).exists() for recipe in recipes)
 
 
 def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None:
@@ -128,11 +114,7 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
 
 
 def published() -> list[str]:
-    """Return the names of the networks in book/networks, which `load` takes.
-
-    Raises:
-        ValueError: There is no checkout, of which they are a part.
-    """
+    """Return the names of the networks in book/networks, which `load` takes."""
     disk.checkout()
     return sorted(
         path.stem for path in paths.NETWORKS.glob("[!.]*.safetensors") if path.is_file()
@@ -156,7 +138,7 @@ def load(name: str, device: str = "cpu") -> nn.Module:
     check_choice("name", name, published())
     path = paths.NETWORKS / f"{name}.safetensors"
     try:
-        model, _, _ = _read(path)
+        model = _read(path)[0]
     except BROKEN as error:
         raise ValueError(f"{path} must be a network; got {error}") from error
     return model.to(torch.device(device)).eval().requires_grad_(False)
@@ -238,7 +220,7 @@ def _keep(trained: Trained, recipe: Recipe, path: Path) -> None:
     state = {k: v.contiguous().cpu() for k, v in model.state_dict().items()}
     note = {
         "training": json.dumps({"curve": curve, "facts": facts}),
-        "recipe": json.dumps(dataclasses.asdict(recipe)),
+        "recipe": json.dumps(as_row(recipe)),
     }
     with disk.atomic(path) as part:
         save_file(state, part, metadata=note)

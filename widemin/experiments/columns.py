@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 KINDS = {
     "recipe": "In every row: the run's recipe",
@@ -76,3 +77,27 @@ def page() -> str:
                 parts.append(f"| {' | '.join(cells)} |")
         parts += [":::", ""]
     return "\n".join(parts)
+
+
+def as_row(recipe: Any) -> dict[str, Any]:
+    """Return a recipe's fields as rows, files and keys have them.
+
+    Numbers and texts stay, nothing is an empty text, another object is its str().
+
+    >>> from widemin.attacks import Linf
+    >>> from widemin.experiments.recipe import Recipe
+    >>> as_row(Recipe(tests=(Linf(0.1), "linf 8/255")))["tests"]
+    ('linf 0.1', 'linf 8/255')
+    """
+    return {
+        field.name: as_column(getattr(recipe, field.name)) for field in fields(recipe)
+    }
+
+
+def as_column(value: Any) -> Any:
+    """Return one value as `as_row` does."""
+    if isinstance(value, tuple):
+        return tuple(map(as_column, value))
+    if value is None:
+        return ""
+    return value if isinstance(value, str | int | float) else str(value)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
 
 Row = dict[str, Any]
 # What a GPU is taken to do until one has been measured: an H200 at a twentieth of its
@@ -36,16 +36,17 @@ def seconds(recipes: Sequence[Recipe], known: Sequence[Row]) -> float | None:
     busy, done = 0.0, 0.0  # seconds and operations of all networks
     # What a GPU took says nothing of a core; where there is nothing else, it must do.
     for row in [row for row in known if row.get("device") != "cuda"] or known:
-        model = row.get("model")
+        model = str(row.get("model"))
         count = row.get("gradients", 0) * row.get("train_size", 0)
         took[model] += spent(row)
         gradients[model] += count
-        if count and "dataset" in row:
+        # A network of somebody's own may have gone since.
+        if count and "dataset" in row and ":" not in model:
             busy += spent(row)
             done += count * operations(row["dataset"], model, int(row.get("width", 0)))
     total = 0.0
     for recipe in recipes:
-        model = getattr(recipe, "model", None)
+        model = str(getattr(recipe, "model", None))
         if gradients[model]:
             total += recipe.work * took[model] / gradients[model]
         elif done and hasattr(recipe, "dataset"):
@@ -60,12 +61,12 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
 
     By the operations of a gradient and the rates assumed above.
 
-    >>> from widemin.experiments.recipes import Recipe
+    >>> from widemin.experiments.recipe import Recipe
     >>> small = Recipe(model="mlp", train_size=1_000, epochs=36, batch_size=50)
     >>> round(3600 * gpu_hours([small]), 2)  # 720 passes of half a millisecond
     0.36
     """
-    from widemin.experiments.train import family
+    from widemin.experiments.train_together import family
 
     families: defaultdict[Any, list[Recipe]] = defaultdict(list)
     for key, recipe in {recipe.training_key: recipe for recipe in recipes}.items():
@@ -82,7 +83,7 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
 def magnitude(recipe: Recipe) -> int:
     """Return the decade of the floating-point operations that training takes.
 
-    >>> from widemin.experiments.recipes import Recipe
+    >>> from widemin.experiments.recipe import Recipe
     >>> magnitude(Recipe(dataset="mnist", model="m1", train_size=60_000, epochs=120))
     13
     """
@@ -108,10 +109,9 @@ def operations(dataset: str, model: str, width: int = 0) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     from widemin import data
-    from widemin.experiments.recipes import Recipe
-    from widemin.experiments.train import build
+    from widemin.experiments import own
 
-    network = build(Recipe(dataset=dataset, model=model, width=width)).eval()
+    network = own.network(dataset, model, width, torch.Generator()).eval()
     image = torch.zeros(1, *data.DATASETS[dataset].shape, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         network(image).sum().backward()

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, data, evaluation
-from widemin.attacks import parse_ball
 from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.attack_schedule import attack_at, ball_at
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.experiments.side_by_side import Together
 
 Row = dict[str, float | int]
@@ -28,19 +27,8 @@ _HELD_OUT = {  # columns on held-out images, by those on test images
     "natural_accuracy": "validation_natural_accuracy",
     "fgsm_accuracy": "validation_fgsm_accuracy",
 }
-_DECILES = (
-    "fosc_d0",
-    "fosc_d1",
-    "fosc_d2",
-    "fosc_d3",
-    "fosc_d4",
-    "fosc_d5",
-    "fosc_d6",
-    "fosc_d7",
-    "fosc_d8",
-    "fosc_d9",
-    "fosc_d10",
-)
+_DECILES = ["fosc_d0", "fosc_d1", "fosc_d2", "fosc_d3", "fosc_d4", "fosc_d5"]
+_DECILES += ["fosc_d6", "fosc_d7", "fosc_d8", "fosc_d9", "fosc_d10"]
 
 
 def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
@@ -49,20 +37,20 @@ def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
     They are the validation part, or the last test images where training takes that
     part as well.
     """
-    found, size = data.DATASETS[recipe.dataset], recipe.validation_size
-    if recipe.train_size <= found.train - found.held_out:
+    record, size = data.DATASETS[recipe.dataset], recipe.validation_size
+    if recipe.train_size <= record.train - record.held_out:
         return images(recipe.dataset, "validation", size, device)
-    x, y = images(recipe.dataset, "test", found.test, device)
+    x, y = images(recipe.dataset, "test", record.test, device)
     return x[-size:], y[-size:]
 
 
 def watcher(recipe: Recipe, device: str) -> Watch:
-    """Return what looks at a network after each epoch, on test and held-out images.
+    """Return a callback (model, epoch) -> metrics, on test and held-out images.
 
     Of the test set these are the first 1,000, however many are measured in the end:
     the curve stays with the weights. Held-out images are for choosing an epoch.
     """
-    looks = [_watch_fgsm(recipe, device)] if recipe.watch else []
+    looks = [_watch_fgsm(recipe, device, recipe.watch)] if recipe.watch else []
     looks += [_watch_fosc(recipe, device)] if recipe.watch_fosc else []
 
     def watched(model: nn.Module, epoch: int) -> Row:
@@ -74,11 +62,11 @@ def watcher(recipe: Recipe, device: str) -> Watch:
     return watched
 
 
-def _watch_fgsm(recipe: Recipe, device: str) -> Watch:
-    """Return what takes accuracies with and without FGSM, and margins."""
+def _watch_fgsm(recipe: Recipe, device: str, ball: attacks.Ball) -> Watch:
+    """Return the watch of accuracies with and without FGSM, and of margins."""
     size = min(1_000, data.DATASETS[recipe.dataset].test)
     x, y = images(recipe.dataset, "test", size, device)
-    fgsm = partial(attacks.fgsm, ball=parse_ball(recipe.watch))
+    fgsm = partial(attacks.fgsm, ball=ball)
     ways: dict[str, evaluation.Attack] = {"natural_accuracy": attacks.clean}
     ways |= {name: partial(fgsm, loss=loss) for name, loss in _LOSSES.items()}
     unseen = held_out(recipe, device) if recipe.validation_size else None
@@ -106,12 +94,12 @@ def watcher_together(
 
     A network with logits or gradients that are not finite has None for its row.
     """
-    if not recipe.watch:
+    ball = recipe.watch
+    if ball is None:
         return lambda group: [{} for _ in group.weights]
     size = min(1_000, data.DATASETS[recipe.dataset].test)
     seen = images(recipe.dataset, "test", size, device)
     unseen = held_out(recipe, device) if recipe.validation_size else None
-    ball = parse_ball(recipe.watch)
 
     def watched(group: Together) -> list[Row | None]:
         right, margin, sound = _right(group, *seen, ball, _LOSSES)
@@ -124,13 +112,10 @@ def watcher_together(
             sound &= also
         shares = {name: mask.double().mean(1) for name, mask in columns.items()}
         shares["median_margin"] = margin.median(1).values
-        found = {name: values.tolist() for name, values in shares.items()}
-        return [
-            {name: values[i] for name, values in found.items()} | {"images": size}
-            if whole
-            else None
-            for i, whole in enumerate(sound.tolist())
-        ]
+        table = zip(*(values.tolist() for values in shares.values()), strict=True)
+        rows = [dict(zip(shares, row, strict=True)) | {"images": size} for row in table]
+        finite = sound.tolist()
+        return [row if fine else None for row, fine in zip(rows, finite, strict=True)]
 
     return watched
 
@@ -142,7 +127,7 @@ def _right(
     ball: attacks.Ball,
     losses: Mapping[str, attacks.Loss],
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Return what FGSM on each loss leaves right, margins, and which are finite.
+    """Return masks of images right after FGSM on each loss, margins, and finiteness.
 
     Masks and margins have the shape (networks, images), the last (networks,).
     """
@@ -174,7 +159,7 @@ def _right(
 
 
 def _watch_fosc(recipe: Recipe, device: str) -> Watch:
-    """Return what takes FOSC and accuracy where the attack of training stops.
+    """Return the watch of FOSC and accuracy where the attack of training stops.
 
     FOSC by its definition, from the image, whatever stops the attack.
     """
@@ -189,9 +174,9 @@ def _watch_fosc(recipe: Recipe, device: str) -> Watch:
         with attacks.inference(model):
             moved = attack(model, x, y)
             gradient, _, logits = attacks.input_gradient(model, moved, y)
-        found = attacks.fosc(ball_at(recipe, t), gradient, moved - x)
-        row = {"fosc_mean": float(found.mean()), "fosc_variance": float(found.var())}
-        row |= zip(_DECILES, found.quantile(tenths).tolist(), strict=True)
+        fosc = attacks.fosc(ball_at(recipe, t), gradient, moved - x)
+        row = {"fosc_mean": float(fosc.mean()), "fosc_variance": float(fosc.var())}
+        row |= zip(_DECILES, fosc.quantile(tenths).tolist(), strict=True)
         row["attack_accuracy"] = share(logits.argmax(1) == y)
         if unseen:
             right = evaluation.robust_mask(model, *unseen, {"": attack})[""]

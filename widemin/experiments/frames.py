@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from widemin import paths
 from widemin.experiments import disk
+from widemin.experiments.columns import as_row
 from widemin.names import check_choice
 
 if TYPE_CHECKING:
@@ -35,11 +36,9 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     >>> bool(table["learning_rate"].notna().all()), table.attrs["chapter"]
     (True, '01_width_of_minima')
     """
-    from dataclasses import fields
-
     import pandas as pd
 
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
     from widemin.experiments.results import by_key
 
     root = disk.checkout()
@@ -55,7 +54,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     runs = {key: rows for path in files for key, rows in by_key(path).items()}
     if not runs:
         raise ValueError(f"scale must have rows of {name}; found none in {folder}")
-    default = {field.name: field.default for field in fields(Recipe)}
+    default = as_row(Recipe())
     table = pd.DataFrame(
         [{"key": key} | default | row for key, rows in runs.items() for row in rows]
     )

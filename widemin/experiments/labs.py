@@ -11,15 +11,11 @@ from torch import nn
 import widemin
 from widemin import data
 from widemin.experiments import train
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 
 
 def check(version: str, dataset: str = "digits") -> str:
-    """Return a line saying that a lab can begin; its first cell shows it.
-
-    Args:
-        version: The oldest widemin that the lab was written for.
-        dataset: Name of a data set, as `data.load` knows it.
+    """Return a line saying that a lab, written for a version, can begin.
 
     Raises:
         RuntimeError: An older package, or data that cannot be had; the message says

@@ -43,13 +43,10 @@ def find(text: str) -> list[str]:
         ValueError: There is no such chapter.
     """
     known = chapters()
-    if text == "all":
-        return known
-    found = [name for name in known if text in (name, name[:2], name[1:2])]
-    if not found:
-        numbers = [name[:2] for name in known]
-        check_choice("chapter", text, ["all", *numbers, *known])
-    return found
+    named = [name for name in known if text in ("all", name, name[:2], name[1:2])]
+    if not named:
+        check_choice("chapter", text, ["all", *(name[:2] for name in known), *known])
+    return named
 
 
 def parameters(cells: list[dict[str, Any]]) -> Values:
@@ -125,18 +122,15 @@ def _assigned(source: str) -> Iterator[tuple[str, ast.expr]]:
             body = ast.parse(line).body
         except SyntaxError as error:
             raise ValueError(f"{wanted}; got {line!r} ({error.msg})") from error
-        if not body:  # a comment
-            continue
-        node = body[0]
-        target: ast.expr | None = None
-        if isinstance(node, ast.AnnAssign):
-            target = node.target
-        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target = node.targets[0]
-        value = getattr(node, "value", None)
-        if not isinstance(target, ast.Name) or value is None or len(body) > 1:
-            raise ValueError(f"{wanted}; got {line!r}")
-        yield target.id, value
+        match body:
+            case []:  # a comment
+                continue
+            case [ast.Assign(targets=[ast.Name(id=name)], value=value)]:
+                yield name, value
+            case [ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)]:
+                yield name, value
+            case _:
+                raise ValueError(f"{wanted}; got {line!r}")
 
 
 def with_values(source: str, values: Values) -> str:
@@ -151,8 +145,7 @@ def with_values(source: str, values: Values) -> str:
             tokens = tokenize.generate_tokens(io.StringIO(line).readline)
             comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
             head = line.partition("=")[0].rstrip()
-            parts = [f"{head} = {_written(values[name])}", *comments]
-            lines[place] = "  ".join(parts)
+            lines[place] = "  ".join([f"{head} = {_written(values[name])}", *comments])
     return "\n".join(lines)
 
 
@@ -205,40 +198,40 @@ def typed(name: str, value: Any, example: Any) -> Any:
     >>> typed("epsilons", "[8/255, 1]", [0.1]), typed("seeds", "010", 3)
     ([0.03137254901960784, 1.0], 10)
     """
-    found = value
+    read = value
     try:
         if isinstance(value, str) and not isinstance(example, str):
-            found = yaml.load(value, yaml.BaseLoader)  # its numbers are texts still
-        return _as(found, example)
+            read = yaml.load(value, yaml.BaseLoader)  # its numbers are texts still
+        return _as(read, example)
     except (ValueError, TypeError, ArithmeticError, IndexError, yaml.YAMLError):
-        wanted = _wanted(example)
+        wanted = _WANTED[type(example)]
+        if isinstance(example, list | tuple):
+            wanted = wanted.format(json.dumps(example), n=len(example))
         raise ValueError(f"{name} must be {wanted}; got {value!r}") from None
 
 
-def _wanted(example: Any) -> str:
-    """Return in words what has the type of an example."""
-    if isinstance(example, str):
-        return "a text"
-    if isinstance(example, list):
-        return f"a list of at least one value, like {json.dumps(example)}"
-    if isinstance(example, tuple):  # of just so many
-        return f"{len(example)} values like {json.dumps(example)}"
-    if isinstance(example, int):
-        return "a whole number of at least 0, e.g. 3"
-    return "a number, e.g. 0.1 or 8/255"
+_WANTED = {  # in words, by the type of an example
+    str: "a text",
+    list: "a list of at least one value, like {}",
+    tuple: "{n} values like {}",
+    int: "a whole number of at least 0, e.g. 3",
+    float: "a number, e.g. 0.1 or 8/255",
+}
 
 
-def _as(value: Any, example: Any) -> Any:
-    """Return value as the example's type; raise TypeError, or another error, if not."""
+def _as(value: Any, example: Any, whole: bool = True) -> Any:
+    """Return value as the example's type; raise TypeError, or another error, if not.
+
+    A list is of any length, and its items are like its first; a tuple, and a list
+    within a list, is of just so many.
+    """
     if isinstance(example, list | tuple):
         if not isinstance(value, list | tuple) or not value:
             raise TypeError
-        if isinstance(example, tuple):
-            return tuple(_each(value, example))
-        like = example[0]
-        if isinstance(like, list):
-            return [_each(item, like) for item in value]
-        return [_as(item, like) for item in value]
+        if isinstance(example, list) and whole:
+            return [_as(item, example[0], whole=False) for item in value]
+        pairs = zip(value, example, strict=True)
+        return type(example)(_as(item, like, whole=False) for item, like in pairs)
     if isinstance(example, str):
         if not isinstance(value, str):
             raise TypeError
@@ -250,10 +243,3 @@ def _as(value: Any, example: Any) -> Any:
             raise TypeError
         return int(value)
     return float(Fraction(value))  # NaN and infinity are none
-
-
-def _each(value: Any, examples: Any) -> list[Any]:
-    """Return values as the types of just as many examples."""
-    if not isinstance(value, list | tuple):
-        raise TypeError
-    return [_as(a, b) for a, b in zip(value, examples, strict=True)]

@@ -188,7 +188,7 @@ class _Here:
             )
             self.own.process.start()
             self.processes.append(self.own.process)
-        self.own.pipe = ours  # not before there is a process that answers
+        self.own.pipe = ours  # not before: a process may not start
         theirs.close()  # so that ours ends when the process does
 
     def ask(self) -> None:

@@ -6,15 +6,16 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from widemin.experiments import cost, disk
+from widemin.experiments.columns import as_row
 from widemin.experiments.results import computed, failed, published
 
 if TYPE_CHECKING:
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _is_running(folder: Path, key: str) -> bool:
 
 def _stale(recipes: Iterable[Recipe], folder: Path) -> int:
     """Return how many of the recipes have rows under another key."""
-    wanted = [json.loads(json.dumps(asdict(recipe))) for recipe in recipes]
+    wanted = [json.loads(json.dumps(as_row(recipe))) for recipe in recipes]
     stale = 0
     for path in (folder / "runs").glob("*.json") if wanted else ():
         # Other people's JSON, folders and what goes meanwhile are no rows.

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,12 @@ import pandas as pd
 
 from widemin import paths
 from widemin.experiments import disk
+from widemin.experiments.columns import as_column, as_row
 from widemin.experiments.pool import Rows, Run, Stopped, outcomes
 from widemin.experiments.provenance import EARLIER, PROVENANCE, provenance, source
 
 if TYPE_CHECKING:
-    from widemin.experiments.recipes import Recipe
+    from widemin.experiments.recipe import Recipe
 
 
 class Incomplete(RuntimeError):
@@ -129,8 +130,8 @@ def _shared(table: pd.DataFrame) -> list[str]:
 def _fault(rows: Rows, recipe: Recipe) -> str:
     """Return what rows computed elsewhere must say of the recipe and do not, or ""."""
     # CSV leaves an empty text out, older tables have not the newest columns.
-    default = {field.name: field.default for field in fields(recipe)}
-    own = asdict(recipe).items()
+    default = {field.name: as_column(field.default) for field in fields(recipe)}
+    own = as_row(recipe).items()
     for row in rows:
         for name, value in own:
             given = row.get(name, default[name])
@@ -288,7 +289,7 @@ def table_of(recipes: Sequence[Recipe], folder: Path) -> pd.DataFrame:
     rows = []
     for key, recipe in unique.items():
         # The recipe's own fields: CSV cannot tell an empty text from nothing.
-        own = {"key": key} | asdict(recipe)
+        own = {"key": key} | as_row(recipe)
         rows += [own | row | own for row in said.get(key, [])]
     table = pd.DataFrame(rows)
     if table.empty:
@@ -312,7 +313,7 @@ def without_defaults(table: pd.DataFrame, recipes: Sequence[Recipe]) -> pd.DataF
     idle = [
         field.name
         for field in (fields(recipes[0]) if recipes else ())
-        if {getattr(recipe, field.name) for recipe in recipes} == {field.default}
+        if all(getattr(recipe, field.name) == field.default for recipe in recipes)
     ]
     return table.drop(columns=idle, errors="ignore")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from torch import nn
 
 from widemin.experiments import measure as instruments
+from widemin.experiments import own
 from widemin.experiments.checkpoints import is_kept, shared, trained
+from widemin.experiments.columns import as_row
 from widemin.experiments.measure import Parts, measure
-from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
 from widemin.experiments.pool import Rows
-from widemin.experiments.recipes import Recipe
+from widemin.experiments.recipe import Recipe
 from widemin.names import check_choice
 from widemin.seeding import ALONE
 
@@ -68,6 +68,7 @@ def renew(
 
     All other columns, and where they were computed, stay as they are.
     """
+    own.check(recipe)
     rows = known[recipe.key]
     only = instruments.outdated(rows)
     with ALONE:  # as for a whole run: threads of one process take turns
@@ -112,6 +113,7 @@ def run(
     Raises:
         Stopped: Asked to stop; what is trained and measured so far is kept.
     """
+    own.check(recipe)
     with ALONE:  # in a worker with several threads they take turns
         model, curve, facts = trained(recipe, device, weights, peers)
         # The last step of training can overflow weights behind a finite loss.
@@ -119,7 +121,7 @@ def run(
         facts["diverged"] = facts["diverged"] or not finite
         rows = [{"measured": "epoch", **row} for row in curve]
         parts = Parts(weights / f"{recipe.key}.measured", device)
-        final: Rows = [{"test": test} for test in recipe.tests]
+        final: Rows = [{"test": str(test)} for test in recipe.tests]
         seconds = 0.0
         if not facts["diverged"]:
             brief, surrogates = None, _surrogates(recipe, device, weights)
@@ -129,9 +131,12 @@ def run(
             final = measure(model, recipe, device, brief, surrogates, parts)
             asked: dict[str, tuple[Any, Any]] = {
                 "scale": (instruments.scaled, brief is not None),
-                "bin": (by_fosc, recipe.attack and recipe.fosc_bins),
-                "strength": (by_strength, recipe.attack and recipe.fosc_bins),
-                "step": (climb, recipe.attack),
+                "bin": (instruments.by_fosc, recipe.attack and recipe.fosc_bins),
+                "strength": (
+                    instruments.by_strength,
+                    recipe.attack and recipe.fosc_bins,
+                ),
+                "step": (instruments.climb, recipe.attack),
                 "line": (instruments.lines, recipe.line_size),
                 "spectrum": (instruments.spectrum, recipe.spectrum_size),
                 "picture": (instruments.pictures, recipe.pictures),
@@ -145,4 +150,4 @@ def run(
         about = {"measured": "final", "epoch": recipe.epochs, **facts}
         rows += [{**about, **row} for row in final]
         parts.forget()
-    return [{**dataclasses.asdict(recipe), "method": recipe.method} | r for r in rows]
+    return [{**as_row(recipe), "method": recipe.method} | r for r in rows]

@@ -60,7 +60,7 @@ BUILDERS: dict[str, Callable[..., nn.Sequential]] = {
     "wideresnet": wideresnet,
 }
 # Those that accept a width of their own.
-WIDTHS = frozenset(name for name in BUILDERS if "resnet" in name or name == "mlp")
+WIDTHS = {name for name in BUILDERS if "resnet" in name or name == "mlp"}
 
 
 def build(

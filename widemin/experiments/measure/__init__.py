@@ -1,36 +1,7 @@
 """What is measured of a trained network: accuracies, curvature, widths, lines."""
 
-from widemin.experiments.measure.curvature import (
-    ADAPTIVE_RADIUS,
-    GAPS,
-    IMAGE_LINE,
-    IMPLICIT_RHO,
-    POINTS,
-    WEIGHT_LINE,
-    lines,
-    spectrum,
-)
+from widemin.experiments.measure.attacked import FACTORS, pictures, scaled
+from widemin.experiments.measure.curvature import POINTS, lines, spectrum
 from widemin.experiments.measure.final import measure
-from widemin.experiments.measure.parts import Parts
-from widemin.experiments.measure.revisions import REVISIONS, outdated, state, stated
-from widemin.experiments.measure.shown import FACTORS, pictures, scaled
-
-__all__ = [
-    "ADAPTIVE_RADIUS",
-    "FACTORS",
-    "GAPS",
-    "IMAGE_LINE",
-    "IMPLICIT_RHO",
-    "POINTS",
-    "REVISIONS",
-    "WEIGHT_LINE",
-    "Parts",
-    "lines",
-    "measure",
-    "outdated",
-    "pictures",
-    "scaled",
-    "spectrum",
-    "state",
-    "stated",
-]
+from widemin.experiments.measure.fosc import by_fosc, by_strength, climb
+from widemin.experiments.measure.parts import REVISIONS, Parts, outdated, state, stated

@@ -1,22 +1,47 @@
-"""Attacks on a trained network, the paper's and stronger ones."""
+"""Attacks on a trained network: the papers', stronger ones, and what they make."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from widemin import attacks, evaluation
+from widemin import attacks, data, evaluation, landscape
 from widemin.attacks import Ball
+from widemin.batches import at_once
+from widemin.data import images
 from widemin.evaluation import share
+from widemin.experiments import own
 from widemin.experiments.measure.parts import Part
-from widemin.experiments.recipes import Recipe, stream
-from widemin.models import fuse
+from widemin.experiments.recipe import Recipe, stream
+from widemin.experiments.recipe_checks import OTHER
+from widemin.models import Normalise, fuse
+
+FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained network, the set in which it is attacked and the test images."""
+
+    model: nn.Module
+    recipe: Recipe
+    ball: Ball
+    x: Tensor
+    y: Tensor
+
+    def left(self, attack: evaluation.Attack) -> Tensor:
+        """Return a mask of the images that an attack leaves right."""
+        return evaluation.robust_mask(self.model, self.x, self.y, {"": attack})[""]
 
 
 def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, evaluation.Attack]:
@@ -33,15 +58,30 @@ def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, evaluation.Attac
     }
 
 
-def surviving(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe, parts: Part
-) -> dict[str, Tensor]:
-    """Return which images each attack leaves right, shape (images,), in one set."""
-    pgd = partial(pgd_attack, ball, recipe)
-    ways = one_step_attacks(model, ball)
-    ways["pgd_accuracy"] = pgd("test")
-    ways["pgd_margin_accuracy"] = pgd("test", loss=attacks.margin)
-    return evaluation.robust_mask(model, x, y, ways, each=parts)
+def pgd_attack(
+    ball: Ball, recipe: Recipe, draws: str, *, steps: int = 0, **options: Any
+) -> evaluation.Attack:
+    """Return the recipe's PGD in a set, which draws its starts from a named stream."""
+    steps = steps or recipe.pgd_steps
+    return partial(
+        attacks.pgd,
+        ball=ball,
+        steps=steps,
+        step_size=2.5 * ball.epsilon / steps,  # Madry et al. 2018
+        generator=stream(recipe.seed, draws),
+        **{"until_fooled": True} | options,
+    )
+
+
+def surviving(t: Target, part: Part) -> dict[str, Tensor]:
+    """Return which images each attack leaves right, shape (images,)."""
+    pgd = partial(pgd_attack, t.ball, t.recipe, "test")
+    ways = one_step_attacks(t.model, t.ball)
+    ways["pgd_accuracy"], ways["pgd_margin_accuracy"] = pgd(), pgd(loss=attacks.margin)
+    if t.recipe.own_attack:
+        draws = stream(t.recipe.seed, "own attack")
+        ways["own_accuracy"] = own.attack(t.recipe.own_attack, t.ball, draws)
+    return evaluation.robust_mask(t.model, t.x, t.y, ways, each=part)
 
 
 # By whose images they are: the network's own, or those of a surrogate.
@@ -68,13 +108,7 @@ _WANG = {
 
 
 def wang_values(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    recipe: Recipe,
-    surrogates: Mapping[str, nn.Module],
-    parts: Part,
+    t: Target, surrogates: Mapping[str, nn.Module], part: Part
 ) -> dict[str, float]:
     """Return accuracy under the attacks of Wang et al.'s tables 1 and 2.
 
@@ -82,127 +116,90 @@ def wang_values(
     C&W: 30 steps on the margin, of a tenth of the radius, as the released code takes
     them but with a proper mask. Then the same made on each surrogate.
     """
-    pgd = partial(attacks.pgd, ball=ball)
 
-    def ways() -> dict[str, evaluation.Attack]:
-        draws = stream(recipe.seed, "white box")
-        quarter = partial(pgd, step_size=ball.epsilon / 4, generator=draws)
-        return {
-            "fgsm": partial(attacks.fgsm, ball=ball),
+    def accuracies(kind: str, source: nn.Module | None = None) -> dict[str, float]:
+        draws = stream(t.recipe.seed, "white box")
+        pgd = partial(attacks.pgd, ball=t.ball, generator=draws)
+        quarter = partial(pgd, step_size=t.ball.epsilon / 4)
+        tenth = partial(pgd, step_size=t.ball.epsilon / 10)
+        ways: dict[str, evaluation.Attack] = {
+            "fgsm": partial(attacks.fgsm, ball=t.ball),
             "pgd10": partial(quarter, steps=10),
             "pgd20": partial(quarter, steps=20),
-            "cw": partial(
-                pgd,
-                steps=30,
-                step_size=ball.epsilon / 10,
-                generator=draws,
-                loss=attacks.margin,
-            ),
+            "cw": partial(tenth, steps=30, loss=attacks.margin),
         }
+        values = {}
+        for name, attack in ways.items():
+            if source is None:
+                mask = t.left(attack)
+            else:
+                mask = evaluation.transfer(source, t.model, t.x, t.y, attack)
+            values[_WANG[kind][name]] = share(mask)
+        return values
 
-    def from_itself() -> dict[str, float]:
-        right = evaluation.robust_mask(model, x, y, ways())
-        return {_WANG["wang"][name]: share(mask) for name, mask in right.items()}
-
-    def from_another(kind: str) -> dict[str, float]:
-        source, accuracies = surrogates[kind], {}
-        for name, attack in ways().items():
-            mask = evaluation.transfer(source, model, x, y, attack)
-            accuracies[_WANG[kind][name]] = share(mask)
-        return accuracies
-
-    found = parts("white box", from_itself)
-    for kind in surrogates:
-        found |= parts(f"from the {kind} one", partial(from_another, kind))
-    return found
-
-
-def pgd_attack(
-    ball: Ball,
-    recipe: Recipe,
-    draws: str,
-    *,
-    until_fooled: bool = True,
-    **options: Any,
-) -> evaluation.Attack:
-    """Return the recipe's PGD in a set, which draws its starts from a named stream."""
-    return partial(
-        attacks.pgd,
-        ball=ball,
-        steps=recipe.pgd_steps,
-        step_size=2.5 * ball.epsilon / recipe.pgd_steps,  # Madry et al. 2018
-        until_fooled=until_fooled,
-        generator=stream(recipe.seed, draws),
-        **options,
-    )
+    values: dict[str, float] = part("white box", partial(accuracies, "wang"))
+    for kind, source in surrogates.items():
+        values |= part(f"from the {kind} one", partial(accuracies, kind, source))
+    return values
 
 
 def strong_values(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    recipe: Recipe,
-    pgd: Tensor | None,
-    parts: Part,
+    t: Target, wanted: Collection[str], pgd: Tensor | None, part: Part
 ) -> dict[str, Any]:
     """Return what costs most, on the first images alone: nothing where there are none.
 
-    As `strong_attacks` says: margin-loss PGD with five random starts, the same in
-    float64, AutoAttack, where it is installed, and the smallest radius that fools each
-    image, with how far FGSM on clipped probabilities moves the images at all. What
-    `pgd` left of all images is given for just those, too; the distance needs none.
+    Margin-loss PGD with five random starts, the same in float64, AutoAttack, where it
+    is installed, and the smallest radius that fools each image, with how far FGSM on
+    clipped probabilities moves the images at all.
+
+    Args:
+        t: With all images.
+        wanted: Some of STRONG_ATTACKS.
+        pgd: What PGD left of all images, given for just those, too.
+        part: Keeps each.
     """
-    if not recipe.strong_size:
+    size = t.recipe.strong_size
+    if not size:
         return {}
-    x, y = x[: recipe.strong_size], y[: recipe.strong_size]
-    wanted = recipe.strong_attacks
-    found: dict[str, Any] = {"strong_images": len(x)}
+    few = Target(t.model, t.recipe, t.ball, t.x[:size], t.y[:size])
+    values: dict[str, Any] = {"strong_images": len(few.x)}
     if "restarts" in wanted and pgd is not None:
-        found["restarts_pgd_accuracy"] = share(pgd[: len(x)])
-    ways = {
-        "restarts": partial(_restarted, model, x, y, ball, recipe),
-        "distance": partial(_distances, model, x, y, ball),
-        "autoattack": partial(_autoattack, model, x, y, ball, recipe, pgd),
-    }
-    for name, work in ways.items():
-        if name in wanted or (name == "restarts" and "float64" in wanted):
-            found |= parts(name, work)
-    return found
+        values["restarts_pgd_accuracy"] = share(pgd[:size])
+    if {"restarts", "float64"} & set(wanted):
+        values |= part("restarts", lambda: _restarted(few, wanted))
+    if "distance" in wanted:
+        values |= part("distance", lambda: _distances(few))
+    if "autoattack" in wanted and pgd is not None:
+        values |= part("autoattack", lambda: _autoattack(few, pgd))
+    return values
 
 
-def _restarted(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, recipe: Recipe
-) -> dict[str, float]:
+def _restarted(t: Target, wanted: Collection[str]) -> dict[str, float]:
     """Return what margin-loss PGD with restarts leaves, then the same in float64.
 
     One part of the measurement: the second draws on where the first left off.
     """
-    again = pgd_attack(
-        ball,
-        replace(recipe, pgd_steps=recipe.strong_steps or recipe.pgd_steps),
-        "restarts",
-        loss=attacks.margin,
-        restarts=5,
-    )
-    found = {}
-    if "restarts" in recipe.strong_attacks:
-        mask = evaluation.robust_mask(model, x, y, {"": again})[""]
-        found["restarts_accuracy"] = share(mask)
-    if "float64" in recipe.strong_attacks:
-        with evaluation.in_float64(model):
-            mask = evaluation.robust_mask(model, x.double(), y, {"": again})[""]
-        found["restarts_float64_accuracy"] = share(mask)
-    return found
+    steps, loss = t.recipe.strong_steps, attacks.margin
+    again = pgd_attack(t.ball, t.recipe, "restarts", steps=steps, loss=loss, restarts=5)
+    values = {}
+    if "restarts" in wanted:
+        values["restarts_accuracy"] = share(t.left(again))
+    if "float64" in wanted:
+        double = Target(t.model, t.recipe, t.ball, t.x.double(), t.y)
+        with evaluation.in_float64(t.model):
+            values["restarts_float64_accuracy"] = share(double.left(again))
+    return values
 
 
-def _distances(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, float]:
+def _distances(t: Target) -> dict[str, float]:
     """Return quartiles of the smallest radius that fools, and how far FGSM moves."""
-    norm = "linf" if isinstance(ball, attacks.Linf) else "l2"
-    most = 1.0 if norm == "linf" else float(x[0].numel()) ** 0.5  # any image to any
-    distance = evaluation.minimal_distance(model, x, y, norm=norm, most=most)
-    moved = attacks.fgsm(fuse(model), x, y, ball, loss=attacks.clipped_cross_entropy)
-    moved = (moved - x).abs().flatten(1).amax(1)
+    norm, most = "linf", 1.0
+    if isinstance(t.ball, attacks.L2):
+        norm, most = "l2", float(t.x[0].numel()) ** 0.5  # from any image to any
+    distance = evaluation.minimal_distance(t.model, t.x, t.y, norm=norm, most=most)
+    loss, fast = attacks.clipped_cross_entropy, fuse(t.model)
+    moved = attacks.fgsm(fast, t.x, t.y, t.ball, loss=loss) - t.x
+    moved = moved.abs().flatten(1).amax(1)
     quarters = distance.quantile(distance.new_tensor([0.25, 0.5, 0.75]))
     return {
         "moved_share": share(moved > 0),
@@ -213,27 +210,103 @@ def _distances(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> dict[str, 
     }
 
 
-def _autoattack(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    recipe: Recipe,
-    pgd: Tensor | None,
-) -> dict[str, Any]:
+def _autoattack(t: Target, pgd: Tensor) -> dict[str, Any]:
     """Return what AutoAttack leaves: nothing where it is not installed."""
-    if pgd is None:
-        return {}
-    size = recipe.autoattack_size or len(x)
+    size = t.recipe.autoattack_size or len(t.x)
+    x, y, seed = t.x[:size], t.y[:size], t.recipe.seed
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mask, heard = evaluation.autoattack(
-            model, x[:size], y[:size], ball, seed=recipe.seed
-        )
+        mask, heard = evaluation.autoattack(t.model, x, y, t.ball, seed=seed)
         return {
             "autoattack_accuracy": share(mask),
-            "autoattack_pgd_accuracy": share(pgd[:size]),
+            "autoattack_pgd_accuracy": share(pgd[: len(x)]),
             "autoattack_warnings": len(heard),
             "autoattack_images": len(mask),
         }
     return {}
+
+
+def transferred(t: Target, source: nn.Module) -> Tensor:
+    """Return which images are right after margin-loss PGD on another network."""
+    # All steps: an image that just fools its own network fools few others.
+    pgd = partial(pgd_attack, t.ball, t.recipe, "transfer")
+    attack = pgd(loss=attacks.margin, until_fooled=False)
+    return evaluation.transfer(source, t.model, t.x, t.y, attack)
+
+
+def other_statistics(t: Target) -> dict[str, float]:
+    """Return what PGD leaves, classified rightly and with the other CIFAR's statistics.
+
+    The released evaluation of Wei et al. perturbs CIFAR-100 with the network's own
+    statistics and classifies with CIFAR-10's.
+    """
+    first = next(layer for layer in t.model.modules() if isinstance(layer, Normalise))
+    statistics = data.DATASETS[OTHER[t.recipe.dataset]].statistics
+    assert statistics is not None
+    other, kept = Normalise(statistics).to(t.x), (first.mean, first.std)
+    attack, fast = (
+        pgd_attack(t.ball, t.recipe, "test", until_fooled=False),
+        fuse(t.model),
+    )
+    parts = zip(*(all.split(at_once(t.model)) for all in (t.x, t.y)), strict=True)
+    moved = torch.cat([attack(fast, x, y) for x, y in parts])
+    correct = partial(evaluation.correct, t.model)
+    values = {"all_steps_accuracy": share(correct(moved, t.y))}
+    try:
+        first.mean, first.std = other.mean, other.std
+        values["other_natural_accuracy"] = share(correct(t.x, t.y))
+        values["other_statistics_accuracy"] = share(correct(moved, t.y))
+    finally:
+        first.mean, first.std = kept
+    return values
+
+
+def scaled(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return FGSM's answers for a network whose logits are multiplied, a row a factor.
+
+    Predictions, and so the true robustness, are the same in every row.
+    """
+    x, y = images(recipe.dataset, "test", recipe.test_size, device)
+    rows = []
+    for ball in recipe.tests:
+        ways = {"natural_accuracy": attacks.clean} | one_step_attacks(model, ball)
+        strong = pgd_attack(ball, recipe, "test", loss=attacks.margin)
+        ways["pgd_margin_accuracy"] = strong
+        for factor in FACTORS:
+            with landscape.logit_scale(model, factor):
+                right = evaluation.robust_mask(model, x, y, ways)
+                margin = evaluation.margins(model, x, y)
+            row = {"test": str(ball), "factor": factor, "images": len(x)}
+            row |= {column: share(mask) for column, mask in right.items()}
+            row["masked_share"] = share(margin > evaluation.MASKED_MARGIN)
+            rows.append(row | {"median_margin": float(margin.median())})
+    return rows
+
+
+def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
+    """Return the first test images and what attacks make of them, as PNG in base64."""
+    x, y = images(recipe.dataset, "test", recipe.pictures, device)
+    ball = recipe.tests[0]
+    ways = {"natural": attacks.clean} | one_step_attacks(model, ball)
+    ways["pgd_margin"] = pgd_attack(ball, recipe, "pictures", loss=attacks.margin)
+    rows, fast = [], fuse(model)
+    for way, attack in ways.items():
+        with attacks.inference(model):
+            moved = attack(fast, x, y)
+            with torch.no_grad():
+                answers = model(moved).argmax(1)
+        size = (moved - x).abs().flatten(1).amax(1)
+        for index, image in enumerate(moved):
+            row = {"image": index, "way": way.removesuffix("_accuracy")}
+            row["png"] = _png(image)
+            row |= {"label": int(y[index]), "answer": int(answers[index])}
+            rows.append(row | {"moved": float(size[index])})
+    return rows
+
+
+def _png(image: Tensor) -> str:
+    """Return an image in [0, 1], shape (channels, height, width), as PNG in base64."""
+    shades = (255 * image).round().byte().permute(1, 2, 0).cpu().numpy()
+    file = io.BytesIO()
+    Image.fromarray(shades.squeeze()).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()

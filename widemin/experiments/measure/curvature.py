@@ -14,18 +14,14 @@ from widemin import attacks, hessian, landscape
 from widemin.batches import at_once
 from widemin.data import images
 from widemin.evaluation import share
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.landscape import implicit_perturbation
 from widemin.seeding import seeded
 
 GAPS = (0.1, 1.0)  # heights of the levels above a network's own loss, for widths
-
 ADAPTIVE_RADIUS = 0.5  # of adaptive sharpness, in units of each weight
-
 WEIGHT_LINE, IMAGE_LINE = 1.0, 16 / 255  # how far the loss is followed
-
 POINTS = 17  # of each line
-
 IMPLICIT_RHO = 0.2  # of SAM, whose step in the first layer is answered in pixels
 
 
@@ -33,29 +29,27 @@ def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str,
     """Return training loss and accuracy, and the top Hessian eigenvalue."""
     size = min(recipe.hessian_size, recipe.train_size)
     x, y = images(recipe.dataset, "train", size, device)
-    found = hessian.top_eigenvalues(
-        model, x, y, generator=stream(recipe.seed, "probes")
-    )
+    draws = stream(recipe.seed, "probes")
+    top = hessian.top_eigenvalues(model, x, y, generator=draws)
     with torch.no_grad(), attacks.inference(model):
         logits = torch.cat([model(part) for part in x.split(at_once(model, cpu=500))])
     return {
         "final_train_loss": float(F.cross_entropy(logits.double(), y)),
         "train_accuracy": share(logits.argmax(1) == y),
-        "top_eigenvalue": float(found.values[0]),
-        "eigenvalue_residual": float(found.residuals[0]),
-        "hessian_products": found.products,
-        "eigenvalue_converged": found.converged,
+        "top_eigenvalue": float(top.values[0]),
+        "eigenvalue_residual": float(top.residuals[0]),
+        "hessian_products": top.products,
+        "eigenvalue_converged": top.converged,
         "hessian_images": size,
     }
 
 
 def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
-    """Return the Hessian's density on a grid, and what else is asked of it, in rows.
+    """Return a row an eigenvalue, then one a point of the Hessian's density.
 
-    A row ("eigenvalue") for each way of finding the largest one: Lanczos on as many
-    images as every network of the table, PyHessian's power iteration on the same, and
-    Lanczos on `spectrum_size` images; one for the smallest; then one ("density") a
-    point of the grid.
+    The largest by Lanczos on as many images as every network of the table, by
+    PyHessian's power iteration on the same, and by Lanczos on `spectrum_size` images;
+    the smallest.
     """
     many = images(recipe.dataset, "train", recipe.spectrum_size, device)
     few = min(recipe.hessian_size, recipe.train_size)
@@ -64,23 +58,20 @@ def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
     def draws() -> torch.Generator:
         return stream(recipe.seed, "probes")
 
-    top = hessian.top_eigenvalues(model, x, y, generator=draws())
-    low = hessian.bottom_eigenvalues(model, x, y, generator=draws())
-    ways = {
-        f"Lanczos, {few} images": top,
+    top, bottom = hessian.top_eigenvalues, hessian.bottom_eigenvalues
+    found = {
+        f"Lanczos, {few} images": top(model, x, y, generator=draws()),
         f"PyHessian, {few} images": pyhessian(model, x, y, draws()),
-        f"Lanczos, {len(many[0])} images": hessian.top_eigenvalues(
-            model, *many, generator=draws()
-        ),
-        f"smallest, {few} images": low,
+        f"Lanczos, {len(many[0])} images": top(model, *many, generator=draws()),
+        f"smallest, {few} images": bottom(model, x, y, generator=draws()),
     }
     rows: list[dict[str, Any]] = []
-    for way, found in ways.items():
+    for way, pairs in found.items():
         row: dict[str, Any] = {"of": "eigenvalue", "way": way}
-        row |= {"value": float(found.values[0]), "products": found.products}
-        rows.append(row | {"residual": float(found.residuals[0])})
-    ends = float(low.values[0]), float(top.values[0])
-    grid = torch.linspace(1.1 * ends[0], 1.1 * ends[1], 101, dtype=torch.float64)
+        row |= {"value": float(pairs.values[0]), "products": pairs.products}
+        rows.append(row | {"residual": float(pairs.residuals[0])})
+    low, high = 1.1 * rows[-1]["value"], 1.1 * rows[0]["value"]
+    grid = torch.linspace(low, high, 101, dtype=torch.float64)
     values = hessian.density(model, x, y, grid, generator=draws(), probes=2, steps=60)
     for place, value in zip(grid.tolist(), values.tolist(), strict=True):
         rows.append({"of": "density", "place": place, "value": value})
@@ -125,23 +116,20 @@ def lines(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]
     """
     size = min(recipe.line_size, recipe.train_size)
     x, y = images(recipe.dataset, "train", size, device)
-    rows = []
     with attacks.inference(model):
-        landscape_, start = landscape.weight_landscape(model, x, y)
+        loss, start = landscape.weight_landscape(model, x, y)
         distances = torch.linspace(0, WEIGHT_LINE, POINTS, dtype=torch.float64)
-        values = landscape.along(landscape_, landscape_(start)[1], distances)
-        for distance, value in zip(distances, values, strict=True):
-            rows.append({"of": "weights", "distance": float(distance)})
-            rows[-1]["loss"] = float(value)
+        losses = landscape.along(loss, loss(start)[1], distances)
+        pairs = zip(distances.tolist(), losses, strict=True)
+        points = [("weights", far, float(value)) for far, value in pairs]
         x, y = images(recipe.dataset, "test", recipe.line_size, device)
         sign = attacks.input_gradient(model, x, y)[0].sign()
         for distance in torch.linspace(0, IMAGE_LINE, POINTS):
             with torch.no_grad():
                 logits = model((x + distance * sign).clamp(0, 1))
-            row = {"of": "images", "distance": float(distance)}
-            row["loss"] = float(F.cross_entropy(logits.double(), y))
-            rows.append(row)
-    return rows
+            value = F.cross_entropy(logits.double(), y)
+            points.append(("images", float(distance), float(value)))
+    return [{"of": of, "distance": far, "loss": value} for of, far, value in points]
 
 
 def implicit_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, float]:

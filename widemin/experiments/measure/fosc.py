@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks
-from widemin.attacks import parse_ball
 from widemin.data import images
 from widemin.evaluation import share
-from widemin.experiments.recipes import Recipe, stream
+from widemin.experiments.recipe import Recipe, stream
 from widemin.models import fuse
 
 # Columns of the quartiles over images, by what they are of.
@@ -35,27 +34,24 @@ SIZES, NUMBERS = (1.0, 1 / 2, 1 / 4, 1 / 6, 1 / 8), (10, 20, 30, 40)
 
 def climb(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
     """Return quartiles of loss and FOSC along the training attack, on test images."""
-    x, y = images(recipe.dataset, "test", recipe.test_size, device)
-    work = _ascend(model, x, y, recipe, recipe.attack_steps, recipe.attack_step)
+    path = _ascend(model, recipe, device, recipe.attack_steps, recipe.attack_step)
     return [
-        {"step": step, "images": len(x)} | _quartiles(found)
-        for step, found in enumerate(work)
+        {"step": step, "images": recipe.test_size} | _quartiles(taken)
+        for step, taken in enumerate(path)
     ]
 
 
 def by_fosc(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]:
-    """Return what images of like FOSC have in common: a row a bin of as many images.
+    """Return accuracy and mean loss by FOSC bin, one row per equal-sized bin.
 
     Test images on their way up the training attack: all its steps together ("all"),
     and where it ends alone ("last"). Bins are by FOSC, and by FOSC divided by the
-    largest first-order gain (`by`); each has its mean FOSC (`value`), the accuracy and
-    the mean loss.
+    largest first-order gain (`by`); `value` is their mean.
     """
-    x, y = images(recipe.dataset, "test", recipe.test_size, device)
-    work = _ascend(model, x, y, recipe, recipe.attack_steps, recipe.attack_step)
+    path = _ascend(model, recipe, device, recipe.attack_steps, recipe.attack_step)
     rows = []
-    for pool, steps in (("all", work[1:]), ("last", work[-1:])):
-        joined = {k: torch.cat([found[k] for found in steps]) for k in work[-1]}
+    for pool, steps in (("all", path[1:]), ("last", path[-1:])):
+        joined = {k: torch.cat([taken[k] for taken in steps]) for k in path[-1]}
         for by in ("fosc", "normalised_fosc"):
             order = joined[by].argsort()
             for index, members in enumerate(order.tensor_split(recipe.fosc_bins)):
@@ -72,53 +68,46 @@ def by_strength(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str,
 
     PGD from a random start on test images, over sizes and over numbers of its steps.
     """
-    x, y = images(recipe.dataset, "test", recipe.test_size, device)
     tried = [(10, size) for size in SIZES] + [(steps, 1 / 4) for steps in NUMBERS[1:]]
     rows = []
     for steps, size in tried:
-        found = _ascend(model, x, y, recipe, steps, size)[-1]
+        end = _ascend(model, recipe, device, steps, size)[-1]
         row: dict[str, Any] = {"steps_taken": steps, "step_radii": size}
-        row["images"] = len(x)
-        row["accuracy"] = 1 - share(found["fooled"])
-        rows.append(row | _quartiles(found))
+        row |= {"images": recipe.test_size, "accuracy": 1 - share(end["fooled"])}
+        rows.append(row | _quartiles(end))
     return rows
 
 
 def _ascend(
-    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, steps: int, size: float
+    model: nn.Module, recipe: Recipe, device: str, steps: int, size: float
 ) -> list[dict[str, Tensor]]:
-    """Return what PGD records in its set at the start and after each step."""
-    ball = parse_ball(recipe.attack)
-    work: list[dict[str, Tensor]] = []
+    """Return what PGD records on test images at the start and after each step."""
+    ball = recipe.attack
+    assert ball is not None
+    path: list[dict[str, Tensor]] = []
     attacks.pgd_path(
         fuse(model),
-        x,
-        y,
+        *images(recipe.dataset, "test", recipe.test_size, device),
         ball,
         steps=steps + 1,  # the last gradient is taken after the last step
         step_size=ball.epsilon * size,
         generator=stream(recipe.seed, "ascent"),
-        record=work,
+        record=path,
     )
-    for found in work:
-        found["normalised_fosc"] = _ratio(found["fosc"], found["reach"])
-        if "fosc_box" in found:
-            box = _ratio(found["fosc_box"], found["reach_box"])
-            found["normalised_fosc_box"] = box
-        del found["at"]
-    return work
+    for taken in path:
+        for name, reach in (("fosc", "reach"), ("fosc_box", "reach_box")):
+            if name in taken:
+                most = taken[reach].where(taken[reach] > 0, 1.0)  # 0 where it is 0
+                taken[f"normalised_{name}"] = taken[name] / most
+        del taken["at"]
+    return path
 
 
-def _quartiles(found: dict[str, Tensor]) -> dict[str, float]:
+def _quartiles(taken: dict[str, Tensor]) -> dict[str, float]:
     """Return quartiles of loss and FOSC over images."""
     row: dict[str, float] = {}
     for name, columns in QUARTILES.items():
-        if name in found:
-            at = found[name].new_tensor([0.25, 0.5, 0.75])
-            row |= zip(columns, found[name].quantile(at).tolist(), strict=True)
+        if name in taken:
+            at = taken[name].new_tensor([0.25, 0.5, 0.75])
+            row |= zip(columns, taken[name].quantile(at).tolist(), strict=True)
     return row
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole, 0 where the whole is 0."""
-    return part / whole.where(whole > 0, torch.ones_like(whole))

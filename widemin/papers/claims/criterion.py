@@ -9,6 +9,7 @@ from functools import cache
 import pandas as pd
 
 from widemin import paths
+from widemin.names import norm_and_radius
 
 BALLS = {"linf": "L∞", "l2": "L2"}
 
@@ -67,8 +68,8 @@ def paper_table(name: str) -> pd.DataFrame:
 
 def ball_name(test: str) -> str:
     """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
-    norm, _, radius = test.partition(" ")
-    return f"{BALLS[norm]} {radius}"
+    norm, _ = norm_and_radius(test)
+    return test.replace(norm, BALLS[norm])
 
 
 # What is typed for want of a key, and what is meant.

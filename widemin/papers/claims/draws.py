@@ -28,6 +28,20 @@ def drawn(n: int, generator: np.random.Generator | None = None) -> Array:
     return (generator or np.random.default_rng(0)).integers(n, size=(DRAWS, n))
 
 
+def of_one_revision(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which one revision of its instrument measured each distance.
+
+    That of most networks, of equally many the newer; others' distances are NaN.
+    """
+    named = [name for name in rows if str(name).startswith("distance_q")]
+    if not named or "revisions" not in rows:
+        return rows
+    said = rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0].fillna("1")
+    networks = rows["key"].where(rows[named[0]].notna()).groupby(said).nunique()
+    most = said == networks[::-1].idxmax()
+    return rows.assign(**{name: rows[name].where(most) for name in named})
+
+
 class Cells:
     """Means of columns over the seeds of each cell, once as they are and once a draw.
 
@@ -55,7 +69,7 @@ class Cells:
         columns: Sequence[str],
         networks: bool = False,
     ) -> None:
-        rows = rows.sort_values("seed", kind="stable")
+        rows = of_one_revision(rows.sort_values("seed", kind="stable"))
         values = rows.reindex(columns=list(columns)).to_numpy(float)
         there = np.isfinite(values).all(1)
         rows, values = rows[there], values[there]

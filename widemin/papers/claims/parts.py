@@ -6,7 +6,7 @@ import math
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
+from widemin.experiments.columns import as_column, as_row
 from widemin.names import check_choice
 
 KINDS = ("printed", "argued", "control")
@@ -233,7 +234,7 @@ def lacking(part: Part, recipes: Sequence[Any]) -> str:
     if not chosen:
         return "no run is planned"
     table = pd.DataFrame(
-        [asdict(r) | {"key": r.key, "method": r.method} for r in chosen]
+        [as_row(r) | {"key": r.key, "method": r.method} for r in chosen]
     )
     table["images"] = table["test_size"]  # as rows call it
     needs = {k: v for k, v in part.needs.items() if k not in EQUAL}
@@ -244,13 +245,13 @@ def _chosen(part: Part, recipe: Any) -> bool:
     """Return True if a recipe has the values that a part asks for."""
 
     def same(name: str, value: str) -> bool:
-        return str(getattr(recipe, name)) in (value, f"{value}.0")
+        return str(as_column(getattr(recipe, name))) in (value, f"{value}.0")
 
     if not all(same(k, v) for k, v in part.needs.items() if k in EQUAL):
         return False
     for name in ("rho", "attack"):
         value = part.given.get(name)
-        plain = getattr(recipe, name) in (0, "")
+        plain = getattr(recipe, name) in (0, None)
         if value is not None and "," not in value and not (plain or same(name, value)):
             return False
     return True

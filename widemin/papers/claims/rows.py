@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims.draws import Array
+from widemin.papers.claims.draws import Array, of_one_revision
 from widemin.papers.claims.parts import EQUAL, Part, shortfall
 
 # Parts that tell a network of two lists apart, or read each of its test sets.
@@ -25,11 +25,11 @@ CELL = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the final rows of networks that did not diverge."""
+    """Return the final rows of networks that did not diverge, as comparable."""
     if table.empty:
         return table
     rows = table[table["measured"] == "final"]
-    return rows[~rows["diverged"].astype(bool)]
+    return of_one_revision(rows[~rows["diverged"].astype(bool)])
 
 
 @dataclass(frozen=True)

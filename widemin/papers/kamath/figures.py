@@ -12,6 +12,7 @@ from pandas import DataFrame
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final
+from widemin.papers.claims.draws import of_one_revision
 from widemin.papers.figures import BLUE, COLOURS, GREEN, RED
 from widemin.papers.kamath.claims import by_batch, undertrained, well_trained
 from widemin.papers.ranks import rank_correlations
@@ -106,7 +107,8 @@ def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
 
     Held fixed: training loss, median margin (the scale of the logits), learning rate.
     """
-    rows = table.assign(small_eigenvalue=-table["top_eigenvalue"])
+    rows = of_one_revision(table)
+    rows = rows.assign(small_eigenvalue=-rows["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
     held = ["final_train_loss", "median_margin", "learning_rate"]
     named = {"small_eigenvalue": "small top eigenvalue"}

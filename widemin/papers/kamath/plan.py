@@ -6,7 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from widemin.experiments.recipes import grid
+from widemin.attacks import Linf
+from widemin.experiments.recipe import grid
 from widemin.papers.base import base_recipe
 
 DECISIVE = ["LR", "LR/BS", "LR, other"]
@@ -19,7 +20,7 @@ def plan(**values: Any) -> dict[str, Any]:
     figures; `settings` holds a list a setting, `order` the names of those shown.
     """
     p = SimpleNamespace(**values)
-    tests, first = tuple(f"linf {e}" for e in p.epsilons), p.batch_sizes[0]
+    tests, first = tuple(map(Linf, p.epsilons)), p.batch_sizes[0]
     base = base_recipe(values, batch_size=first, tests=tests)
     axes: dict[str, Any] = dict(seed=range(p.seeds), batch_size=p.batch_sizes)
     steady = grid(base, **axes)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from widemin.experiments.recipes import cells, grid
+from widemin.attacks import Linf
+from widemin.experiments.recipe import cells, grid
 from widemin.papers.base import base_recipe
 
 
@@ -17,7 +18,7 @@ def plan(**values: Any) -> dict[str, Any]:
     table; `squares` is the grid.
     """
     p = SimpleNamespace(**values)
-    ball, held_out = f"linf {p.epsilon}", min(p.test_size, 1000)
+    ball, held_out = Linf(p.epsilon), min(p.test_size, 1000)
     watched = dict[str, Any](watch=ball, tests=(ball,), validation_size=held_out)
     base = base_recipe(values, batch_size=p.batch_sizes[0], **watched)
     attacked = replace(base, strong_size=p.strong_size)

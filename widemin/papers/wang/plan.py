@@ -6,7 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from widemin.experiments.recipes import grid
+from widemin.attacks import Linf
+from widemin.experiments.recipe import grid
 from widemin.papers.base import base_recipe
 
 
@@ -17,7 +18,7 @@ def plan(**values: Any) -> dict[str, Any]:
     tables; `turned` holds a list a switch.
     """
     p = SimpleNamespace(**values)
-    ball, fixed = f"linf {p.epsilon}", dict[str, Any](momentum=0.9, weight_decay=1e-4)
+    ball, fixed = Linf(p.epsilon), dict[str, Any](momentum=0.9, weight_decay=1e-4)
     base = base_recipe(values, fosc_max=0.0, tests=(ball,), pgd_steps=20, **fixed)
     # Under the trapezoid epsilon grows to its value over a quarter of training.
     ramp = 0.25 if p.schedule == "trapezoid" else 0.0

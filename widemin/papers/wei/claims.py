@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from widemin.names import norm_and_radius
 from widemin.papers.claims import Array, Cells, Part, Rows, claim, drawn, final
 from widemin.papers.wei import theory
 
@@ -152,12 +152,10 @@ def price(rows: Rows, part: Part) -> Array:
 @claim("S5", statistic="spearman")
 def price_order(rows: Rows, part: Part) -> Array:
     """Spearman's correlation of natural accuracy with the radius trained on."""
-    chosen = rows.final["attack"].str.startswith(part.given["norm"])
-    chosen &= rows.final["rho"] == 0
-    radius = rows.final["attack"].map(
-        lambda name: float(Fraction(name.partition(" ")[2] or 0))
-    )
-    final = rows.final.assign(radius=radius)[chosen]
+    final = rows.final[(rows.final["attack"] != "") & (rows.final["rho"] == 0)]
+    sets = [norm_and_radius(name) for name in final["attack"]]
+    final = final.assign(radius=[float(radius) for _, radius in sets])
+    final = final[[norm == part.given["norm"] for norm, _ in sets]]
     cells = Cells(final, ["radius"], ["natural_accuracy"])
     return cells.rank(cells.labels["radius"].to_numpy(), cells["natural_accuracy"])
 

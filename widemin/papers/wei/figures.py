@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from pandas import DataFrame
 
+from widemin.names import norm_and_radius
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, paper_table
 from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
@@ -86,9 +87,9 @@ def trained_ratios(
 
 def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
     """Return a run's place by strength, its method's name ("SAM 0.2") and colour."""
-    norm, _, radius = attack.partition(" ")
+    norm, radius = norm_and_radius(attack) if attack else ("", Fraction())
     kind = {"standard": 0, "sam": 1, "adversarial": 2}.get(method, 3)
-    place = kind, rho, norm == "l2", Fraction(radius or 0)
+    place = kind, rho, norm == "l2", radius
     name = ("standard", f"SAM {rho:g}")[kind] if kind < 2 else f"AT {ball_name(attack)}"
     return place, name, plot.ORANGE if norm == "l2" else COLOURS.get(method, RED)
 
@@ -270,8 +271,9 @@ def in_pixels(table: DataFrame) -> DataFrame:
 def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy over the L-infinity radius, a line a method."""
     rows = with_names(table)
-    radius = rows["test"].str.extract(r"^linf (\d+)/255$")[0].astype(float)
-    rows = rows.assign(radius=radius)[radius.notna()]
+    sets = [norm_and_radius(test) for test in rows["test"]]
+    rows = rows.assign(radius=[float(255 * radius) for _, radius in sets])
+    rows = rows[[norm == "linf" for norm, _ in sets]]
     unattacked = rows.assign(radius=0.0, worst_accuracy=rows["natural_accuracy"])
     rows = pd.concat([unattacked, rows])
     for name, look in line_looks(rows).items():

@@ -6,10 +6,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from widemin.experiments.recipes import grid
+from widemin.attacks import parse_ball
+from widemin.experiments.recipe import grid
 from widemin.papers.base import base_recipe
 
-TEST_BALLS = ("linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255")  # the paper's
+_PAPERS = "linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255"
+TEST_BALLS = tuple(map(parse_ball, _PAPERS))
+LARGER_BALLS = parse_ball("linf 4/255"), parse_ball("linf 8/255")
 
 
 def plan(**values: Any) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def plan(**values: Any) -> dict[str, Any]:
     other = replace(base, augment=p.augments[-1], epochs=p.epochs + p.epochs // 3)
     others = grid(other, seed=range(p.seeds), rho=[0.0, rho])
     first_recipes = grid(base, seed=range(p.seeds), rho=[0.0, *p.rhos])
-    first_recipes += grid(base, seed=range(p.seeds), attack=["linf 2/255"])
+    first_recipes += grid(base, seed=range(p.seeds), attack=TEST_BALLS[1:2])
 
     small_width, small_epochs = p.table_network
     plain_seeds, attacked_seeds, sure_seeds = p.table_seeds
@@ -33,7 +36,7 @@ def plan(**values: Any) -> dict[str, Any]:
     small = replace(small, test_size=-(-p.test_size // 2))
     plain = replace(
         small,
-        tests=(*TEST_BALLS, "linf 4/255", "linf 8/255"),
+        tests=TEST_BALLS + LARGER_BALLS,
         strong_attacks=("restarts",),
         strong_steps=50,
         strong_size=p.strong_size,
@@ -57,7 +60,7 @@ def plan(**values: Any) -> dict[str, Any]:
         table_recipes += grid(replace(plain, seed=seed), attack=p.table_balls[1:2])
 
     sam = replace(small, rho=rho)
-    both = replace(sam, attack="linf 2/255")
+    both = replace(sam, attack=TEST_BALLS[1])
     controls = {
         "SGD, twice the epochs": replace(small, epochs=2 * small_epochs),
         "SGD, label smoothing 0.1": replace(small, label_smoothing=0.1),

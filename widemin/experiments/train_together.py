@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from widemin import training
 from widemin.data import images
 from widemin.experiments import pool, side_by_side
 from widemin.experiments.epoch_metrics import watcher_together
-from widemin.experiments.recipes import MEASURED_BY, Recipe, stream
-from widemin.experiments.train.basics import (
+from widemin.experiments.recipe import MEASURED_BY, Recipe, stream
+from widemin.experiments.train import (
     CHECKPOINT_SECONDS,
     Curve,
     Trained,
@@ -38,12 +37,7 @@ def family(recipe: Recipe) -> Recipe | None:
     plain = plain and not (recipe.augment or recipe.label_smoothing)
     if not plain or recipe.model != "m1":
         return None
-    own: dict[str, Any] = {
-        field.name: field.default
-        for field in dataclasses.fields(Recipe)
-        if field.name in VARIED + MEASURED_BY
-    }
-    return dataclasses.replace(recipe, **own)
+    return recipe.without(*VARIED, *MEASURED_BY)
 
 
 def train_together(
@@ -87,21 +81,17 @@ def train_together(
             last = time.monotonic()
         if asked:
             raise pool.Stopped
-    shared = {"train_seconds": now.seconds / len(recipes)}
-    return [
-        (
-            network,
-            curve,
-            shared
-            | {"diverged": len(curve) < first.epochs, "gradients": float(len(curve))},
-        )
-        for network, curve in zip(networks, now.curves, strict=True)
-    ]
+    trained = []
+    for network, curve in zip(networks, now.curves, strict=True):
+        facts = {"diverged": len(curve) < first.epochs, "gradients": float(len(curve))}
+        facts["train_seconds"] = now.seconds / len(recipes)
+        trained.append((network, curve, facts))
+    return trained
 
 
 @dataclass
 class _Together:
-    """Networks trained side by side: what, kept, lets them go on bit for bit."""
+    """Networks trained side by side: everything a bit-exact resume needs."""
 
     group: side_by_side.Together
     generators: list[torch.Generator]
@@ -136,11 +126,7 @@ def _side_by_side(
 ) -> tuple[list[nn.Module], _Together]:
     """Return networks before training, and their training not begun."""
     networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
-    group = side_by_side.Together(
-        networks,
-        [recipe.learning_rate for recipe in recipes],
-        [recipe.momentum for recipe in recipes],
-        [recipe.weight_decay for recipe in recipes],
-    )
+    rates = [[getattr(recipe, name) for recipe in recipes] for name in VARIED[:3]]
+    group = side_by_side.Together(networks, *rates)
     generators = [stream(recipe.seed, "batches") for recipe in recipes]
     return networks, _Together(group, generators, [[] for _ in recipes])

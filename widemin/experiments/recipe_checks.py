@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 
 from widemin import data, models, training
-from widemin.attacks import parse_ball
+from widemin.attacks import L2, Linf, parse_ball
+from widemin.experiments import own
+from widemin.experiments.columns import as_column
 from widemin.names import check_choice
 
 if TYPE_CHECKING:
-    from widemin.experiments.recipes.recipe import Recipe
+    from widemin.experiments.recipe import Recipe
 
 OPTIMIZERS = ("sgd", "adam", "algorithm1")  # the last as Kamath et al. print it
 # All steps always; 1, 2, ... of them, each for as long; a step of the whole radius in
@@ -33,39 +36,11 @@ _CHOICES = {
     "schedule": training.SCHEDULES,
     "step_schedule": STEP_SCHEDULES,
 }
-# From, and to where there is an end whatever the data set.
-_BOUNDS: dict[str, tuple[float, ...]] = {
-    "batch_size": (1,),
-    "epochs": (1,),
-    "attack_steps": (1,),
-    "pgd_steps": (1,),
-    "hessian_size": (1,),
-    "width": (0,),
-    "weight_decay": (0,),
-    "fosc_max": (0,),
-    "rho": (0,),
-    "seed": (0,),
-    "strong_size": (0,),
-    "strong_steps": (0,),
-    "autoattack_size": (0,),
-    "rate_decay": (0,),
-    "fosc_bins": (0,),
-    "surrogate_epochs": (0,),
-    "brief_epochs": (0,),
-    "attack_step": (1e-3, 2),
-    "label_smoothing": (0, 1),
-    "momentum": (0, 0.999),
-    "ramp": (0, 1),
-}
 
 
-_KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a list of texts",
-}
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
+_KINDS[str] = "a text"
+_BALL = "a perturbation set like Linf(0.1) or 'linf 8/255'"
 
 
 def declared(name: str, value: Any, default: Any) -> Any:
@@ -73,18 +48,26 @@ def declared(name: str, value: Any, default: Any) -> Any:
 
     A whole number in a field of fractions stays as it is: it is part of the key.
 
-    >>> declared("epochs", np.int64(3), 1), declared("tests", ["linf 0.1"], ())
-    (3, ('linf 0.1',))
+    >>> declared("epochs", np.int64(3), 1), declared("watch", "linf 0.1", None)
+    (3, Linf(epsilon=0.1))
     """
     plain, kind = _plain(value), type(default)
+    if kind is tuple:
+        if not isinstance(plain, tuple):
+            raise ValueError(f"{name} must be a list; got {value!r}")
+        return tuple(declared(name, part, default[0]) for part in plain)
+    if default is None or isinstance(default, Linf):
+        if plain in (None, "") and default is None:
+            return None
+        if isinstance(plain, str):
+            return parse_ball(plain)
+        if not isinstance(plain, Linf | L2):
+            raise ValueError(f"{name} must be {_BALL}; got {value!r}")
+        return plain
     if kind is int and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
     fits = isinstance(plain, (int, float) if kind is float else kind)
-    if kind in (int, float) and isinstance(plain, bool):
-        fits = False
-    if kind is tuple and fits:
-        fits = all(isinstance(part, str) for part in plain)
-    if not fits:
+    if not fits or (isinstance(plain, bool) and kind is not bool):
         raise ValueError(f"{name} must be {_KINDS[kind]}; got {value!r}")
     return plain
 
@@ -106,19 +89,22 @@ def check(recipe: Recipe) -> None:
     """Raise ValueError for an unknown name or a value out of range."""
     for name, known in _CHOICES.items():
         check_choice(name, getattr(recipe, name), known)
+    if recipe.own_attack and ":" not in recipe.own_attack:
+        raise ValueError(
+            "own_attack must be a function to import, like 'mine.attacks:run'; "
+            f"got {recipe.own_attack!r}"
+        )
     for attack in recipe.strong_attacks:
         check_choice("strong_attacks", attack, STRONG_ATTACKS)
-    for name, bounds in _BOUNDS.items():
-        _check(name, getattr(recipe, name), *bounds)
+    for field in fields(recipe):
+        if bounds := field.metadata.get("bounds"):
+            _check(field.name, getattr(recipe, field.name), *bounds)
     if not 0 < recipe.learning_rate < math.inf:
         raise ValueError(
             f"learning_rate must be above 0 and finite; got {recipe.learning_rate}"
         )
     _check_sizes(recipe)
     _check_together(recipe)
-    for ball in (recipe.attack, recipe.watch, *recipe.tests):
-        if ball:
-            parse_ball(ball)
 
 
 def _check_sizes(recipe: Recipe) -> None:
@@ -136,8 +122,9 @@ def _check_sizes(recipe: Recipe) -> None:
             f"{recipe.train_size}; got {recipe.batch_size}"
         )
     size = 1 if recipe.optimizer == "algorithm1" else recipe.batch_size
-    if 1 in (size, recipe.train_size % size) and not _takes_one(
-        recipe.dataset, recipe.model, recipe.width
+    alone = 1 in (size, recipe.train_size % size)
+    if (alone or ":" in recipe.model) and (
+        not _takes_one(recipe.dataset, recipe.model, recipe.width) and alone
     ):
         raise ValueError(
             f"batch_size must leave no batch of one image, which batch norm of "
@@ -149,15 +136,8 @@ def _check_sizes(recipe: Recipe) -> None:
 @cache
 def _takes_one(dataset: str, model: str, width: int) -> bool:
     """Return True if a network can be trained on one image of a data set."""
-    found = data.DATASETS[dataset]
-    network = models.build(
-        model,
-        torch.Generator(),
-        shape=found.shape,
-        classes=found.classes,
-        width=width or None,
-    )
-    return training.takes_one(network, torch.zeros(1, *found.shape))
+    network = own.network(dataset, model, width, torch.Generator())
+    return training.takes_one(network, torch.zeros(1, *data.DATASETS[dataset].shape))
 
 
 def _check_together(recipe: Recipe) -> None:
@@ -165,7 +145,7 @@ def _check_together(recipe: Recipe) -> None:
     if recipe.optimizer == "algorithm1" and (recipe.attack or recipe.rho):
         raise ValueError(
             "optimizer 'algorithm1' must come without attack and rho; got "
-            f"attack {recipe.attack!r} and rho {recipe.rho}"
+            f"attack {as_column(recipe.attack)!r} and rho {recipe.rho}"
         )
     if recipe.watch_fosc and not recipe.attack:
         raise ValueError("watch_fosc must come with an attack; got none")
@@ -182,7 +162,7 @@ def _check_together(recipe: Recipe) -> None:
     if recipe.gradient_leak and not (recipe.attack and recipe.rho):
         raise ValueError(
             "gradient_leak must come with an attack and a rho above 0; got "
-            f"attack {recipe.attack!r} and rho {recipe.rho}"
+            f"attack {as_column(recipe.attack)!r} and rho {recipe.rho}"
         )
 
 

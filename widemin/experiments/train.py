@@ -1,4 +1,8 @@
-"""One network trained."""
+"""A recipe's network trained.
+
+A training under way is kept every minute, and at once when it is asked to stop; it
+goes on bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +20,73 @@ from torch import Tensor, nn
 from widemin import data, training
 from widemin.attacks import NonFiniteError
 from widemin.data import images
-from widemin.experiments import pool
+from widemin.experiments import disk, own, pool
 from widemin.experiments.attack_schedule import step_at
 from widemin.experiments.epoch_metrics import watcher
-from widemin.experiments.recipes import Recipe, stream
-from widemin.experiments.train.basics import (
-    CHECKPOINT_SECONDS,
-    Curve,
-    Facts,
-    read_checkpoint,
-    resumed,
-    spent_seconds,
-    write_checkpoint,
-)
+from widemin.experiments.recipe import Recipe, stream
 from widemin.seeding import seeded
 
+Curve = list[dict[str, Any]]  # a row per epoch
+Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
+Trained = tuple[nn.Module, Curve, Facts]
+
+CHECKPOINT_SECONDS = 60
 _DRAWN_IN_TRAINING = ("batches", "augment", "attack")
+
+
+def spent_seconds(device: str) -> float:
+    """Return a clock of work: on a CPU core seconds, whatever else the machine does."""
+    return time.perf_counter() if device == "cuda" else time.process_time()
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """Return a recipe's network before training; from here on float32 is no TF32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    weights = stream(recipe.seed, "weights")
+    return own.network(recipe.dataset, recipe.model, recipe.width, weights)
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write what is under way, in training or measuring, whole or not at all."""
+    with disk.atomic(path) as part:
+        torch.save(state, part)
+
+
+def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
+    """Return what a checkpoint holds, if it is there; set a broken one aside."""
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except FileNotFoundError:
+        return None
+    except (PermissionError, MemoryError, torch.OutOfMemoryError):  # it may be whole
+        raise
+    except Exception as error:  # torch raises many kinds
+        disk.set_aside(path, "a checkpoint", error)
+        return None
+
+
+def resumed(path: Path, device: str, restore: Callable[[dict[str, Any]], None]) -> bool:
+    """Restore what a checkpoint holds, if it is there.
+
+    Returns:
+        False where it does not fit, of another version or another network, and is set
+        aside: what is restored in part must then begin afresh.
+    """
+    state = read_checkpoint(path, device)
+    try:
+        if state is not None:
+            restore(state)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        disk.set_aside(path, "a checkpoint of this network", error)
+        return False
+    return True
 
 
 @dataclass
 class _Progress:
-    """A training under way: everything that, kept, lets it go on bit for bit."""
+    """A training under way: everything a bit-exact resume needs."""
 
     model: nn.Module
     optimizer: training.Optimizer
@@ -96,10 +146,10 @@ def share_done(checkpoint: Path, recipe: Recipe) -> float:
 def train(
     model: nn.Module, recipe: Recipe, device: str, checkpoint: Path | None = None
 ) -> tuple[Curve, Facts]:
-    """Train a network in place; return its learning curve and what it took.
+    """Train a freshly built network; return its learning curve and what it took.
 
     Args:
-        model: Freshly built.
+        model: Trained in place.
         recipe: What to do.
         device: cpu or cuda.
         checkpoint: File from which to go on, if it is there, and in which to keep how
@@ -187,10 +237,7 @@ def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], T
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
+    weights, rate, decay = model.parameters(), recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(
-            model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    return training.SGD(
-        model.parameters(), recipe.learning_rate, recipe.momentum, recipe.weight_decay
-    )
+        return torch.optim.Adam(weights, rate, weight_decay=decay)
+    return training.SGD(weights, rate, recipe.momentum, decay)
