@@ -12,7 +12,7 @@ from widemin.book import notebooks, verdicts
 from widemin.experiments import provenance
 from widemin.papers import claims
 from widemin.papers.claims import Cells, criteria
-from widemin.papers.claims.printed import printed
+from widemin.papers.claims.words import printed
 
 COMPARE = {
     ">=": operator.ge,

@@ -74,7 +74,7 @@ def test_a_page_shows_what_its_own_cells_made(tmp_path, monkeypatch):
 
 def test_links_to_verdicts_that_no_page_shows_are_plain_words(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    page("site", ("W6", "reproduced", 2))
+    page("site", ("W6", "passes"))
     sources.stage("site", tmp_path / "site" / "source")
     pages = [path.read_text() for path in (tmp_path / "site/source").glob("*.md")]
     assert {n for t in pages for n in re.findall(r"\(#verdict-(\w+)", t)} == {"w6"}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims.draws import Array
-from widemin.papers.claims.parts import EQUAL, Part, shortfall
+from widemin.papers.claims.draws import Array, Cells
+from widemin.papers.claims.parts import SIMULATED, Part
 
 # Parts that tell a network of two lists apart, or read each of its test sets.
 _BY_LIST = ("H9", "H10", "H11", "H13", "H14", "H15")
@@ -22,6 +24,20 @@ _LIMITED = {"natural": "natural_accuracy", "training": "train_accuracy"}
 _LIMITED |= {"PGD-20": "pgd_accuracy"}
 # All of whose seeds count, or none.
 CELL = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
+# Rows that agree in these differ in their seed alone.
+_ALIKE = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
+_ALIKE += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
+_ALIKE += ["attack_step", "step_schedule"]
+# What `needs` may hold beside numbers: values that a run must have.
+_EQUAL = ("dataset", "model", "augment", "ramp", "fosc_bins")
+_SIZES = ("train_size", "epochs", "images", "strong_size", "autoattack_size")
+_PLURAL = {
+    "seed": "seeds",
+    "batch_size": "batch sizes",
+    "learning_rate": "learning rates",
+    "attack": "training sets of perturbations",
+    "train_size": "training images",
+}
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +62,6 @@ class Runs:
     preset: str
     lists: Mapping[str, Any]
     table: pd.DataFrame
-
     chosen: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, about: Any, make: Callable[[], Any]) -> Any:
@@ -57,37 +72,26 @@ class Runs:
 
     def of(self, measured: str) -> pd.DataFrame:
         """Return the rows of one kind, e.g. "final"."""
-
-        def make() -> pd.DataFrame:
-            if self.table.empty:
-                return self.table
-            return self.table[self.table["measured"].eq(measured)]
-
-        found: pd.DataFrame = self.once(measured, make)
-        return found
+        if self.table.empty:
+            return self.table
+        rows = self.table
+        return self.once(measured, lambda: rows[rows["measured"].eq(measured)])
 
     def text(self, column: str) -> Array:
         """Return a column of the final rows as text."""
         rows = self.of("final")
-        found: Array = self.once(
-            ("text", column), lambda: rows[column].map(str).to_numpy(object)
-        )
-        return found
+        make = lambda: rows[column].map(str).to_numpy(object)  # noqa: E731
+        return self.once(("text", column), make)
 
     def places(self, name: str) -> Array:
         """Return where in the final rows a list's networks stand.
 
         An entry of a mapping stands in brackets: "settings[LR]".
         """
-
-        def make() -> Array:
-            of, _, entry = name.rstrip("]").partition("[")
-            listed = self.lists.get(of, ())
-            keys = {r.key for r in (listed.get(entry, ()) if entry else listed)}
-            return np.flatnonzero([key in keys for key in self.text("key")])
-
-        found: Array = self.once(("at", name), make)
-        return found
+        of, _, entry = name.rstrip("]").partition("[")
+        listed = self.lists.get(of, ())
+        keys = {r.key for r in (listed.get(entry, ()) if entry else listed)}
+        return np.flatnonzero([key in keys for key in self.text("key")])
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,12 @@ class Rows:
     Attributes:
         final: A row a network and list; networks that the part leaves out are gone.
         runs: Where they are from.
+        used: Keys of the networks that a statistic averaged.
     """
 
     final: pd.DataFrame
     runs: Runs
+    used: set[str] = field(default_factory=set)
 
     def of(self, measured: str) -> pd.DataFrame:
         """Return the rows of one kind, e.g. "epoch", of the networks that count."""
@@ -111,49 +117,39 @@ class Rows:
         """Return the final rows with a number of each network, by key, as `value`."""
         return self.final.assign(value=self.final["key"].map(values))
 
+    def cells(
+        self, by: Sequence[str], *columns: str, of: Any = None, networks: bool = False
+    ) -> Cells:
+        """Return means of columns over the seeds of each cell, of all rows or some."""
+        cells = Cells(self.final if of is None else of, by, columns, networks)
+        self.used.update(cells.keys)
+        return cells
+
 
 def rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
     """Return the rows that a part judges, and what they lack to decide it, or ""."""
-    given = tuple(part.given.get(name) for name in ("test", "rho", "attack"))
-    kind = (part.claim in _BY_LIST, part.claim in _EVERY_TEST, part.claim == "W5")
-    about = (part.runs, tuple(part.needs.items()), part.untrained, given, kind)
-    found: tuple[Rows, str] = runs.once(about, lambda: _rows_of(part, runs))
-    return found
+    about = (part.claim, part.runs, str(part.needs), part.untrained, str(part.given))
+    rows, lacks = runs.once(about, lambda: _rows_of(part, runs))
+    return Rows(rows, runs), lacks
 
 
-def _rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
-    none = Rows(runs.of("final").iloc[:0], runs)
+def _rows_of(part: Part, runs: Runs) -> tuple[pd.DataFrame, str]:
+    none = runs.of("final").iloc[:0]
     if runs.table.empty:
         return none, "no rows"
     names = [name.strip() for name in part.runs.split(" + ")]
-    each = [runs.places(name) for name in names]
-    chosen = np.zeros(len(runs.text("key")), bool)
-    chosen[np.concatenate(each)] = True
-    lacks = ""
-    for name in (n for n in EQUAL if n in part.needs and chosen.any()):
-        wanted = part.needs[name]
-        same = np.isin(runs.text(name), [wanted, f"{wanted}.0"])
-        if name in ("ramp", "fosc_bins"):  # of networks trained adversarially
-            plain = runs.text("attack") == ""
-            same = (same | plain) & bool((chosen & same & ~plain).any())
-        if (chosen & same).any() or name in ("dataset", "model"):
-            chosen &= same
-        else:
-            lacks = f"it takes {name.replace('_', ' ')} {wanted}"
-    for name, none_of in (("rho", "0.0"), ("attack", "")):
-        value = part.given.get(name)
-        if value is not None and "," not in value:
-            value = str(float(value)) if name == "rho" else value
-            chosen &= np.isin(runs.text(name), [none_of, value, none_of[:1]])
+    each = [runs.once(("at", name), partial(runs.places, name)) for name in names]
+    listed = np.zeros(len(runs.text("key")), bool)
+    listed[np.concatenate(each)] = True
+    chosen, lacks = _asked_for(part, runs, listed)
     if "test" in part.given:
         chosen &= runs.text("test") == part.given["test"]
     if not chosen.any():
         return none, "no rows"
     if part.claim not in _EVERY_TEST:
-        first = np.zeros(len(chosen), bool)
         at = np.flatnonzero(chosen)
-        first[at[np.unique(runs.text("key")[at], return_index=True)[1]]] = True
-        chosen = first
+        first = at[np.unique(runs.text("key")[at], return_index=True)[1]]
+        chosen = np.isin(np.arange(len(chosen)), first)
     labels = [name.partition("[")[2].rstrip("]") or name for name in names]
     if part.claim not in _BY_LIST:
         labels, each = [""], [np.flatnonzero(chosen)]
@@ -161,14 +157,34 @@ def _rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
     rows = runs.of("final").take(np.concatenate(each))
     rows = rows.assign(list=np.repeat(labels, [len(at) for at in each]))
     rows, short = left_out(part, rows)
-    return Rows(rows, runs), short if rows.empty else lacks or short
+    return rows, short if rows.empty else lacks or short
+
+
+def _asked_for(part: Part, runs: Runs, chosen: Array) -> tuple[Array, str]:
+    """Return which of chosen rows have a part's values, and one that none has."""
+    lacks = ""
+    for name in (n for n in _EQUAL if n in part.needs and chosen.any()):
+        wanted = part.needs[name]
+        same = np.isin(runs.text(name), [wanted, f"{wanted}.0"])
+        if name in ("ramp", "fosc_bins"):  # of networks trained adversarially
+            plain = runs.text("attack") == ""
+            same = (same | plain) & bool((chosen & same & ~plain).any())
+        if (chosen & same).any() or name in ("dataset", "model"):
+            chosen = chosen & same
+        else:
+            lacks = f"it takes {name.replace('_', ' ')} {wanted}"
+    for name, none_of in (("rho", "0.0"), ("attack", "")):
+        value = part.given.get(name, ",")
+        if "," not in value:
+            equal = [none_of, none_of[:1], value, f"{value}.0"]
+            chosen = chosen & np.isin(runs.text(name), equal)
+    return chosen, lacks
 
 
 def left_out(part: Part, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the rows without networks that did not train, and what they lack."""
     lost = rows["diverged"].eq(True).to_numpy()
-    counted = part.claim == "W5"
-    needs = {k: v for k, v in part.needs.items() if k not in EQUAL}
+    needs = _numbers(part)
     lacks, every = _gaps(rows, needs), rows
     if excluded := part.untrained.startswith("excluded"):
         lost = lost | rows["constant"].eq(True).to_numpy()
@@ -178,11 +194,11 @@ def left_out(part: Part, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
             cells = list(zip(*(rows[name] for name in CELL), strict=True))
             poor = {cell for cell, gone in zip(cells, lost, strict=True) if gone}
             lost = np.array([cell in poor for cell in cells])
-    if lost.any() and not counted:
+    if part.claim != "W5":  # which counts them
         rows = rows[~lost]
     if rows.empty:
         return rows, "no network is trained" if excluded else "no rows"
-    short = shortfall(rows, needs) if needs else ""
+    short = shortfall(rows, needs)
     if short and excluded and lost.any() and not shortfall(every, needs):
         short += " whose networks are trained"
     return rows, lacks or short
@@ -198,3 +214,62 @@ def _gaps(rows: pd.DataFrame, needs: Mapping[str, str]) -> str:
     if any(len(frozenset.intersection(*each)) >= rates for each in some):
         return ""
     return f"it takes a full grid of {sizes} batch sizes by {rates} rates"
+
+
+def _numbers(part: Part) -> dict[str, str]:
+    return {k: v for k, v in part.needs.items() if k not in _EQUAL}
+
+
+def shortfall(table: pd.DataFrame, needs: Mapping[str, str]) -> str:
+    """Return what rows lack to decide a part, or "".
+
+    Sizes must be reached by every row, `samples` is the product of images and epochs;
+    of seeds, cells and sets there must be as many different ones.
+    """
+    if needs and set(table["dataset"]) == {"digits"}:
+        return "it takes larger images than digits"
+    for name, wanted in needs.items():
+        if name == "samples":
+            there = int((table["train_size"] * table["epochs"]).min())
+        elif name in _SIZES:
+            there = int(table[name].min())
+        elif name == "cells":
+            there = table.groupby(["batch_size", "learning_rate"]).ngroups
+        elif name == "networks":
+            there = table["key"].nunique()
+        elif name == "seed":  # of the cell that has the fewest
+            columns = [table[name] for name in [*_ALIKE, "seed"] if name in table]
+            cells = Counter(row[:-1] for row in set(zip(*columns, strict=True)))
+            there = min(cells.values())
+        else:
+            there = len(set(table[name]) - {""})
+        if there < int(wanted):
+            plural = _PLURAL.get(name, name.replace("_", " "))
+            return f"it takes {int(wanted):,} {plural}; there are {there:,}"
+    return ""
+
+
+@lru_cache(64)
+def _planned(recipes: tuple[Any, ...]) -> Runs:
+    """Return recipes as if their rows were there."""
+    about = [vars(r) | {"key": r.key, "method": r.method} for r in recipes]
+    table = pd.DataFrame(about).assign(measured="final")
+    return Runs("", {}, table.assign(images=table["test_size"]))  # as rows call it
+
+
+def lacking(part: Part, recipes: Sequence[Any]) -> str:
+    """Return in words why planned runs cannot decide a part; "" where they can.
+
+    Args:
+        part: Which.
+        recipes: The runs of its `runs` at a preset.
+    """
+    if part.runs in SIMULATED:
+        return ""
+    if not recipes:
+        return "no run is planned"
+    runs = _planned(tuple(recipes))
+    chosen, lacks = _asked_for(part, runs, np.ones(len(recipes), bool))
+    if not chosen.any():
+        return "no run is planned"
+    return lacks or shortfall(runs.table[chosen], _numbers(part))

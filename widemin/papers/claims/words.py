@@ -1,0 +1,173 @@
+"""What was measured, and what it is measured against, in words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from widemin import paths
+from widemin.papers.claims.engine import Judged
+from widemin.papers.claims.parts import STATISTICS, Part, parts
+
+SAID: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yml").read_text())
+BALLS = {"linf": "L∞", "l2": "L2"}
+
+
+def ball_name(test: str) -> str:
+    """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
+    norm, _, radius = test.partition(" ")
+    return f"{BALLS[norm]} {radius}"
+
+
+def plain(text: str) -> str:
+    """Return a text of claims.csv so that markdown shows it as it stands.
+
+    >>> plain("Pass for rho = .4, natural below ST by 1-2 points.")
+    'Pass for ρ = 0.4, natural below standard by 1–2 points'
+    """
+    for typed, meant in SAID["meant"].items():
+        text = re.sub(typed, meant, text)
+    for mark, shown in SAID["marks"].items():
+        text = text.replace(mark, shown)
+    return text.rstrip(".")
+
+
+def measured(part: Part) -> str:
+    """Return what a part measures, its criterion without the threshold."""
+    ends = r",? is (?:at least|at most|above|below) [-\d]"
+    return plain(re.split(ends, part.criterion)[0])
+
+
+def asked(part: Part) -> str:
+    """Return the threshold of a part with its sign, e.g. "≥ 80.0 %"."""
+    if part.statistic == "theorem":
+        return "it holds"
+    return f"{SAID['marks'][part.compare]} {number(part, part.threshold)}"
+
+
+def lacking_in_words(lacks: str) -> str:
+    """Return what rows lack as a page says it.
+
+    >>> lacking_in_words("it takes 3 seeds; there are 1")
+    'it takes 3 seeds; there is 1'
+    """
+    lacks = re.sub(r"there are 1\b(?!,)", "there is 1", lacks)
+    return str(SAID["lacks"].get(lacks, lacks.replace("momentum;", "momenta;")))
+
+
+def letters(names: Sequence[str]) -> str:
+    """Return letters of parts, three or more in a row as a range.
+
+    >>> letters(["a", "c", "d", "e"])
+    'a, c to e'
+    """
+    runs: list[list[str]] = []
+    for name in names:
+        if runs and ord(name) == ord(runs[-1][-1]) + 1:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    texts = [f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in runs]
+    return ", ".join(texts)
+
+
+def by_letter(listed: Sequence[Judged], told: Callable[[Judged], str]) -> list[str]:
+    """Return the texts said of parts, each once, with the letters of its parts."""
+    of: dict[str, list[str]] = {}
+    for judged in listed:
+        if text := told(judged):
+            of.setdefault(text, []).append(judged.part.part)
+    if len(of) == 1:
+        [(text, names)] = of.items()
+        if names == [part.part for part in parts()[listed[0].part.claim]]:
+            return [text]
+    return [f"{text} ({letters(names)})" for text, names in of.items()]
+
+
+def odds(chance: float) -> str:
+    """Return a probability in percent; "" without one."""
+    if math.isnan(chance):
+        return ""
+    return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
+
+
+def number(part: Part, value: float) -> str:
+    """Return a part's statistic in its unit.
+
+    >>> [part] = parts()["S12"]
+    >>> number(part, 0.031)
+    '3.1 %'
+    """
+    unit = STATISTICS[part.statistic]["unit"]
+    if math.isnan(value):
+        return "none"
+    if part.statistic == "theorem":
+        return "holds" if value >= 1 else "does not hold as printed"
+    if unit == " %":
+        return f"{100 * value:.1f} %"
+    if part.statistic == "count":
+        return f"{value:.2f} off"
+    if 0 < abs(value) <= 1e-9:
+        return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
+    if unit == " points":
+        return f"{100 * value:.2f} points"
+    digits = ".3g" if abs(value) >= 10 or part.statistic == "error" else ".2f"
+    return f"{value:{digits}}"
+
+
+@cache
+def _printed() -> dict[str, dict[str, str]]:
+    path = paths.PUBLISHED / "papers" / "printed.csv"
+    table = pd.read_csv(path, index_col="part", dtype=str, keep_default_na=False)
+    return table.to_dict("index")
+
+
+def printed(part: Part) -> float | None:
+    """Return a part's statistic in the paper's own table, a fraction; None without."""
+    value = _printed().get(part.name, {}).get("value")
+    return float(value) if value else None
+
+
+def theirs(part: Part) -> str:
+    """Return what the paper says of a part: its words, its table's number, or that."""
+    if said := _printed().get(part.name, {}).get("said"):
+        return said
+    value = printed(part)
+    return SAID["no number"][part.kind] if value is None else number(part, value)
+
+
+def here(judged: Judged) -> str:
+    """Return a part's statistic here: value, interval, n of a rank correlation."""
+    part = judged.part
+    if math.isnan(judged.value):
+        return judged.word
+    text, unit = number(part, judged.value), STATISTICS[part.statistic]["unit"]
+    if judged.seen:
+        one, other = judged.seen
+        text = to(part, one, other, " and ")
+    elif judged.interval:
+        unit = unit if text.endswith(unit) else ""
+        ends = to(part, *judged.interval).removesuffix(unit)
+        text = f"{text.removesuffix(unit)} ({ends}){unit}"
+    if over := re.search(r", (\d+) points$", judged.n):
+        text += f", n = {over[1]}"
+    if judged.other:
+        text += f" (`{judged.other.preset}`: {number(part, judged.other.value)})"
+    return text
+
+
+def to(part: Part, low: float, high: float, between: str = " to ") -> str:
+    """Return two values of a part, their unit once.
+
+    >>> to(parts()["S12"][0], 0.02, 0.04)
+    '2.0 to 4.0 %'
+    """
+    unit = STATISTICS[part.statistic]["unit"]
+    return f"{number(part, low).removesuffix(unit)}{between}{number(part, high)}"
