@@ -199,7 +199,6 @@ def as_readme(edition: str) -> str:
 
 def as_data(edition: str) -> dict[str, Any]:
     """Return all claims and what became of them, as book/verdicts.schema.json says."""
-    parts()  # a file that cannot be judged by is no data
     shown, before = of_edition(edition), claims.revision_1()
     fixed = provenance.last_changed(paths.BOOK / "claims.csv")
     listed = []
@@ -230,39 +229,6 @@ def _section(claim: claims.Claim, there: bool, suffix: str) -> str:
     [chapter] = notebooks.find(CHAPTER[claim.paper])
     page = f"chapters/{chapter}"
     return f"{page}{suffix}" + (f"#{claims.anchor(claim.id)}" if there else "")
-
-
-def parts() -> dict[str, tuple[claims.Part, ...]]:
-    """Return the parts of all claims, checked against what the presets plan.
-
-    Raises:
-        ValueError: A part that cannot be judged as it stands, names runs that its
-            chapter does not list, or needs more than any preset plans.
-    """
-    each = claims.parts()
-    plans = {
-        chapter[:2]: [notebooks.lists_of(chapter, name) for name in notebooks.presets()]
-        for chapter in notebooks.chapters()
-    }
-    for claim in claims.criteria().values():
-        for part in each[claim.id]:
-            lacks = {
-                claims.lacking(part, _named(part, lists))
-                for lists in plans[CHAPTER[claim.paper]]
-            }
-            if "" not in lacks:
-                raise ValueError(
-                    f"needs of {part.name} must be met by some preset; got "
-                    f"{'; '.join(sorted(lacks))}"
-                )
-    return each
-
-
-def _named(part: claims.Part, lists: list[dict[str, Any]]) -> list[Any]:
-    """Return the runs that a part judges, of a preset and its further settings."""
-    if part.runs in claims.SIMULATED:
-        return []
-    return [run for each in lists for run in notebooks.named(each, part.runs)]
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:

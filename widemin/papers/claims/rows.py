@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from widemin.papers.claims.draws import Array, Cells
-from widemin.papers.claims.parts import SIMULATED, Part
+from widemin.papers.claims.parts import Part
 
 # Parts that tell a network of two lists apart, or read each of its test sets.
 _BY_LIST = ("H9", "H10", "H11", "H13", "H14", "H15")
@@ -50,63 +50,44 @@ def final(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Runs:
-    """Rows of one preset, and which of its recipes they belong to.
-
-    Attributes:
-        preset: Its name.
-        lists: The chapter's lists of recipes: name to list, or to a mapping of lists.
-        table: Rows, with the key and the fields of their recipe.
-        chosen: What was chosen of them before: parts share rows.
-    """
+    """Rows of one preset, and which of its recipes they belong to."""
 
     preset: str
-    lists: Mapping[str, Any]
-    table: pd.DataFrame
-    chosen: dict[Any, Any] = field(default_factory=dict)
+    lists: Mapping[str, Any]  # the chapter's: name to recipes, or to a mapping of them
+    table: pd.DataFrame  # with the key and the fields of their recipe
 
-    def once(self, about: Any, make: Callable[[], Any]) -> Any:
-        """Return what was made for a key before, else make it."""
-        if about not in self.chosen:
-            self.chosen[about] = make()
-        return self.chosen[about]
+    @cached_property
+    def _kinds(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(self.table.groupby("measured"))) if len(self.table) else {}
 
     def of(self, measured: str) -> pd.DataFrame:
         """Return the rows of one kind, e.g. "final"."""
-        if self.table.empty:
-            return self.table
-        rows = self.table
-        return self.once(measured, lambda: rows[rows["measured"].eq(measured)])
+        return self._kinds.get(measured, self.table.iloc[:0])
 
-    def text(self, column: str) -> Array:
-        """Return a column of the final rows as text."""
-        rows = self.of("final")
-        make = lambda: rows[column].map(str).to_numpy(object)  # noqa: E731
-        return self.once(("text", column), make)
+    @cached_property
+    def _keys(self) -> dict[str, set[str]]:
+        return {}
 
     def places(self, name: str) -> Array:
         """Return where in the final rows a list's networks stand.
 
         An entry of a mapping stands in brackets: "settings[LR]".
         """
-        of, _, entry = name.rstrip("]").partition("[")
-        listed = self.lists.get(of, ())
-        keys = {r.key for r in (listed.get(entry, ()) if entry else listed)}
-        return np.flatnonzero([key in keys for key in self.text("key")])
+        if name not in self._keys:
+            of, _, entry = name.rstrip("]").partition("[")
+            listed = self.lists.get(of, ())
+            listed = listed.get(entry, ()) if entry else listed
+            self._keys[name] = {recipe.key for recipe in listed}
+        return np.flatnonzero(self.of("final")["key"].isin(self._keys[name]))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that a part judges.
+    """The rows that a part judges, and where they are from."""
 
-    Attributes:
-        final: A row a network and list; networks that the part leaves out are gone.
-        runs: Where they are from.
-        used: Keys of the networks that a statistic averaged.
-    """
-
-    final: pd.DataFrame
+    final: pd.DataFrame  # a row a network and list, of networks that count
     runs: Runs
-    used: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)  # keys of what a statistic averaged
 
     def of(self, measured: str) -> pd.DataFrame:
         """Return the rows of one kind, e.g. "epoch", of the networks that count."""
@@ -128,63 +109,57 @@ class Rows:
 
 def rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
     """Return the rows that a part judges, and what they lack to decide it, or ""."""
-    about = (part.claim, part.runs, str(part.needs), part.untrained, str(part.given))
-    rows, lacks = runs.once(about, lambda: _rows_of(part, runs))
-    return Rows(rows, runs), lacks
-
-
-def _rows_of(part: Part, runs: Runs) -> tuple[pd.DataFrame, str]:
-    none = runs.of("final").iloc[:0]
-    if runs.table.empty:
-        return none, "no rows"
+    final = runs.of("final")
+    none = Rows(final.iloc[:0], runs), "no rows"
+    if final.empty:
+        return none
     names = [name.strip() for name in part.runs.split(" + ")]
-    each = [runs.once(("at", name), partial(runs.places, name)) for name in names]
-    listed = np.zeros(len(runs.text("key")), bool)
-    listed[np.concatenate(each)] = True
-    chosen, lacks = _asked_for(part, runs, listed)
-    if "test" in part.given:
-        chosen &= runs.text("test") == part.given["test"]
-    if not chosen.any():
-        return none, "no rows"
+    each = [runs.places(name) for name in names]
+    chosen, lacks = _asked_for(part, final, np.isin(range(len(final)), np.hstack(each)))
     if part.claim not in _EVERY_TEST:
         at = np.flatnonzero(chosen)
-        first = at[np.unique(runs.text("key")[at], return_index=True)[1]]
-        chosen = np.isin(np.arange(len(chosen)), first)
+        at = at[~final["key"].iloc[at].duplicated()]
+        chosen = np.isin(range(len(final)), at)
+    if not chosen.any():
+        return none
     labels = [name.partition("[")[2].rstrip("]") or name for name in names]
     if part.claim not in _BY_LIST:
         labels, each = [""], [np.flatnonzero(chosen)]
     each = [at[chosen[at]] for at in each]
-    rows = runs.of("final").take(np.concatenate(each))
+    rows = final.take(np.hstack(each))
     rows = rows.assign(list=np.repeat(labels, [len(at) for at in each]))
     rows, short = left_out(part, rows)
-    return rows, short if rows.empty else lacks or short
+    return Rows(rows, runs), short if rows.empty else lacks or short
 
 
-def _asked_for(part: Part, runs: Runs, chosen: Array) -> tuple[Array, str]:
+def _asked_for(part: Part, rows: pd.DataFrame, chosen: Array) -> tuple[Array, str]:
     """Return which of chosen rows have a part's values, and one that none has."""
+
+    def among(name: str, *values: str) -> Array:
+        return rows[name].map(str).isin([*values, f"{values[-1]}.0"]).to_numpy()
+
     lacks = ""
     for name in (n for n in _EQUAL if n in part.needs and chosen.any()):
-        wanted = part.needs[name]
-        same = np.isin(runs.text(name), [wanted, f"{wanted}.0"])
+        same = among(name, part.needs[name])
         if name in ("ramp", "fosc_bins"):  # of networks trained adversarially
-            plain = runs.text("attack") == ""
+            plain = (rows["attack"] == "").to_numpy()
             same = (same | plain) & bool((chosen & same & ~plain).any())
         if (chosen & same).any() or name in ("dataset", "model"):
             chosen = chosen & same
         else:
-            lacks = f"it takes {name.replace('_', ' ')} {wanted}"
-    for name, none_of in (("rho", "0.0"), ("attack", "")):
-        value = part.given.get(name, ",")
+            lacks = f"it takes {name.replace('_', ' ')} {part.needs[name]}"
+    given = {name: part.given.get(name, ",") for name in ("rho", "attack", "test")}
+    for name, value in given.items():
         if "," not in value:
-            equal = [none_of, none_of[:1], value, f"{value}.0"]
-            chosen = chosen & np.isin(runs.text(name), equal)
+            none = {"rho": ("0", "0.0"), "attack": ("",)}.get(name, ())
+            chosen = chosen & among(name, *none, value)
     return chosen, lacks
 
 
 def left_out(part: Part, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the rows without networks that did not train, and what they lack."""
     lost = rows["diverged"].eq(True).to_numpy()
-    needs = _numbers(part)
+    needs = {k: v for k, v in part.needs.items() if k not in _EQUAL}
     lacks, every = _gaps(rows, needs), rows
     if excluded := part.untrained.startswith("excluded"):
         lost = lost | rows["constant"].eq(True).to_numpy()
@@ -216,10 +191,6 @@ def _gaps(rows: pd.DataFrame, needs: Mapping[str, str]) -> str:
     return f"it takes a full grid of {sizes} batch sizes by {rates} rates"
 
 
-def _numbers(part: Part) -> dict[str, str]:
-    return {k: v for k, v in part.needs.items() if k not in _EQUAL}
-
-
 def shortfall(table: pd.DataFrame, needs: Mapping[str, str]) -> str:
     """Return what rows lack to decide a part, or "".
 
@@ -247,29 +218,3 @@ def shortfall(table: pd.DataFrame, needs: Mapping[str, str]) -> str:
             plural = _PLURAL.get(name, name.replace("_", " "))
             return f"it takes {int(wanted):,} {plural}; there are {there:,}"
     return ""
-
-
-@lru_cache(64)
-def _planned(recipes: tuple[Any, ...]) -> Runs:
-    """Return recipes as if their rows were there."""
-    about = [vars(r) | {"key": r.key, "method": r.method} for r in recipes]
-    table = pd.DataFrame(about).assign(measured="final")
-    return Runs("", {}, table.assign(images=table["test_size"]))  # as rows call it
-
-
-def lacking(part: Part, recipes: Sequence[Any]) -> str:
-    """Return in words why planned runs cannot decide a part; "" where they can.
-
-    Args:
-        part: Which.
-        recipes: The runs of its `runs` at a preset.
-    """
-    if part.runs in SIMULATED:
-        return ""
-    if not recipes:
-        return "no run is planned"
-    runs = _planned(tuple(recipes))
-    chosen, lacks = _asked_for(part, runs, np.ones(len(recipes), bool))
-    if not chosen.any():
-        return "no run is planned"
-    return lacks or shortfall(runs.table[chosen], _numbers(part))
