@@ -307,8 +307,8 @@ JUDGING = [
     Mutant(
         "a threshold is ignored",
         "papers/claims/engine.py",
-        "word = PASSES if judged.passed else FAILS",
-        "word = PASSES",
+        "PASSES if judged.passed else FAILS",
+        "PASSES",
         of("rule", "test_a_part_is_decided_where_the_whole_interval_lies_on_one_side"),
     ),
     Mutant(
@@ -321,8 +321,8 @@ JUDGING = [
     Mutant(
         "an interval across the threshold decides",
         "papers/claims/engine.py",
-        "elif len(sides) > 1:",
-        "elif len(sides) > 2:",
+        "for end in ends}) > 1:",
+        "for end in ends}) > 2:",
         of("rule", "test_a_part_is_decided_where_the_whole_interval_lies_on_one_side"),
     ),
     Mutant(
@@ -349,8 +349,8 @@ JUDGING = [
     Mutant(
         "a smaller run overrules a larger one",
         "papers/claims/engine.py",
-        "if others[0] not in larger or",
-        "if True or",
+        "if others[0] in larger and",
+        "if False and",
         of("rule", "test_a_smaller_run_never_overrules_a_larger_one"),
     ),
     Mutant(
@@ -391,7 +391,7 @@ JUDGING = [
     Mutant(
         "one order has an interval of width zero",
         "papers/claims/engine.py",
-        "if interval[0] == interval[1] and not math.isnan(chance):",
+        "if ends and ends[0] == ends[1] and not math.isnan(chance):",
         "if False:",
         of("rule", "test_one_order_of_all_draws_has_a_chance_and_no_interval"),
     ),

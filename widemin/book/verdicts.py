@@ -40,26 +40,18 @@ def of_edition(edition: str) -> dict[str, dict[str, Any]]:
             preset = notebooks.parameters(cells).get("preset", "")
             outputs = [output for cell in cells for output in cell.get("outputs", [])]
             told = [output.get("metadata", {}).get("widemin") for output in outputs]
-            shown |= {
-                v["claim"]: v | {"preset": v["preset"] or preset}
-                for v in filter(None, told)
-            }
+            for v in filter(None, told):
+                shown[v["claim"]] = v | {"preset": v["preset"] or preset}
     return {claim: shown[claim] for claim in claims.criteria() if claim in shown}
 
 
 def judging(
     number: str, table: pd.DataFrame, lists: Mapping[str, Any], preset: str
 ) -> Callable[..., claims.Verdict]:
-    """Return what shows a claim's verdict by a page's rows and the paper's settings'.
+    """Return a function from a claim's id to its verdict by a chapter's rows.
 
-    Args:
-        number: Of the chapter, e.g. "01".
-        table: The page's rows.
-        lists: The page's lists of runs by name.
-        preset: The page's.
-
-    Returns:
-        A function of a claim's id and, for linear models, of what they gave.
+    By the page's rows and those at the paper's settings; of claims on linear models
+    it takes what these gave, too. `number` is the chapter's, e.g. "01".
     """
     [chapter] = notebooks.find(number)
     evidence = []
@@ -138,8 +130,7 @@ def in_words(edition: str, page: str = "verdicts.md") -> str:
 
 def tallies(edition: str) -> str:
     """Return the same as a list."""
-    counts = _counts(claims.criteria(), of_edition(edition), "")
-    return "\n".join(f"- {text}" for text in counts)
+    return "- " + "\n- ".join(_counts(claims.criteria(), of_edition(edition), ""))
 
 
 def headlines(edition: str) -> str:
@@ -174,13 +165,7 @@ def _counts(
 
 
 def in_short(edition: str, chapter: str, named: list[str]) -> str:
-    """Return what became of a chapter's claims as a box in markdown.
-
-    Args:
-        edition: book or site.
-        chapter: Its name.
-        named: Claims to be told one by one.
-    """
+    """Return what became of a chapter's claims as a box, named ones one by one."""
     shown = of_edition(edition)
     mine = [n for n, c in claims.criteria().items() if CHAPTER[c.paper] == chapter[:2]]
     lines = [" ".join(_counts(mine, shown, "../verdicts.md")), ""]

@@ -33,18 +33,9 @@ class Cells:
     """Means of columns over the seeds of each cell, once as they are and once a draw.
 
     Seeds are drawn for all cells at once where one block computed each, else for each
-    cell on its own, in the cells' order.
-
-    Args:
-        rows: A row a network.
-        by: What tells cells apart.
-        columns: What is averaged; rows without are left out.
-        networks: Draw cells, each a network, instead of seeds.
-
-    Attributes:
-        labels: The cells, a row each, in ascending order.
-        shape: (1 + DRAWS, cells).
-        keys: Of the networks of all cells.
+    cell on its own, in the cells' order; with `networks` cells, each of one network,
+    are drawn instead. Rows without some column are left out. `labels` are the cells, a
+    row each, in ascending order, and `keys` those of their networks.
     """
 
     def __init__(  # noqa: D107 - the class says it
@@ -73,11 +64,11 @@ class Cells:
         self._means = dict(zip(columns, means, strict=True))
         paired = not networks and one_block(rows)
         seeds, seed = np.unique(rows["seed"].to_numpy(), return_inverse=True)
-        joint = drawn(len(seeds), generator) if paired else np.empty((0, 0), int)
+        joint = drawn(len(seeds), generator) if paired else None
         for i in range(len(cells)):
             mine = values[of == i]
             means[:, :, i] = mine.mean(0)[:, None]
-            if paired:
+            if joint is not None:
                 each = np.full((len(seeds), len(columns)), np.nan)
                 each[seed[of == i]] = mine
                 known = np.isfinite(each)[joint]

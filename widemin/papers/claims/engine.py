@@ -29,36 +29,20 @@ OUTCOMES = "reproduced", "partly", "not reproduced", INCONCLUSIVE, UNDECIDABLE, 
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a part on some rows.
-
-    Attributes:
-        part: Which.
-        word: One of WORDS.
-        value: The statistic, NaN without one.
-        interval: Of 95 %, None where there is none.
-        seen: The statistic of each of two seeds, where there are no more.
-        n: How many seeds, networks or points it rests on, in words.
-        chance: Probability of passing by chance; NaN where it is neither a rank nor a
-            sign.
-        lacks: What the rows lack to decide.
-        would_decide: Seeds for 80 % power, with a range; "" unless inconclusive.
-        preset: Whose rows.
-        basis: What the rows are.
-        other: By rows of another size that disagree, None without.
-    """
+    """What became of a part on some rows."""
 
     part: Part
-    word: str
-    value: float = math.nan
-    interval: tuple[float, float] | None = None
-    seen: tuple[float, ...] = ()
-    n: str = ""
-    chance: float = math.nan
-    lacks: str = ""
-    would_decide: str = ""
-    preset: str = ""
-    basis: Mapping[str, Any] = field(default_factory=dict)
-    other: Judged | None = None
+    word: str  # one of WORDS
+    value: float = math.nan  # of the statistic
+    interval: tuple[float, float] | None = None  # of 95 %
+    seen: tuple[float, ...] = ()  # the statistic of each of two seeds
+    n: str = ""  # how many seeds, networks or points it rests on, in words
+    chance: float = math.nan  # that a rank or a sign passes without any effect
+    lacks: str = ""  # what the rows lack to decide
+    would_decide: str = ""  # seeds for 80 % power; "" unless inconclusive
+    preset: str = ""  # whose rows
+    basis: Mapping[str, Any] = field(default_factory=dict)  # what the rows are
+    other: Judged | None = None  # by rows of another size that disagree
 
     @property
     def passed(self) -> bool:
@@ -126,54 +110,50 @@ def judge_part(part: Part, runs: Runs) -> Judged:
             each = each if cells[0] == cells[1] else []  # of the same cells alone
             seen = tuple(float(_drawn(part, one)[0]) for one in each)
             about["seen"] = seen if all(map(math.isfinite, seen)) else ()
-    judged, ends = Judged(part, "", float(drawn[0]), **about), _percentiles(drawn)
+    judged, ends = Judged(part, "", float(drawn[0]), **about), None
     images = part.statistic == "accuracy" or "share of test images" in part.criterion
     if images and (networks == 1 or (len(drawn) > 1 and not np.ptp(drawn))):
         ends = wilson(judged.value, int(rows.final["images"].min()))
-    return _worded(judged, ends, drawn[1:], rows)
-
-
-def _percentiles(drawn: Array) -> tuple[float, float] | None:
-    """Return the 95 % interval of draws, the first of which is the value itself."""
-    value, others = float(drawn[0]), drawn[1:][np.isfinite(drawn[1:])]
-    if not len(others):
-        return None
-    low, high = np.quantile(others, [0.025, 0.975])
-    return min(float(low), value), max(float(high), value)
+    return _worded(judged, drawn, rows, ends)
 
 
 def basis(table: pd.DataFrame) -> dict[str, Any]:
     """Return how many runs and seeds rows hold, and where they come from."""
     counts: dict[str, Any] = {"runs": table["key"].nunique()}
     counts["seeds"] = table["seed"].nunique()
-    for name in ("train_size", "epochs"):
-        counts[name] = sorted(map(int, set(table[name])))
-    for name in (each for each in ("dataset", *EARLIER) if each in table):
-        counts[name] = sorted(map(str, set(table[name].dropna())))
+    kinds = {"train_size": int, "epochs": int, "dataset": str}
+    for name, kind in (kinds | dict.fromkeys(EARLIER, str)).items():
+        if name in table:
+            counts[name] = sorted(map(kind, set(table[name].dropna())))
     return counts
 
 
 def _worded(
     judged: Judged,
-    interval: tuple[float, float] | None,
-    others: Array,
-    rows: Rows | None,
+    drawn: Array,
+    rows: Rows | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> Judged:
-    """Return a judged part with its word by its interval, and what would decide it."""
-    part = judged.part
-    chance, would = by_chance(part, rows), ""
-    word = PASSES if judged.passed else FAILS
-    if interval:
-        sides = {COMPARE[part.compare](end, part.threshold) for end in interval}
-        if interval[0] == interval[1] and not math.isnan(chance):
-            interval = None  # every draw has one order: chance says more
-        elif len(sides) > 1:
-            word, would = INCONCLUSIVE, would_decide(judged, others, rows)
+    """Return a judged part with its word by its interval, and what would decide it.
+
+    Args:
+        judged: The part, and its statistic.
+        drawn: The statistic and its draws, whose percentiles are the interval.
+        rows: What it judges, unless it is of theory.
+        ends: The interval, where it is none of draws.
+    """
+    part, value, word = judged.part, judged.value, PASSES if judged.passed else FAILS
+    chance, would, others = by_chance(part, rows), "", drawn[1:]
+    if ends is None and np.isfinite(others).any():
+        low, high = np.quantile(others[np.isfinite(others)], [0.025, 0.975])
+        ends = min(float(low), value), max(float(high), value)
+    if ends and ends[0] == ends[1] and not math.isnan(chance):
+        ends = None  # every draw has one order: chance says more
+    if ends and len({COMPARE[part.compare](end, part.threshold) for end in ends}) > 1:
+        word, would = INCONCLUSIVE, would_decide(judged, others, rows)
     if judged.lacks:
         word, would = UNDECIDABLE, ""
-    return replace(
-        judged, word=word, interval=interval, would_decide=would, chance=chance
-    )
+    return replace(judged, word=word, interval=ends, would_decide=would, chance=chance)
 
 
 def would_decide(judged: Judged, others: Array, rows: Rows | None) -> str:
@@ -229,13 +209,7 @@ def points(part: Part, rows: Rows) -> int:
 def judge_parts(
     name: str, evidence: Sequence[Runs], simulated: Any = None
 ) -> list[Judged]:
-    """Return what becomes of each part of a claim.
-
-    Args:
-        name: The claim's id.
-        evidence: Rows by preset, the largest runs first.
-        simulated: What a part of linear models judges.
-    """
+    """Return what becomes of each part of a claim by rows, the largest runs first."""
     return [_of_all(part, evidence, simulated) for part in parts()[name]]
 
 
@@ -246,8 +220,7 @@ def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
         if part.runs and simulated is None:
             return unrun
         drawn = _drawn(part, simulated)
-        judged = Judged(part, "", float(drawn[0]))
-        return _worded(judged, _percentiles(drawn), drawn[1:], None)
+        return _worded(Judged(part, "", float(drawn[0])), drawn)
     each = [judge_part(part, runs) for runs in evidence]
     there = [judged for judged in each if judged.word != NOT_RUN]
     if not there:
@@ -258,12 +231,12 @@ def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
     others = [j for j in there if j.n and chosen.n and j.passed != chosen.passed]
     if not others:
         return chosen
-    shown = replace(chosen, other=others[0])
-    if others[0] not in larger or chosen.word == INCONCLUSIVE:
-        return shown
-    # A smaller run never overrules a larger one.
-    lacks = "larger runs with fewer seeds point the other way"
-    return replace(shown, word=UNDECIDABLE, lacks=lacks)
+    chosen = replace(chosen, other=others[0])
+    if others[0] in larger and chosen.word != INCONCLUSIVE:
+        # A smaller run never overrules a larger one.
+        lacks = "larger runs with fewer seeds point the other way"
+        chosen = replace(chosen, word=UNDECIDABLE, lacks=lacks)
+    return chosen
 
 
 def word(judged: Sequence[Judged]) -> str:
@@ -276,10 +249,9 @@ def word(judged: Sequence[Judged]) -> str:
     words = {j.word for j in counted(judged)}
     if {PASSES, FAILS} <= words:
         return "partly"
-    for weakest in (FAILS, NOT_RUN, UNDECIDABLE, INCONCLUSIVE):
-        if weakest in words:
-            return "not reproduced" if weakest == FAILS else weakest
-    return "reproduced"
+    order = (FAILS, NOT_RUN, UNDECIDABLE, INCONCLUSIVE)
+    weakest = next((each for each in order if each in words), PASSES)
+    return {FAILS: "not reproduced", PASSES: "reproduced"}.get(weakest, weakest)
 
 
 def counted(judged: Sequence[Judged]) -> list[Judged]:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
-from widemin.names import check_choice
+from widemin.names import check, check_choice
 
 KINDS = ("printed", "argued", "control")
 SIMULATED = ("", "linear models")  # runs that are no recipes
@@ -111,11 +111,10 @@ def parts(path: Path = paths.BOOK / "claims.csv") -> dict[str, tuple[Part, ...]]
         check_choice("claim", row["id"], each)
         each[row["id"]].append(_part(row))
     for name, listed in each.items():
-        if not listed:
-            raise ValueError(f"claim {name} must have parts; got none in {path.name}")
+        check(listed, f"claim {name} must have parts", f"none in {path.name}")
         letters = [part.part for part in listed]
-        if letters != list(ascii_lowercase[: len(letters)]):
-            raise ValueError(f"parts of {name} must be a, b, ...; got {letters}")
+        ordered = letters == list(ascii_lowercase[: len(letters)])
+        check(ordered, f"parts of {name} must be a, b, ...", letters)
     return {name: tuple(listed) for name, listed in each.items()}
 
 
@@ -123,35 +122,25 @@ def _part(row: dict[str, Any]) -> Part:
     """Return the part in a row of claims.csv, checked."""
     name, statistic = f"{row['id']}{row['part']}", row["statistic"]
     for column in ("statement", "criterion", "fixed", "statistic"):
-        if not row[column]:
-            raise ValueError(f"{name} must have a {column}; got none")
+        check(row[column], f"{name} must have a {column}", "none")
     check_choice(f"kind of {name}", row["kind"], KINDS)
     check_choice(f"statistic of {name}", statistic, STATISTICS)
     check_choice(f"compare of {name}", row["compare"], (">=", "<=", ">", "<"))
-    about = STATISTICS[statistic]
+    low, high, kind = (STATISTICS[statistic][k] for k in ("low", "high", "kind"))
     threshold = _number(f"threshold of {name}", row["threshold"])
-    if not about["low"] <= threshold <= about["high"]:
-        raise ValueError(
-            f"threshold of {name} must lie in the range of {statistic}, "
-            f"{about['low']:g} to {about['high']:g}; got {threshold:g}"
-        )
-    ranked = about["kind"] == "ranked"
-    if ranked and row["untrained"].split(":")[0] not in ("excluded", "counted"):
-        raise ValueError(
-            f"untrained of {name} must be 'excluded: ...' or 'counted'; got "
-            f"{row['untrained']!r}"
-        )
+    ends = f"the range of {statistic}, {low:g} to {high:g}"
+    inside = low <= threshold <= high
+    check(inside, f"threshold of {name} must lie in {ends}", f"{threshold:g}")
+    told = kind != "ranked" or row["untrained"].split(":")[0] in ("excluded", "counted")
+    wanted = f"untrained of {name} must be 'excluded: ...' or 'counted'"
+    check(told, wanted, repr(row["untrained"]))
     needs = _pairs(f"needs of {name}", row["needs"])
-    seeds, networks = (
-        _number(f"needs of {name}, {key}", needs.get(key, "0"))
-        for key in ("seed", "networks")
-    )
-    enough = seeds >= SEEDS or (ranked and networks >= NETWORKS)
-    if about["kind"] != "exact" and row["runs"] not in SIMULATED and not enough:
-        raise ValueError(
-            f"needs of {name} must ask for {SEEDS} seeds, or for {NETWORKS} networks "
-            f"of a correlation; got {row['needs']!r}"
-        )
+    least = {"seed": SEEDS} | ({"networks": NETWORKS} if kind == "ranked" else {})
+    enough = kind == "exact" or row["runs"] in SIMULATED
+    for key, count in least.items():
+        enough |= _number(f"needs of {name}, {key}", needs.get(key, "0")) >= count
+    wanted = f"{SEEDS} seeds, or for {NETWORKS} networks of a correlation"
+    check(enough, f"needs of {name} must ask for {wanted}", repr(row["needs"]))
     made = row | {"claim": row["id"], "threshold": threshold, "needs": needs}
     made["given"] = _pairs(f"given of {name}", row["given"])
     made["rows_known"] = row["rows_known"] == "yes"
@@ -170,8 +159,7 @@ def _pairs(name: str, text: str) -> dict[str, str]:
     pairs = {}
     for each in filter(str.strip, text.split(";")):
         key, sign, value = each.strip().partition("=")
-        if not sign:
-            raise ValueError(f"{name} must be written 'a=1; b=2'; got {text!r}")
+        check(sign, f"{name} must be written 'a=1; b=2'", repr(text))
         pairs[key] = value
     return pairs
 

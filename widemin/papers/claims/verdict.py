@@ -12,24 +12,11 @@ import pandas as pd
 
 from widemin import paths
 from widemin.names import written
-from widemin.papers.claims import engine
+from widemin.papers.claims import engine, words
 from widemin.papers.claims.engine import FAILS, INCONCLUSIVE, NOT_RUN, PASSES, Judged
 from widemin.papers.claims.parts import criteria, parts
 from widemin.papers.claims.rows import Runs
-from widemin.papers.claims.words import (
-    SAID,
-    asked,
-    by_letter,
-    here,
-    lacking_in_words,
-    letters,
-    measured,
-    odds,
-    plain,
-    printed,
-    theirs,
-    to,
-)
+from widemin.papers.claims.words import SAID, letters, measured, odds, plain
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class Verdict:
             "claim": self.claim,
             "outcome": self.outcome,
             "kind": kind_of(self.claim),
-            "paper": theirs(own[0].part),
+            "paper": words.theirs(own[0].part),
             "ours": self.ours(),
             "reason": self.reason(),
             "preset": own[0].preset,
@@ -84,11 +71,11 @@ class Verdict:
         part, values = own[0].part, [j.value for j in own]
         if math.isnan(values[0]):
             return self.counted()
-        text = f"{measured(part)}: {here(own[0])}"
+        text = f"{measured(part)}: {words.here(own[0])}"
         if part.statistic == "theorem":
             text = f"{values.count(1.0)} of {len(own)} hold as printed"
         elif len(own) > 1:
-            ends = to(part, min(values), max(values))
+            ends = words.to(part, min(values), max(values))
             text = f"{measured(part)}: {ends} in {len(own)} parts"
         return f"{text}; {self.counted()}"
 
@@ -125,7 +112,7 @@ class Verdict:
         rows = [
             f"| {j.part.part} | {plain(j.part.statement)}"
             f"{' (control)' * (j.part.kind == 'control' != kind)} "
-            f"| {theirs(j.part)} | {here(j)} | {asked(j.part)} "
+            f"| {words.theirs(j.part)} | {words.here(j)} | {words.asked(j.part)} "
             f"| {j.word.removesuffix(' at this scale')} |"
             for j in shown
         ]
@@ -151,15 +138,15 @@ class Verdict:
         open_ = self.parts if self.outcome == INCONCLUSIVE else []
         proved = [j for j in shown if j.part.statistic == "theorem"]
         return {
-            "Measured": by_letter(
+            "Measured": words.by_letter(
                 [j for j in shown if j not in proved], lambda j: measured(j.part)
             ),
-            "Passes by chance": by_letter(shown, lambda j: odds(j.chance)),
-            "Not decidable": by_letter(of[engine.UNDECIDABLE], _lacking),
-            "Not yet run": by_letter(of[NOT_RUN], _called),
-            "Rests on": by_letter(shown, _rests),
+            "Passes by chance": words.by_letter(shown, lambda j: odds(j.chance)),
+            "Not decidable": words.by_letter(of[engine.UNDECIDABLE], _lacking),
+            "Not yet run": words.by_letter(of[NOT_RUN], _called),
+            "Rests on": words.by_letter(shown, _rests),
             "Criterion": [self._history()],
-            "What would decide it": by_letter(open_, lambda j: j.would_decide),
+            "What would decide it": words.by_letter(open_, lambda j: j.would_decide),
         }
 
     def _history(self) -> str:
@@ -179,7 +166,7 @@ def _called(judged: Judged) -> str:
 
 def _lacking(judged: Judged) -> str:
     """Return what a part lacks, and what the part is where the table has it not."""
-    text = lacking_in_words(judged.lacks)
+    text = words.lacking_in_words(judged.lacks)
     return f"{_called(judged)}: {text}" if math.isnan(judged.value) else text
 
 
@@ -187,16 +174,16 @@ def _because(word: str, lacks: str, names: Sequence[str]) -> str:
     """Return in a sentence why parts have a word."""
     many = len(names) > 1
     who = " and ".join(letters(names).rsplit(", ", 1))
-    undecided = f"cannot be decided yet: {lacking_in_words(lacks)}"
+    undecided = f"cannot be decided yet: {words.lacking_in_words(lacks)}"
     why = SAID["because"].get(word, [undecided] * 2)[many]
     return f"Part{'s' * many} {who} {why}."
 
 
-def _tally(words: Sequence[str], what: str = "") -> str:
+def _tally(listed: Sequence[str], what: str = "") -> str:
     """Return how often each word stands in a list."""
     texts: list[str] = []
-    for each in (each for each in engine.WORDS if each in words):
-        count = words.count(each)
+    for each in (each for each in engine.WORDS if each in listed):
+        count = listed.count(each)
         said = SAID["because"][each][count > 1] if each in (PASSES, FAILS) else each
         noun = f"{what}{'s' * (count > 1)}" if what and not texts else ""
         texts.append(f"{count}{noun} {said}")
@@ -243,7 +230,11 @@ def as_data(judged: Judged) -> dict[str, Any]:
     )
     names += ("threshold", "fixed", "rows_known")
     always = {name: getattr(part, name) for name in names} | {"word": judged.word}
-    facts = {"value": judged.value, "paper": printed(part), "chance": judged.chance}
+    facts = {
+        "value": judged.value,
+        "paper": words.printed(part),
+        "chance": judged.chance,
+    }
     always |= {k: v for k, v in facts.items() if v is not None and not math.isnan(v)}
     if judged.interval:
         always["interval"] = list(judged.interval)

@@ -8,16 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import (
-    Array,
-    Cells,
-    Part,
-    Rows,
-    claim,
-    final,
-    paper_table,
-    ranks,
-)
+from widemin.papers.claims import Array, Part, Rows, claim, final, paper_table, ranks
 from widemin.papers.khritankov import theory
 
 _CELL = ("batch_size", "learning_rate")
@@ -48,7 +39,7 @@ def measured_widths(grid: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
 
 
-def _ratio(cells: Cells) -> Array:
+def _ratio(cells: Any) -> Array:
     """Return LR/B of the cells."""
     return (cells.labels["learning_rate"] / cells.labels["batch_size"]).to_numpy()
 

@@ -32,15 +32,12 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 def costs(table: pd.DataFrame) -> dict[str, float]:
     """Return the gradients an image that the shortest run of each defence took."""
-    rows = final(table)
-    found = dict.fromkeys(["standard", "dynamic", "curriculum"], math.nan)
+    rows, names = final(table), ["standard", "dynamic", "curriculum"]
     if rows.empty:
-        return found
-    rows = rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])]
-    means = named(rows).groupby(["defence", "epochs"])["gradients"].mean()
-    for defence in set(found) & set(means.index.get_level_values("defence")):
-        found[defence] = float(means[defence].iloc[0])
-    return found
+        return dict.fromkeys(names, math.nan)
+    rows = named(rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])])
+    means = rows.groupby(["defence", "epochs"])["gradients"].mean()
+    return means.groupby("defence").first().reindex(names).to_dict()
 
 
 def separation(rows: pd.DataFrame) -> float:
@@ -68,34 +65,29 @@ def _pgd20(rows: pd.DataFrame) -> str:
     return own if own in rows and rows[own].notna().all() else "pgd_accuracy"
 
 
-# Which two defences a claim compares, where not dynamic and standard training.
+# Which defences a claim compares, where not dynamic and standard training.
 _OTHER = {
     **{"D6a": ("weak-first", "standard"), "D6b": ("weak-last", "standard")},
     **{"D8": ("dynamic", "curriculum"), "D13a": ("dynamic", "random")},
-    "D13b": ("dynamic", "curriculum"),
+    **{"D10": ("dynamic", "standard", "curriculum"), "D13b": ("dynamic", "curriculum")},
 }
 
 
-@claim("D6 D7 D8 D9 D13 D14")
+@claim("D6 D7 D8 D9 D10 D13 D14")
 def lead(rows: Rows, part: Part) -> Array:
-    """One defence's accuracy less another's."""
+    """One defence's accuracy less another's, or less the better of two."""
     final, column = _defended(rows), part.column
     if "attack_name" in part.given:
-        column = f"wang_{part.given['attack_name']}_accuracy"
+        made_on = "natural" if part.claim == "D10" else "wang"
+        column = f"{made_on}_{part.given['attack_name']}_accuracy"
     elif part.claim in ("D6", "D13"):
         column = _pgd20(final)
-    one, than = _OTHER.get(part.name) or _OTHER.get(part.claim, ("dynamic", "standard"))
+    default = _OTHER.get(part.claim, ("dynamic", "standard"))
     cells = rows.cells(["defence"], column, of=final)
-    return cells.of(column, defence=one) - cells.of(column, defence=than)
-
-
-@claim("D10")
-def transferred(rows: Rows, part: Part) -> Array:
-    """Dynamic training's lead over the better of two under a transferred attack."""
-    column = f"natural_{part.given['attack_name']}_accuracy"
-    cells = rows.cells(["defence"], column, of=_defended(rows))
-    others = [cells.of(column, defence=name) for name in ("standard", "curriculum")]
-    return cells.of(column, defence="dynamic") - np.maximum(*others)
+    one, *others = (
+        cells.of(column, defence=name) for name in _OTHER.get(part.name, default)
+    )
+    return one - np.maximum.reduce(others)
 
 
 @claim("D2")

@@ -56,13 +56,8 @@ def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
 def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
     """Return what the most robust SAM and adversarial training gain, and cost.
 
-    Args:
-        table: Rows of a chapter.
-        test: The set in which worst-case accuracy is compared.
-
-    Returns:
-        For "sam" and "adversarial" the gain over standard training in points, and under
-        "sam_cost" and "adversarial_cost" the ratio of gradients; NaN without rows.
+    For "sam" and "adversarial" the gain in worst-case accuracy over standard training,
+    in points, and under "sam_cost" and "adversarial_cost" the ratio of gradients.
     """
     rows = final(table)
     rows = rows[rows["test"] == test] if len(rows) else rows
@@ -100,17 +95,18 @@ _ARM = ("rho", "attack")
 
 
 @claim("S1 S2 S4")
+@claim("S5", "difference")
 def gain(rows: Rows, part: Part) -> Array:
-    """SAM's accuracy less that of standard training; S4's is of all test sets."""
+    """An arm's accuracy less that of standard training; S4's is of all test sets."""
     final = rows.final
     if part.claim == "S4":
         final = final[final["test"].isin(PAPER_SETS)]
         means = final.groupby("key")["pgd_accuracy"].mean()
         final = final.drop_duplicates("key")
         final = final.assign(pgd_accuracy=final["key"].map(means))
-    cells = rows.cells(_ARM, part.column, of=final)
-    sam = cells.of(part.column, rho=float(part.given["rho"]), attack="")
-    return sam - cells.of(part.column, rho=0, attack="")
+    cells, rho = rows.cells(_ARM, part.column, of=final), part.given.get("rho", "0")
+    arm = cells.of(part.column, rho=float(rho), attack=part.given.get("attack", ""))
+    return arm - cells.of(part.column, rho=0, attack="")
 
 
 @claim("S3 S9", "spearman")
@@ -118,14 +114,6 @@ def order(rows: Rows, part: Part) -> Array:
     """Spearman's correlation of accuracy with SAM's radius, means over seeds."""
     plain = rows.final[rows.final["attack"] == ""]
     return rows.cells(["rho"], part.column, of=plain).rank("rho", part.column)
-
-
-@claim("S5", "difference")
-def price(rows: Rows, part: Part) -> Array:
-    """Natural accuracy of adversarial training less that of standard training."""
-    cells = rows.cells(_ARM, part.column)
-    trained = cells.of(part.column, rho=0, attack=part.given["attack"])
-    return trained - cells.of(part.column, rho=0, attack="")
 
 
 @claim("S5", "spearman")
