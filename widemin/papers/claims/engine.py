@@ -55,12 +55,7 @@ _STATISTICS: dict[tuple[str, str], Statistic] = {}
 
 
 def claim(names: str, statistic: str = "") -> Callable[[Statistic], Statistic]:
-    """Register what computes the statistic of claims: one, or all that they have.
-
-    >>> @claim("W0", "accuracy")
-    ... def best(rows, part):
-    ...     return np.array([0.5])
-    """
+    """Register what computes the statistic of claims: one, or all that they have."""
 
     def register(function: Statistic) -> Statistic:
         _STATISTICS.update({(name, statistic): function for name in names.split()})

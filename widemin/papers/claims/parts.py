@@ -10,6 +10,7 @@ from string import ascii_lowercase
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from widemin import paths
 from widemin.names import check, check_choice
@@ -17,26 +18,15 @@ from widemin.names import check, check_choice
 KINDS = ("printed", "argued", "control")
 SIMULATED = ("", "linear models")  # runs that are no recipes
 SEEDS, NETWORKS = 3, 12  # fewer decide nothing
+FGSM = "fgsm_accuracy"
 
 # What a part may measure: its range, its unit, whether it is exact or ranks networks.
 STATISTICS = pd.read_csv(
     Path(__file__).with_name("statistics.csv"), keep_default_na=False, index_col=0
 ).to_dict("index")
 
-# What a criterion calls a column; the first that it names.
-_CALLED = {
-    "margin-loss PGD accuracy": "pgd_margin_accuracy",
-    "margin-loss FGSM accuracy": "fgsm_margin_accuracy",
-    "worst of all attacks": "worst_accuracy",
-    "minimal distance": "distance_q50",
-    "clipped probabilities": "fgsm_clipped_accuracy",
-    "PGD-50": "restarts_accuracy",
-    "PGD-10": "pgd_accuracy",
-    "PGD accuracy": "pgd_accuracy",
-    "top eigenvalue": "top_eigenvalue",
-    "AutoAttack accuracy": "autoattack_accuracy",
-    "natural accuracy": "natural_accuracy",
-}
+# What sentences on claims say, and what criteria call things.
+SAID: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yml").read_text())
 
 
 @dataclass(frozen=True)
@@ -79,8 +69,8 @@ class Part:
     @property
     def column(self) -> str:
         """The column that its criterion speaks of; accuracy under FGSM if of none."""
-        of = (column for said, column in _CALLED.items() if said in self.criterion)
-        return next(of, "fgsm_accuracy")
+        columns = SAID["columns"].items()
+        return next((c for said, c in columns if said in self.criterion), FGSM)
 
 
 def _revision(number: str, path: Path) -> pd.DataFrame:

@@ -14,14 +14,12 @@ import numpy as np
 import pandas as pd
 
 from widemin.papers.claims.draws import Array, Cells
-from widemin.papers.claims.parts import Part
+from widemin.papers.claims.parts import SAID, Part
 
 # Parts that tell a network of two lists apart, or read each of its test sets.
 _BY_LIST = ("H9", "H10", "H11", "H13", "H14", "H15")
 _EVERY_TEST = ("S4", "S10")
-_LIMIT = re.compile(r"(natural|training|PGD-20) accuracy below ([\d.]+)")
-_LIMITED = {"natural": "natural_accuracy", "training": "train_accuracy"}
-_LIMITED |= {"PGD-20": "pgd_accuracy"}
+_LIMIT = re.compile(r"([\w-]+ accuracy) below ([\d.]+)")
 # All of whose seeds count, or none.
 CELL = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
 # Rows that agree in these differ in their seed alone.
@@ -31,13 +29,6 @@ _ALIKE += ["attack_step", "step_schedule"]
 # What `needs` may hold beside numbers: values that a run must have.
 _EQUAL = ("dataset", "model", "augment", "ramp", "fosc_bins")
 _SIZES = ("train_size", "epochs", "images", "strong_size", "autoattack_size")
-_PLURAL = {
-    "seed": "seeds",
-    "batch_size": "batch sizes",
-    "learning_rate": "learning rates",
-    "attack": "training sets of perturbations",
-    "train_size": "training images",
-}
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +155,9 @@ def left_out(part: Part, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if excluded := part.untrained.startswith("excluded"):
         lost = lost | rows["constant"].eq(True).to_numpy()
         if limit := _LIMIT.search(part.untrained):
-            lost = lost | ~(rows[_LIMITED[limit[1]]] >= float(limit[2])).to_numpy()
+            lost = (
+                lost | ~(rows[SAID["columns"][limit[1]]] >= float(limit[2])).to_numpy()
+            )
         if "seed" in part.needs:  # means of a cell are of all its seeds, or of none
             cells = list(zip(*(rows[name] for name in CELL), strict=True))
             poor = {cell for cell, gone in zip(cells, lost, strict=True) if gone}
@@ -215,6 +208,6 @@ def shortfall(table: pd.DataFrame, needs: Mapping[str, str]) -> str:
         else:
             there = len(set(table[name]) - {""})
         if there < int(wanted):
-            plural = _PLURAL.get(name, name.replace("_", " "))
+            plural = SAID["plural"].get(name, name.replace("_", " "))
             return f"it takes {int(wanted):,} {plural}; there are {there:,}"
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from widemin import paths
 from widemin.names import written
 from widemin.papers.claims import engine, words
 from widemin.papers.claims.engine import FAILS, INCONCLUSIVE, NOT_RUN, PASSES, Judged
-from widemin.papers.claims.parts import criteria, parts
+from widemin.papers.claims.parts import KINDS, criteria, parts
 from widemin.papers.claims.rows import Runs
 from widemin.papers.claims.words import SAID, letters, measured, odds, plain
 
@@ -97,11 +96,14 @@ class Verdict:
         >>> Verdict("W13", engine.judge_parts("W13", [])).reason()
         'Parts a and b have no rows.'
         """
-        made = {"partly": (PASSES, FAILS), "reproduced": (PASSES,)}
-        made["not reproduced"] = (FAILS,)
+        made = {
+            "partly": (PASSES, FAILS),
+            "reproduced": PASSES,
+            "not reproduced": FAILS,
+        }
         of: dict[tuple[str, str], list[str]] = {}
         for judged in engine.counted(self.parts):
-            if judged.word in made.get(self.outcome, (self.outcome,)):
+            if judged.word in made.get(self.outcome, self.outcome):
                 of.setdefault((judged.word, judged.lacks), []).append(judged.part.part)
         return " ".join(_because(*key, names) for key, names in of.items())
 
@@ -197,8 +199,8 @@ def show(name: str, evidence: Sequence[Runs], simulated: Any = None) -> Verdict:
 
 def kind_of(name: str) -> str:
     """Return "claim" for one that the paper measures, "argued", or "control"."""
-    kinds = Counter(part.kind for part in parts()[name])
-    return "claim" if kinds["printed"] else "argued" if kinds["argued"] else "control"
+    kind = min((part.kind for part in parts()[name]), key=KINDS.index)
+    return "claim" if kind == "printed" else kind
 
 
 def _rests(judged: Judged) -> str:
@@ -217,29 +219,16 @@ def _rests(judged: Judged) -> str:
     return f"{', '.join(where)}, preset `{judged.preset}`"
 
 
+_TOLD = "part kind statement criterion statistic compare threshold fixed rows_known"
+
+
 def as_data(judged: Judged) -> dict[str, Any]:
     """Return a judged part for verdicts.json; what there is not is left out."""
-    part = judged.part
-    names: tuple[str, ...] = (
-        "part",
-        "kind",
-        "statement",
-        "criterion",
-        "statistic",
-        "compare",
-    )
-    names += ("threshold", "fixed", "rows_known")
-    always = {name: getattr(part, name) for name in names} | {"word": judged.word}
-    facts = {
-        "value": judged.value,
-        "paper": words.printed(part),
-        "chance": judged.chance,
-    }
-    always |= {k: v for k, v in facts.items() if v is not None and not math.isnan(v)}
-    if judged.interval:
-        always["interval"] = list(judged.interval)
-    names = ("n", "lacks", "preset", "would_decide")
-    return always | {k: text for k in names if (text := getattr(judged, k))}
+    names = "word value interval chance n lacks preset would_decide"
+    data = {name: getattr(judged.part, name) for name in _TOLD.split()}
+    data |= {name: getattr(judged, name) for name in names.split()}
+    data["paper"] = words.printed(judged.part)
+    return {k: v for k, v in data.items() if v == v and v not in (None, "")}  # no NaN
 
 
 def revision_1() -> dict[str, dict[str, str]]:

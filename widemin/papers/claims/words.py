@@ -6,17 +6,13 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import yaml
 
 from widemin import paths
 from widemin.papers.claims.engine import Judged
-from widemin.papers.claims.parts import STATISTICS, Part, parts
+from widemin.papers.claims.parts import SAID, STATISTICS, Part, parts
 
-SAID: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("words.yml").read_text())
 BALLS = {"linf": "L∞", "l2": "L2"}
 
 
