@@ -447,8 +447,8 @@ JUDGING = [
     Mutant(
         "W3 takes the worst cell for the best",
         "papers/khritankov/claims.py",
-        'other.max(1) - cells.at_best("natural_accuracy", _FGSM)',
-        "other.max(1) - other.min(1)",
+        "most - cells.at_best(part.column, _FGSM)",
+        "most - cells[part.column].min(1)",
         judged("W3a"),
     ),
     Mutant(

@@ -12,17 +12,17 @@ import pandas as pd
 from widemin import paths
 from widemin.names import written
 from widemin.papers.claims import engine, words
-from widemin.papers.claims.engine import FAILS, INCONCLUSIVE, NOT_RUN, PASSES, Judged
+from widemin.papers.claims.engine import FAILS, INCONCLUSIVE, PASSES, Judged
 from widemin.papers.claims.parts import KINDS, criteria, parts
 from widemin.papers.claims.rows import Runs
-from widemin.papers.claims.words import SAID, letters, measured, odds, plain
+from widemin.papers.claims.words import SAID, letters, measured, plain
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What became of a claim, and of each of its parts.
 
-    >>> Verdict("W12", engine.judge_parts("W12", [])).outcome  # takes no rows
+    >>> show("W12", []).outcome  # takes no rows
     'partly'
     """
 
@@ -81,7 +81,7 @@ class Verdict:
     def counted(self) -> str:
         """Return how many parts have which word, controls apart.
 
-        >>> Verdict("W13", engine.judge_parts("W13", [])).counted()
+        >>> show("W13", []).counted()
         '2 parts not yet run; controls: 1 not yet run'
         """
         control = [j.word for j in self.parts if j.part.kind == "control"]
@@ -93,30 +93,28 @@ class Verdict:
     def reason(self) -> str:
         """Return in a sentence which parts make the word, and why.
 
-        >>> Verdict("W13", engine.judge_parts("W13", [])).reason()
+        >>> show("W13", []).reason()
         'Parts a and b have no rows.'
         """
-        made = {
-            "partly": (PASSES, FAILS),
-            "reproduced": PASSES,
-            "not reproduced": FAILS,
-        }
+        made = {"partly": [PASSES, FAILS], "reproduced": [PASSES]}
+        made["not reproduced"] = [FAILS]
         of: dict[tuple[str, str], list[str]] = {}
         for judged in engine.counted(self.parts):
-            if judged.word in made.get(self.outcome, self.outcome):
+            if judged.word in made.get(self.outcome, [self.outcome]):
                 of.setdefault((judged.word, judged.lacks), []).append(judged.part.part)
         return " ".join(_because(*key, names) for key, names in of.items())
 
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
-        shown = [j for j in self.parts if not math.isnan(j.value)]
-        kind = kind_of(self.claim)
+        kind, texts = kind_of(self.claim), [(j, self._texts(j)) for j in self.parts]
+        notes = {title: words.by_letter(texts, title) for title in texts[0][1]}
         rows = [
             f"| {j.part.part} | {plain(j.part.statement)}"
             f"{' (control)' * (j.part.kind == 'control' != kind)} "
             f"| {words.theirs(j.part)} | {words.here(j)} | {words.asked(j.part)} "
             f"| {j.word.removesuffix(' at this scale')} |"
-            for j in shown
+            for j in self.parts
+            if not math.isnan(j.value)
         ]
         return str(SAID["box"]).format(
             claim=self.claim,
@@ -128,27 +126,26 @@ class Verdict:
             counted=self.counted()[0].upper() + self.counted()[1:],
             table="\n".join([SAID["table"], *rows, "", ""]) if rows else "",
             notes="".join(
-                f"- **{title}:** {'; '.join(texts)}.\n"
-                for title, texts in self._notes(shown).items()
-                if texts
+                f"- **{title}:** {'; '.join(told)}.\n"
+                for title, told in notes.items()
+                if told
             ),
         )
 
-    def _notes(self, shown: Sequence[Judged]) -> dict[str, list[str]]:
-        """Return what stands below a box's table: by title, a text for some parts."""
-        of = {word: [j for j in self.parts if j.word == word] for word in engine.WORDS}
-        open_ = self.parts if self.outcome == INCONCLUSIVE else []
-        proved = [j for j in shown if j.part.statistic == "theorem"]
+    def _texts(self, judged: Judged) -> dict[str, str]:
+        """Return what is said of a part below a box's table, by title."""
+        part, unseen = judged.part, math.isnan(judged.value)
+        name = plain(part.statement.split(":")[0])
+        lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
+        is_open = self.outcome == INCONCLUSIVE
         return {
-            "Measured": words.by_letter(
-                [j for j in shown if j not in proved], lambda j: measured(j.part)
-            ),
-            "Passes by chance": words.by_letter(shown, lambda j: odds(j.chance)),
-            "Not decidable": words.by_letter(of[engine.UNDECIDABLE], _lacking),
-            "Not yet run": words.by_letter(of[NOT_RUN], _called),
-            "Rests on": words.by_letter(shown, _rests),
-            "Criterion": [self._history()],
-            "What would decide it": words.by_letter(open_, lambda j: j.would_decide),
+            "Measured": measured(part) * (part.statistic != "theorem" and not unseen),
+            "Passes by chance": words.odds(judged.chance),
+            "Not decidable": lacks * (judged.word == engine.UNDECIDABLE),
+            "Not yet run": name * (judged.word == engine.NOT_RUN),
+            "Rests on": _rests(judged),
+            "Criterion": self._history(),
+            "What would decide it": judged.would_decide * is_open,
         }
 
     def _history(self) -> str:
@@ -160,16 +157,6 @@ class Verdict:
             return f"{day}, before there were rows"
         which = "" if len(known) == len(self.parts) else f" of {letters(known)}"
         return f"{day}, when rows{which} were known"
-
-
-def _called(judged: Judged) -> str:
-    return plain(judged.part.statement.split(":")[0])
-
-
-def _lacking(judged: Judged) -> str:
-    """Return what a part lacks, and what the part is where the table has it not."""
-    text = words.lacking_in_words(judged.lacks)
-    return f"{_called(judged)}: {text}" if math.isnan(judged.value) else text
 
 
 def _because(word: str, lacks: str, names: Sequence[str]) -> str:

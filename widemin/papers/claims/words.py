@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import pandas as pd
@@ -74,16 +74,14 @@ def letters(names: Sequence[str]) -> str:
     return ", ".join(texts)
 
 
-def by_letter(listed: Sequence[Judged], told: Callable[[Judged], str]) -> list[str]:
-    """Return the texts said of parts, each once, with the letters of its parts."""
+def by_letter(texts: Sequence[tuple[Judged, dict[str, str]]], title: str) -> list[str]:
+    """Return what is said of parts under a title, each once, with their letters."""
     of: dict[str, list[str]] = {}
-    for judged in listed:
-        if text := told(judged):
-            of.setdefault(text, []).append(judged.part.part)
-    if len(of) == 1:
-        [(text, names)] = of.items()
-        if names == [part.part for part in parts()[listed[0].part.claim]]:
-            return [text]
+    for judged, said in texts:
+        if said[title]:
+            of.setdefault(said[title], []).append(judged.part.part)
+    if len(of) == 1 and len(*of.values()) == len(parts()[texts[0][0].part.claim]):
+        return list(of)
     return [f"{text} ({letters(names)})" for text, names in of.items()]
 
 

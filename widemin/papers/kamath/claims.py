@@ -8,16 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import NONE, Array, Part, Rows, claim, final
+from widemin.papers.claims import NONE, Array, Part, Rows, claim
 
 # Below this training accuracy (0.95 elsewhere) a network is undertrained: a trend
 # across such cells says nothing about the minimum reached.
 UNDERTRAINED = {"fashion-mnist": 0.85, "cifar10": 0.70}
-
-
-def by_batch(table: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """Return the means of a final column by batch size, in ascending order."""
-    return final(table).groupby("batch_size")[column].mean().sort_index()
 
 
 def undertrained(rows: pd.DataFrame) -> pd.Series[bool]:

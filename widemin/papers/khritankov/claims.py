@@ -60,19 +60,12 @@ def best_cell(rows: Rows, part: Part) -> Array:
     return rows.cells(_CELL, part.column)[part.column].max(1)
 
 
-@claim("W3")
+@claim("W3 W7")
 def lost_at_best(rows: Rows, part: Part) -> Array:
-    """The best natural accuracy less that of the cell best under FGSM."""
-    cells = rows.cells(_CELL, _FGSM, "natural_accuracy")
-    other = cells["natural_accuracy"]
-    return other.max(1) - cells.at_best("natural_accuracy", _FGSM)
-
-
-@claim("W7")
-def stronger_at_best(rows: Rows, part: Part) -> Array:
-    """What the cell best under FGSM loses to the worst of all attacks."""
-    cells = rows.cells(_CELL, _FGSM, "worst_accuracy")
-    return cells.at_best(_FGSM, _FGSM) - cells.at_best("worst_accuracy", _FGSM)
+    """What the cell best under FGSM lacks of the best natural, or of its own FGSM."""
+    cells = rows.cells(_CELL, part.column, _FGSM)
+    most = cells[part.column if part.claim == "W3" else _FGSM].max(1)
+    return most - cells.at_best(part.column, _FGSM)
 
 
 @claim("W8")
