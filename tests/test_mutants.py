@@ -307,8 +307,8 @@ JUDGING = [
     Mutant(
         "a threshold is ignored",
         "papers/claims/engine.py",
-        "word = PASSES if judged.passed else FAILS",
-        "word = PASSES",
+        "PASSES if judged.passed else FAILS",
+        "PASSES",
         of("rule", "test_a_part_is_decided_where_the_whole_interval_lies_on_one_side"),
     ),
     Mutant(
@@ -321,8 +321,8 @@ JUDGING = [
     Mutant(
         "an interval across the threshold decides",
         "papers/claims/engine.py",
-        "elif len(sides) > 1:",
-        "elif len(sides) > 2:",
+        "for end in ends}) > 1:",
+        "for end in ends}) > 2:",
         of("rule", "test_a_part_is_decided_where_the_whole_interval_lies_on_one_side"),
     ),
     Mutant(
@@ -349,8 +349,8 @@ JUDGING = [
     Mutant(
         "a smaller run overrules a larger one",
         "papers/claims/engine.py",
-        "if others[0] not in larger or",
-        "if True or",
+        "if others[0] in larger and",
+        "if False and",
         of("rule", "test_a_smaller_run_never_overrules_a_larger_one"),
     ),
     Mutant(
@@ -391,7 +391,7 @@ JUDGING = [
     Mutant(
         "one order has an interval of width zero",
         "papers/claims/engine.py",
-        "if interval[0] == interval[1] and not math.isnan(chance):",
+        "if ends and ends[0] == ends[1] and not math.isnan(chance):",
         "if False:",
         of("rule", "test_one_order_of_all_draws_has_a_chance_and_no_interval"),
     ),
@@ -418,7 +418,7 @@ JUDGING = [
     ),
     Mutant(
         "the largest run counts for the smallest",
-        "papers/claims/parts.py",
+        "papers/claims/rows.py",
         '(table["train_size"] * table["epochs"]).min()',
         '(table["train_size"] * table["epochs"]).max()',
         of("rule", "test_needs_are_of_the_smallest_run_and_the_poorest_cell"),
@@ -433,8 +433,8 @@ JUDGING = [
     Mutant(
         "seeds of two blocks are paired",
         "papers/claims/draws.py",
-        "return len(blocks) == len(seeds) and all(found for _, found in blocks)",
-        "return all(found for _, found in blocks)",
+        "return len(blocks) == len(seeds) and all(named for _, named in blocks)",
+        "return all(named for _, named in blocks)",
         of("criteria", "test_seeds_are_paired_inside_one_block_only"),
     ),
     Mutant(
@@ -447,36 +447,36 @@ JUDGING = [
     Mutant(
         "W3 takes the worst cell for the best",
         "papers/khritankov/claims.py",
-        "other.max(1) - _at_best(other, best)",
-        "other.max(1) - other.min(1)",
+        "most - cells.at_best(part.column, _FGSM)",
+        "most - cells[part.column].min(1)",
         judged("W3a"),
     ),
     Mutant(
         "W6 takes the better of two levels",
         "papers/khritankov/claims.py",
-        "np.minimum.reduce(ranks)",
-        "np.maximum.reduce(ranks)",
+        "np.minimum.reduce(",
+        "np.maximum.reduce(",
         judged("W6a"),
     ),
     Mutant(
         "S6 is judged on the strongest rows",
         "papers/wei/claims.py",
-        "trained.mean(1) - sam",
-        "trained.max(1) - sam",
+        "cells.over(part.column, trained) - sam",
+        "cells[part.column][:, trained].max(1) - sam",
         judged("S6a"),
     ),
     Mutant(
         "S6 is judged on the weakest rows",
         "papers/wei/claims.py",
-        "return trained.mean(1) - sam if trained.size",
-        "return trained.min(1) - sam if trained.size",
+        "cells.over(part.column, trained) - sam",
+        "cells[part.column][:, trained].min(1) - sam",
         judged("S6a"),
     ),
     Mutant(
         "S9 takes the mean of what methods lose",
         "papers/wei/claims.py",
-        "(cells[columns[0]] - cells[columns[1]]).max(1)",
-        "(cells[columns[0]] - cells[columns[1]]).mean(1)",
+        "(cells[before] - cells[after]).max(1)",
+        "(cells[before] - cells[after]).mean(1)",
         judged("S9e"),
     ),
     Mutant(
@@ -517,8 +517,8 @@ JUDGING = [
     Mutant(
         "H11 is upside down",
         "papers/kamath/claims.py",
-        "return little / much",
-        "return much / little",
+        "return (little / much)[:, 0]",
+        "return (much / little)[:, 0]",
         judged("H11a"),
     ),
 ]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.test_criteria import lacking
 from widemin.book import notebooks, verdicts
 from widemin.experiments.columns import as_row
 from widemin.papers import claims
@@ -50,7 +51,7 @@ def lists_of(name):
     """The first lists of the paper's settings, from small to large, that decide it."""
     part = PARTS[name]
     for there in settings(verdicts.CHAPTER[claims.criteria()[part.claim].paper]):
-        if not claims.lacking(part, notebooks.named(there, part.runs)):
+        if not lacking(part, notebooks.named(there, part.runs)):
             return there
     raise AssertionError(f"no preset decides {name}")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from widemin import paths
 from widemin.book import notebooks, sources, verdicts
 from widemin.experiments import results
-from widemin.experiments.columns import as_row
 from widemin.papers import claims
 from widemin.papers.claims import Judged, Verdict
 
@@ -74,7 +74,7 @@ def test_a_page_shows_what_its_own_cells_made(tmp_path, monkeypatch):
 
 def test_links_to_verdicts_that_no_page_shows_are_plain_words(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
-    page("site", ("W6", "reproduced"))
+    page("site", ("W6", "passes"))
     sources.stage("site", tmp_path / "site" / "source")
     pages = [path.read_text() for path in (tmp_path / "site/source").glob("*.md")]
     assert {n for t in pages for n in re.findall(r"\(#verdict-(\w+)", t)} == {"w6"}
@@ -86,7 +86,7 @@ def rows(runs):
     about = {"measured": "final", "diverged": False, "constant": False}
     about |= {"train_accuracy": 1.0, "test": "linf 0.3", "images": 1000}
     table = pd.DataFrame(
-        [as_row(r) | {"key": r.key, "method": r.method} | about for r in runs],
+        [asdict(r) | {"key": r.key, "method": r.method} | about for r in runs],
         columns=["key", "dataset", "batch_size", *about] if not runs else None,
     )
     return table.assign(fgsm_accuracy=0.5 - 1e-4 * table["batch_size"])

@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from widemin.experiments.provenance import BLOCK, block
 Array = np.ndarray
 DRAWS = 2_000
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+NONE = np.array([np.nan])  # there are no rows of what a statistic is about
 
 
 class Missing(ValueError):
@@ -46,21 +47,10 @@ class Cells:
     """Means of columns over the seeds of each cell, once as they are and once a draw.
 
     Seeds are drawn for all cells at once where one block computed each, else for each
-    cell on its own, in the cells' order.
-
-    Args:
-        rows: A row a network.
-        by: What tells cells apart.
-        columns: What is averaged; rows without are left out.
-        networks: Draw cells, each a network, instead of seeds.
-
-    Attributes:
-        labels: The cells, a row each, in ascending order.
-        shape: (1 + DRAWS, cells).
-        used: Keys of the networks of all cells since it was emptied.
+    cell on its own, in the cells' order; with `networks` cells, each of one network,
+    are drawn instead. Rows without some column are left out. `labels` are the cells, a
+    row each, in ascending order, and `keys` those of their networks.
     """
-
-    used: ClassVar[set[str]] = set()
 
     def __init__(  # noqa: D107 - the class says it
         self,
@@ -75,7 +65,7 @@ class Cells:
         rows, values = rows[there], values[there]
         if rows.empty:
             raise Missing(f"no rows with {', '.join(columns)}")
-        Cells.used.update(rows.get("key", ()))
+        self.keys = set(rows.get("key", ()))
         keys = list(zip(*(rows[name] for name in by), strict=True))
         cells = sorted(set(keys))
         place = {cell: i for i, cell in enumerate(cells)}
@@ -84,41 +74,47 @@ class Cells:
         self.shape = (1 + DRAWS, len(cells))
         generator = np.random.default_rng(0)
         self._drawn = drawn(len(cells), generator) if networks else None
-        self._means = {name: np.empty(self.shape) for name in columns}
+        means = np.empty((len(columns), *self.shape))
+        self._means = dict(zip(columns, means, strict=True))
         paired = not networks and one_block(rows)
         seeds, seed = np.unique(rows["seed"].to_numpy(), return_inverse=True)
-        joint = drawn(len(seeds), generator) if paired else np.empty((0, 0), int)
+        joint = drawn(len(seeds), generator) if paired else None
         for i in range(len(cells)):
             mine = values[of == i]
-            for name, means in zip(columns, mine.mean(0), strict=True):
-                self._means[name][:, i] = means
-            if paired:
+            means[:, :, i] = mine.mean(0)[:, None]
+            if joint is not None:
                 each = np.full((len(seeds), len(columns)), np.nan)
                 each[seed[of == i]] = mine
                 known = np.isfinite(each)[joint]
                 total = np.where(known, each[joint], 0).sum(1)
                 with np.errstate(invalid="ignore"):
-                    again = total / known.sum(1)
+                    means[:, 1:, i] = (total / known.sum(1)).T
             elif not networks:
-                again = mine[drawn(len(mine), generator)].mean(1)
-            else:
-                continue
-            for j, name in enumerate(columns):
-                self._means[name][1:, i] = again[:, j]
+                means[:, 1:, i] = mine[drawn(len(mine), generator)].mean(1).T
 
     def __getitem__(self, column: str) -> Array:
         """Return the means of a column, shape (1 + DRAWS, cells)."""
         return self._means[column]
 
-    def of(self, column: str, **equal: Any) -> Array:
-        """Return the mean of a column over the cells with these labels, per draw.
-
-        NaN where there are none.
-        """
-        chosen = self.where(**equal)
+    def over(self, column: str, chosen: Any) -> Array:
+        """Return the mean of a column over chosen cells, per draw; NaN without any."""
+        chosen = np.asarray(chosen)
         if not chosen.any():
             return np.full(self.shape[0], np.nan)
         return self._means[column][:, chosen].mean(1)
+
+    def of(self, column: str, **equal: Any) -> Array:
+        """Return the mean of a column over the cells with these labels, per draw."""
+        return self.over(column, self.where(**equal))
+
+    def apart(self, column: str, chosen: Any) -> Array:
+        """Return the mean of a column over chosen cells less that over the others."""
+        return self.over(column, chosen) - self.over(column, ~np.asarray(chosen))
+
+    def at_best(self, column: str, best: str) -> Array:
+        """Return a column in the cell that is best in another column, per draw."""
+        place = self[best].argmax(1)[:, None]
+        return np.take_along_axis(self[column], place, 1)[:, 0]
 
     def where(self, **equal: Any) -> Array:
         """Return True for the cells with these labels, shape (cells,)."""
@@ -127,19 +123,23 @@ class Cells:
             chosen &= (self.labels[name] == value).to_numpy()
         return chosen
 
-    def rank(self, one: Array, other: Array) -> Array:
+    def rank(self, one: Any, other: Any) -> Array:
         """Return Spearman's correlation over the cells of each draw; NaN if constant.
 
         >>> rows = pd.DataFrame({"seed": 0, "b": [1, 2, 3], "a": [0.1, 0.2, 0.4]})
-        >>> cells = Cells(rows, ["b"], ["a"])
-        >>> float(cells.rank(cells.labels["b"].to_numpy(), cells["a"])[0])
+        >>> float(Cells(rows, ["b"], ["a"]).rank("b", "a")[0])
         1.0
         """
-        sides = [np.broadcast_to(side, self.shape) for side in (one, other)]
+        sides = [self._side(side) for side in (one, other)]
         if self._drawn is not None:
             place = np.vstack([np.arange(self.shape[1]), self._drawn])
             sides = [np.take_along_axis(side, place, 1) for side in sides]
         return ranks(*sides)
+
+    def _side(self, side: Any) -> Array:
+        if isinstance(side, str):
+            side = self.labels[side] if side in self.labels else self[side]
+        return np.broadcast_to(side, self.shape)
 
 
 def ranks(one: Array, other: Array) -> Array:
@@ -172,7 +172,7 @@ def one_block(rows: pd.DataFrame) -> bool:
     said = rows[["seed", *BLOCK]].drop_duplicates().to_dict("records")
     blocks = {(row["seed"], block(row)) for row in said}
     seeds = {seed for seed, _ in blocks}
-    return len(blocks) == len(seeds) and all(found for _, found in blocks)
+    return len(blocks) == len(seeds) and all(named for _, named in blocks)
 
 
 @cache

@@ -17,58 +17,32 @@ import numpy as np
 import pandas as pd
 
 from widemin.experiments.provenance import EARLIER
-from widemin.papers.claims.criterion import criteria
-from widemin.papers.claims.draws import (
-    COMPARE,
-    Array,
-    Cells,
-    Missing,
-    chance_of_rank,
-)
-from widemin.papers.claims.parts import SEEDS, SIMULATED, Part, parts, shortfall
-from widemin.papers.claims.rows import CELL, Rows, Runs, rows_of
+from widemin.papers.claims.draws import COMPARE, NONE, Array, Missing, chance_of_rank
+from widemin.papers.claims.parts import SEEDS, SIMULATED, Part, criteria, parts
+from widemin.papers.claims.rows import CELL, Rows, Runs, rows_of, shortfall
 from widemin.statistics import wilson
 
-PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
-UNDECIDABLE, NOT_RUN = "not decidable at this scale", "not yet run"
-OUTCOMES = (
-    *("reproduced", "partly", "not reproduced", INCONCLUSIVE),
-    *(UNDECIDABLE, NOT_RUN),
-)
+WORDS = "passes", "fails", "inconclusive", "not decidable at this scale", "not yet run"
+PASSES, FAILS, INCONCLUSIVE, UNDECIDABLE, NOT_RUN = WORDS
+OUTCOMES = "reproduced", "partly", "not reproduced", INCONCLUSIVE, UNDECIDABLE, NOT_RUN
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a part on some rows.
-
-    Attributes:
-        part: Which.
-        word: passes, fails, inconclusive, not decidable at this scale or not yet run.
-        value: The statistic, NaN without one.
-        interval: Of 95 %, None where there is none.
-        seen: The statistic of each of two seeds, where there are no more.
-        n: How many seeds, networks or points it rests on, in words.
-        chance: Probability of passing by chance; NaN where it is neither a rank nor a
-            sign.
-        lacks: What the rows lack to decide.
-        would_decide: Seeds for 80 % power, with a range; "" unless inconclusive.
-        preset: Whose rows.
-        basis: What the rows are.
-        other: By rows of another size that disagree, None without.
-    """
+    """What became of a part on some rows."""
 
     part: Part
-    word: str
-    value: float = math.nan
-    interval: tuple[float, float] | None = None
-    seen: tuple[float, ...] = ()
-    n: str = ""
-    chance: float = math.nan
-    lacks: str = ""
-    would_decide: str = ""
-    preset: str = ""
-    basis: Mapping[str, Any] = field(default_factory=dict)
-    other: Judged | None = None
+    word: str  # one of WORDS
+    value: float = math.nan  # of the statistic
+    interval: tuple[float, float] | None = None  # of 95 %
+    seen: tuple[float, ...] = ()  # the statistic of each of two seeds
+    n: str = ""  # how many seeds, networks or points it rests on, in words
+    chance: float = math.nan  # that a rank or a sign passes without any effect
+    lacks: str = ""  # what the rows lack to decide
+    would_decide: str = ""  # seeds for 80 % power; "" unless inconclusive
+    preset: str = ""  # whose rows
+    basis: Mapping[str, Any] = field(default_factory=dict)  # what the rows are
+    other: Judged | None = None  # by rows of another size that disagree
 
     @property
     def passed(self) -> bool:
@@ -80,17 +54,11 @@ Statistic = Callable[[Any, Part], Array]
 _STATISTICS: dict[tuple[str, str], Statistic] = {}
 
 
-def claim(*names: str, statistic: str = "") -> Callable[[Statistic], Statistic]:
-    """Register what computes the statistic of claims: one, or all that they have.
-
-    >>> @claim("W0", statistic="accuracy")
-    ... def best(rows, part):
-    ...     return np.array([0.5])
-    """
+def claim(names: str, statistic: str = "") -> Callable[[Statistic], Statistic]:
+    """Register what computes the statistic of claims: one, or all that they have."""
 
     def register(function: Statistic) -> Statistic:
-        for name in names:
-            _STATISTICS[name, statistic] = function
+        _STATISTICS.update({(name, statistic): function for name in names.split()})
         return function
 
     return register
@@ -106,105 +74,96 @@ def _drawn(part: Part, rows: Any) -> Array:
         try:
             return np.atleast_1d(statistic(rows, part))
         except Missing:
-            return np.array([np.nan])
+            return NONE
 
 
 def judge_part(part: Part, runs: Runs) -> Judged:
     """Return what becomes of a part on the rows of one preset."""
     rows, lacks = rows_of(part, runs)
-    about: dict[str, Any] = {"preset": runs.preset, "lacks": lacks}
     if rows.final.empty:
         return Judged(part, NOT_RUN if lacks == "no rows" else UNDECIDABLE, lacks=lacks)
-    Cells.used.clear()
+    about: dict[str, Any] = {"preset": runs.preset, "lacks": lacks}
     drawn = _drawn(part, rows)
     if not math.isfinite(drawn[0]):
         about["lacks"] = lacks or "an arm has no runs"
         return Judged(part, UNDECIDABLE, **about)
-    if Cells.used:  # networks without the column count nowhere
-        rows = Rows(rows.final[rows.final["key"].isin(Cells.used)], rows.runs)
+    if rows.used:  # networks without the column count nowhere
+        rows = Rows(rows.final[rows.final["key"].isin(rows.used)], runs)
         few = {k: v for k, v in part.needs.items() if k == "networks"}
         about["lacks"] = lacks or shortfall(rows.final, few)
     about["basis"] = basis(rows.final)
     seeds, networks = (rows.final[name].nunique() for name in ("seed", "key"))
-    n = f"{seeds} seed{'s' * (seeds != 1)}, {networks} network{'s' * (networks != 1)}"
+    about["n"] = f"{seeds} seed{'s' * (seeds != 1)}, "
+    about["n"] += f"{networks} network{'s' * (networks != 1)}"
     if part.statistic == "spearman":
-        n += f", {points(part, rows)} points"
-    about["n"] = n
+        about["n"] += f", {points(part, rows)} points"
     if "seed" in part.needs and shortfall(rows.final, {"seed": str(SEEDS)}):
         drawn = drawn[:1]
         if seeds == 2:
-            each = [Rows(of, rows.runs) for _, of in rows.final.groupby("seed")]
+            each = [Rows(of, runs) for _, of in rows.final.groupby("seed")]
             cells = [{tuple(c) for c in of.final[CELL].to_numpy()} for of in each]
             each = each if cells[0] == cells[1] else []  # of the same cells alone
             seen = tuple(float(_drawn(part, one)[0]) for one in each)
             about["seen"] = seen if all(map(math.isfinite, seen)) else ()
-    judged = Judged(part, "", float(drawn[0]), **about)
+    judged, ends = Judged(part, "", float(drawn[0]), **about), None
     images = part.statistic == "accuracy" or "share of test images" in part.criterion
     if images and (networks == 1 or (len(drawn) > 1 and not np.ptp(drawn))):
         ends = wilson(judged.value, int(rows.final["images"].min()))
-        return _worded(judged, ends, drawn[1:], rows)
-    return _worded(judged, _percentiles(drawn), drawn[1:], rows)
-
-
-def _percentiles(drawn: Array) -> tuple[float, float] | None:
-    """Return the 95 % interval of draws, the first of which is the value itself."""
-    value, others = float(drawn[0]), drawn[1:][np.isfinite(drawn[1:])]
-    if not len(others):
-        return None
-    low, high = np.quantile(others, [0.025, 0.975])
-    return min(float(low), value), max(float(high), value)
+    return _worded(judged, drawn, rows, ends)
 
 
 def basis(table: pd.DataFrame) -> dict[str, Any]:
     """Return how many runs and seeds rows hold, and where they come from."""
-    counts: dict[str, Any] = {"runs": len(set(table["key"]))}
-    counts["seeds"] = len(set(table["seed"]))
-    for name in ("train_size", "epochs"):
-        counts[name] = sorted(map(int, set(table[name])))
-    for name in ("dataset", *EARLIER):
+    counts: dict[str, Any] = {"runs": table["key"].nunique()}
+    counts["seeds"] = table["seed"].nunique()
+    kinds = {"train_size": int, "epochs": int, "dataset": str}
+    for name, kind in (kinds | dict.fromkeys(EARLIER, str)).items():
         if name in table:
-            counts[name] = sorted(map(str, set(table[name].dropna())))
+            counts[name] = sorted(map(kind, set(table[name].dropna())))
     return counts
 
 
 def _worded(
     judged: Judged,
-    interval: tuple[float, float] | None,
-    others: Array,
-    rows: Rows | None,
+    drawn: Array,
+    rows: Rows | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> Judged:
-    """Return a judged part with its word by its interval, and what would decide it."""
-    part, value = judged.part, judged.value
-    chance, would = by_chance(part, rows), ""
-    word = PASSES if judged.passed else FAILS
-    if interval:
-        sides = {COMPARE[part.compare](end, part.threshold) for end in interval}
-        if interval[0] == interval[1] and not math.isnan(chance):
-            interval = None  # every draw has one order: chance says more
-        elif len(sides) > 1:
-            word, would = INCONCLUSIVE, would_decide(part, value, others, rows)
+    """Return a judged part with its word by its interval, and what would decide it.
+
+    Args:
+        judged: The part, and its statistic.
+        drawn: The statistic and its draws, whose percentiles are the interval.
+        rows: What it judges, unless it is of theory.
+        ends: The interval, where it is none of draws.
+    """
+    part, value, word = judged.part, judged.value, PASSES if judged.passed else FAILS
+    chance, would, others = by_chance(part, rows), "", drawn[1:]
+    if ends is None and np.isfinite(others).any():
+        low, high = np.quantile(others[np.isfinite(others)], [0.025, 0.975])
+        ends = min(float(low), value), max(float(high), value)
+    if ends and ends[0] == ends[1] and not math.isnan(chance):
+        ends = None  # every draw has one order: chance says more
+    if ends and len({COMPARE[part.compare](end, part.threshold) for end in ends}) > 1:
+        word, would = INCONCLUSIVE, would_decide(judged, others, rows)
     if judged.lacks:
         word, would = UNDECIDABLE, ""
-    return replace(
-        judged, word=word, interval=interval, would_decide=would, chance=chance
-    )
+    return replace(judged, word=word, interval=ends, would_decide=would, chance=chance)
 
 
-def would_decide(part: Part, value: float, others: Array, rows: Rows | None) -> str:
+def would_decide(judged: Judged, others: Array, rows: Rows | None) -> str:
     """Return how many seeds give 80 % power to see the difference that was seen."""
     from scipy import stats
 
-    if rows is None:
-        return ""
-    networks = "seed" not in part.needs
-    count = rows.final["key" if networks else "seed"].nunique()
-    away = abs(value - part.threshold)
+    what = "seed" if "seed" in judged.part.needs else "key"
+    count = rows.final[what].nunique() if rows else 0
+    away = abs(judged.value - judged.part.threshold)
     if not away or count < 2:
         return ""
+    what = "seeds" if what == "seed" else "networks"
     needed = count * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
     free = count - 1
     low, high = (needed * free / stats.chi2.ppf(q, free) for q in (0.975, 0.025))
-    what = "networks" if networks else "seeds"
     ends = [max(SEEDS, math.ceil(number)) for number in (needed, low, high)]
     if ends[0] > 10_000:
         return f"more than 10,000 {what}"
@@ -217,71 +176,62 @@ def by_chance(part: Part, rows: Rows | None) -> float:
     sign = part.statistic == "difference" and part.threshold == 0
     if sign or part.statistic in ("epoch_lead", "log_ratio"):
         return 0.5
-    if rows is None:
-        return math.nan
-    if part.claim in ("H9", "H10"):
+    if rows and part.claim in ("H9", "H10"):
         sizes = rows.final["batch_size"].nunique()
         passing = (k for k in range(sizes + 1) if passes(k / sizes, part.threshold))
         return sum(math.comb(sizes, k) for k in passing) / 2**sizes
-    if part.statistic != "spearman":
-        return math.nan
-    return chance_of_rank(points(part, rows), part.compare, part.threshold)
+    if rows and part.statistic == "spearman":
+        return chance_of_rank(points(part, rows), part.compare, part.threshold)
+    return math.nan
+
+
+# What rank correlations of a claim, or of a paper's claims, run over.
+_POINTS = {"W": ["batch_size", "learning_rate"], "W5": ["batch_size"]}
+_POINTS |= {"H": ["batch_size"], "S": ["rho"], "S5": ["attack"]}
 
 
 def points(part: Part, rows: Rows) -> int:
     """Return over how many points a part's rank correlation runs."""
     if part.claim in ("D2", "D4"):
         return int(part.needs["fosc_bins" if part.claim == "D2" else "attack_step"])
-    by = {"H": ["batch_size"], "S": ["rho"]}.get(
-        part.claim[0], ["batch_size", "learning_rate"]
-    )
     final = rows.final
-    if part.claim == "S5":
-        by, final = (
-            ["attack"],
-            final[final["attack"].str.startswith(part.given["norm"])],
-        )
-    by = ["batch_size"] if part.claim == "W5" else by
-    return len(set(zip(*(final[name] for name in by), strict=True)))
+    if "norm" in part.given:
+        final = final[final["attack"].str.startswith(part.given["norm"])]
+    by = _POINTS.get(part.claim) or _POINTS[part.claim[0]]
+    return len(final.drop_duplicates(by))
 
 
 def judge_parts(
     name: str, evidence: Sequence[Runs], simulated: Any = None
 ) -> list[Judged]:
-    """Return what becomes of each part of a claim.
-
-    Args:
-        name: The claim's id.
-        evidence: Rows by preset, the largest runs first.
-        simulated: What a part of linear models judges.
-    """
+    """Return what becomes of each part of a claim by rows, the largest runs first."""
     return [_of_all(part, evidence, simulated) for part in parts()[name]]
 
 
 def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:
     """Judge a part by the largest runs that meet its needs."""
+    unrun = Judged(part, NOT_RUN, lacks="no rows")
     if part.runs in SIMULATED:
         if part.runs and simulated is None:
-            return Judged(part, NOT_RUN, lacks="no rows")
+            return unrun
         drawn = _drawn(part, simulated)
-        judged = Judged(part, "", float(drawn[0]))
-        return _worded(judged, _percentiles(drawn), drawn[1:], None)
+        return _worded(Judged(part, "", float(drawn[0])), drawn)
     each = [judge_part(part, runs) for runs in evidence]
     there = [judged for judged in each if judged.word != NOT_RUN]
     if not there:
-        return Judged(part, NOT_RUN, lacks="no rows")
+        return unrun
     enough = (judged for judged in there if judged.word != UNDECIDABLE)
     chosen = next(enough, there[0])
     larger = there[: there.index(chosen)]
     others = [j for j in there if j.n and chosen.n and j.passed != chosen.passed]
     if not others:
         return chosen
-    shown = replace(chosen, other=others[0])
-    if others[0] not in larger or chosen.word == INCONCLUSIVE:
-        return shown
-    # A smaller run never overrules a larger one.
-    lacks = "larger runs with fewer seeds point the other way"
-    return replace(shown, word=UNDECIDABLE, lacks=lacks)
+    chosen = replace(chosen, other=others[0])
+    if others[0] in larger and chosen.word != INCONCLUSIVE:
+        # A smaller run never overrules a larger one.
+        lacks = "larger runs with fewer seeds point the other way"
+        chosen = replace(chosen, word=UNDECIDABLE, lacks=lacks)
+    return chosen
 
 
 def word(judged: Sequence[Judged]) -> str:
@@ -294,10 +244,9 @@ def word(judged: Sequence[Judged]) -> str:
     words = {j.word for j in counted(judged)}
     if {PASSES, FAILS} <= words:
         return "partly"
-    for weakest in (FAILS, NOT_RUN, UNDECIDABLE, INCONCLUSIVE):
-        if weakest in words:
-            return "not reproduced" if weakest == FAILS else weakest
-    return "reproduced"
+    order = (FAILS, NOT_RUN, UNDECIDABLE, INCONCLUSIVE)
+    weakest = next((each for each in order if each in words), PASSES)
+    return {FAILS: "not reproduced", PASSES: "reproduced"}.get(weakest, weakest)
 
 
 def counted(judged: Sequence[Judged]) -> list[Judged]:

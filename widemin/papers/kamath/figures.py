@@ -14,7 +14,7 @@ from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final
 from widemin.papers.claims.draws import of_one_revision
 from widemin.papers.figures import BLUE, COLOURS, GREEN, RED
-from widemin.papers.kamath.claims import by_batch, undertrained, well_trained
+from widemin.papers.kamath.claims import undertrained, well_trained
 from widemin.papers.ranks import rank_correlations
 from widemin.statistics import spearman
 
@@ -67,7 +67,7 @@ def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float
     rows, found = final(table), dict[str, float]()
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
-            means = plot.unit_of(column) * by_batch(part, column)
+            means = part.groupby("batch_size")[column].mean() * plot.unit_of(column)
             ends = means.iloc[[0, -1]].tolist() if len(means) else [math.nan] * 2
             numbers = zip(("small", "large"), ends, strict=True)
             found |= {f"{prefix}{column}_{end}": float(n) for end, n in numbers}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import Array, Cells, Part, Rows, claim, final
+from widemin.papers.claims import NONE, Array, Part, Rows, claim, final
 from widemin.papers.wang import theory
 from widemin.statistics import spearman
 
@@ -33,15 +32,12 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 def costs(table: pd.DataFrame) -> dict[str, float]:
     """Return the gradients an image that the shortest run of each defence took."""
-    rows = final(table)
-    found = dict.fromkeys(["standard", "dynamic", "curriculum"], math.nan)
+    rows, names = final(table), ["standard", "dynamic", "curriculum"]
     if rows.empty:
-        return found
-    rows = rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])]
-    means = named(rows).groupby(["defence", "epochs"])["gradients"].mean()
-    for defence in set(found) & set(means.index.get_level_values("defence")):
-        found[defence] = float(means[defence].iloc[0])
-    return found
+        return dict.fromkeys(names, math.nan)
+    rows = named(rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])])
+    means = rows.groupby(["defence", "epochs"])["gradients"].mean()
+    return means.groupby("defence").first().reindex(names).to_dict()
 
 
 def separation(rows: pd.DataFrame) -> float:
@@ -56,11 +52,11 @@ def separation(rows: pd.DataFrame) -> float:
 
 def _defended(rows: Rows) -> pd.DataFrame:
     """Return final rows of equal epochs with their defence, or their schedule."""
-    rows_ = named(rows.final[~_turned(rows.final)])
-    other = ~rows_["step_schedule"].isin(["", "rising"])
-    rows_["defence"] = rows_["defence"].mask(other, rows_["step_schedule"])
-    epochs = rows_.loc[rows_["defence"] == "standard", "epochs"]
-    return rows_[rows_["epochs"].isin(epochs if len(epochs) else rows_["epochs"])]
+    final = named(rows.final[~_turned(rows.final)])
+    other = ~final["step_schedule"].isin(["", "rising"])
+    final["defence"] = final["defence"].mask(other, final["step_schedule"])
+    epochs = final.loc[final["defence"] == "standard", "epochs"]
+    return final[final["epochs"].isin(epochs if len(epochs) else final["epochs"])]
 
 
 def _pgd20(rows: pd.DataFrame) -> str:
@@ -69,33 +65,29 @@ def _pgd20(rows: pd.DataFrame) -> str:
     return own if own in rows and rows[own].notna().all() else "pgd_accuracy"
 
 
+# Which defences a claim compares, where not dynamic and standard training.
 _OTHER = {
     **{"D6a": ("weak-first", "standard"), "D6b": ("weak-last", "standard")},
     **{"D8": ("dynamic", "curriculum"), "D13a": ("dynamic", "random")},
-    "D13b": ("dynamic", "curriculum"),
+    **{"D10": ("dynamic", "standard", "curriculum"), "D13b": ("dynamic", "curriculum")},
 }
 
 
-@claim("D6", "D7", "D8", "D9", "D13", "D14")
+@claim("D6 D7 D8 D9 D10 D13 D14")
 def lead(rows: Rows, part: Part) -> Array:
-    """One defence's accuracy less another's."""
-    final = _defended(rows)
-    column = {"D9": "natural_accuracy", "D14": "autoattack_accuracy"}.get(part.claim)
+    """One defence's accuracy less another's, or less the better of two."""
+    final, column = _defended(rows), part.column
     if "attack_name" in part.given:
-        column = f"wang_{part.given['attack_name']}_accuracy"
-    column = column or _pgd20(final)
-    one, than = _OTHER.get(part.name) or _OTHER.get(part.claim, ("dynamic", "standard"))
-    cells = Cells(final, ["defence"], [column])
-    return cells.of(column, defence=one) - cells.of(column, defence=than)
-
-
-@claim("D10")
-def transferred(rows: Rows, part: Part) -> Array:
-    """Dynamic training's lead over the better of two under a transferred attack."""
-    column = f"natural_{part.given['attack_name']}_accuracy"
-    cells = Cells(_defended(rows), ["defence"], [column])
-    others = [cells.of(column, defence=name) for name in ("standard", "curriculum")]
-    return cells.of(column, defence="dynamic") - np.maximum(*others)
+        made_on = "natural" if part.claim == "D10" else "wang"
+        column = f"{made_on}_{part.given['attack_name']}_accuracy"
+    elif part.claim in ("D6", "D13"):
+        column = _pgd20(final)
+    default = _OTHER.get(part.claim, ("dynamic", "standard"))
+    cells = rows.cells(["defence"], column, of=final)
+    one, *others = (
+        cells.of(column, defence=name) for name in _OTHER.get(part.name, default)
+    )
+    return one - np.maximum.reduce(others)
 
 
 @claim("D2")
@@ -104,7 +96,7 @@ def over_bins(rows: Rows, part: Part) -> Array:
     column = "loss" if "mean loss" in part.criterion else "accuracy"
     bins = rows.of("bin")
     if bins.empty:
-        return np.array([np.nan])
+        return NONE
     bins = bins[(bins["pool"] == part.given["pool"]) & (bins["by"] == part.given["by"])]
     each = {k: spearman(b["value"], b[column]) for k, b in bins.groupby("key")}
     return _over_networks(rows, pd.Series(each, dtype=float))
@@ -112,13 +104,10 @@ def over_bins(rows: Rows, part: Part) -> Array:
 
 def _over_networks(rows: Rows, values: pd.Series[Any]) -> Array:
     """Return the mean over standard adversarial training's networks of a number."""
-    plain = rows.joined(values).loc[lambda r: r["key"].isin(_standard(rows))]
-    return Cells(plain, ["epochs"], ["value"]).of("value")
-
-
-def _standard(rows: Rows) -> pd.Series[Any]:
     final = _defended(rows)
-    return final.loc[final["defence"] == "standard", "key"]
+    standard = final.loc[final["defence"] == "standard", "key"]
+    plain = rows.joined(values).loc[lambda r: r["key"].isin(standard)]
+    return rows.cells(["epochs"], "value", of=plain).of("value")
 
 
 @claim("D3")
@@ -126,7 +115,7 @@ def at_last_step(rows: Rows, part: Part) -> Array:
     """FOSC, or the spread of the loss over its own, at the attack's last step."""
     steps = rows.of("step")
     if steps.empty:
-        return np.array([np.nan])
+        return NONE
     last = steps[steps["step"] == steps["step"].max()].set_index("key")
     if part.statistic == "normalised":
         return _over_networks(rows, last["normalised_fosc_q50"])
@@ -134,39 +123,27 @@ def at_last_step(rows: Rows, part: Part) -> Array:
     return _over_networks(rows, spread / (last["fosc_q75"] - last["fosc_q25"]))
 
 
-@claim("D4")
-def by_step_size(rows: Rows, part: Part) -> Array:
-    """The lead of steps of eps/2 and eps/4, or PGD-20 accuracy's rank with FOSC."""
-    column = _pgd20(rows.final)
-    if part.statistic == "difference":
-        cells = Cells(rows.final, ["attack_step"], [column])
-        best = cells.labels["attack_step"].isin([0.5, 0.25]).to_numpy()
-        return _apart(cells[column], best)
-    steps = rows.of("step")
+@claim("D4", "spearman")
+def with_fosc(rows: Rows, part: Part) -> Array:
+    """Spearman's correlation of PGD-20 accuracy with FOSC over sizes of a step."""
+    column, steps = _pgd20(rows.final), rows.of("step")
     if steps.empty:
-        return np.array([np.nan])
+        return NONE
     ends = steps[steps["step"] == steps.groupby("key")["step"].transform("max")]
     fosc = rows.joined(ends.set_index("key")["fosc_q50"])
-    cells = Cells(fosc, ["attack_step"], [column, "value"])
-    return cells.rank(cells[column], cells["value"])
+    return rows.cells(["attack_step"], column, "value", of=fosc).rank(column, "value")
 
 
-def _apart(values: Array, chosen: Array) -> Array:
-    """Return the mean over chosen cells less that over the others."""
-    if not chosen.any() or chosen.all():
-        return np.full(len(values), np.nan)
-    return values[:, chosen].mean(1) - values[:, ~chosen].mean(1)
-
-
-@claim("D5")
-def by_step_number(rows: Rows, part: Part) -> Array:
-    """The range of PGD-20 accuracy over numbers of steps, or the lead of 20 and 30."""
+@claim("D4 D5")
+def by_steps(rows: Rows, part: Part) -> Array:
+    """The lead of some sizes or numbers of steps in PGD-20 accuracy, or its range."""
     column = _pgd20(rows.final)
-    cells = Cells(rows.final, ["attack_steps"], [column])
+    by = "attack_step" if part.claim == "D4" else "attack_steps"
+    cells = rows.cells([by], column)
     if part.statistic == "range":
         return np.ptp(cells[column], axis=1)
-    middle = cells.labels["attack_steps"].isin([20, 30]).to_numpy()
-    return _apart(cells[column], middle)
+    best = [0.5, 0.25] if part.claim == "D4" else [20, 30]
+    return cells.apart(column, cells.labels[by].isin(best))
 
 
 @claim("D11")
@@ -174,12 +151,12 @@ def stages_apart(rows: Rows, part: Part) -> Array:
     """How much further apart stages are for dynamic training, in logarithms."""
     epochs = rows.of("epoch")
     if "fosc_mean" not in epochs:
-        return np.array([np.nan])
+        return NONE
     epochs = epochs[epochs["fosc_mean"].notna()]
     each = {key: math.log(separation(run)) for key, run in epochs.groupby("key")}
-    values = rows.joined(pd.Series(each, dtype=float))
-    joined = _defended(replace(rows, final=values))
-    cells = Cells(joined, ["defence"], ["value"])
+    final = _defended(rows)
+    final = final.assign(value=final["key"].map(pd.Series(each, dtype=float)))
+    cells = rows.cells(["defence"], "value", of=final)
     return cells.of("value", defence="dynamic") - cells.of("value", defence="standard")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from widemin.names import norm_and_radius
-from widemin.papers.claims import Array, Cells, Part, Rows, claim, drawn, final
+from widemin.papers.claims import NONE, Array, Part, Rows, claim, drawn, final
 from widemin.papers.wei import theory
 
 # The columns of its tables, in their order.
@@ -30,11 +30,11 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
     if rows.empty:
         return rows.assign(rule="")
-    found = [
+    each = [
         rows.loc[rows.groupby("key", sort=False)[column].idxmax()].assign(rule=rule)
         for rule, column in RULES.items()
     ]
-    return pd.concat(found)
+    return pd.concat(each)
 
 
 def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
@@ -44,35 +44,27 @@ def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
     images choose over its last one.
     """
     rows = chosen_epochs(table)
-    rows = rows[rows["attack"] == ""] if len(rows) else rows
-    means = rows.groupby(["rule", "rho"])["fgsm_accuracy"].mean() if len(rows) else {}
-
-    def of(rule: str, radius: float) -> float:
-        return float(means.get((rule, radius), math.nan))
-
-    found = {rule: 100 * (of(rule, rho) - of(rule, 0.0)) for rule in RULES}
-    kept = of("best on held-out images", 0.0) - of("last", 0.0)
-    return found | {"standard": 100 * kept}
+    if rows.empty:
+        return dict.fromkeys([*RULES, "standard"], math.nan)
+    means = rows[rows["attack"] == ""].groupby(["rule", "rho"])["fgsm_accuracy"].mean()
+    means = means.unstack().reindex(index=list(RULES), columns=[0.0, rho])
+    kept = means.loc["best on held-out images", 0.0] - means.loc["last", 0.0]
+    apart = 100 * (means[rho] - means[0.0])
+    return apart.to_dict() | {"standard": float(100 * kept)}
 
 
 def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
     """Return what the most robust SAM and adversarial training gain, and cost.
 
-    Args:
-        table: Rows of a chapter.
-        test: The set in which worst-case accuracy is compared.
-
-    Returns:
-        For "sam" and "adversarial" the gain over standard training in points, and under
-        "sam_cost" and "adversarial_cost" the ratio of gradients; NaN without rows.
+    For "sam" and "adversarial" the gain in worst-case accuracy over standard training,
+    in points, and under "sam_cost" and "adversarial_cost" the ratio of gradients.
     """
     rows = final(table)
     rows = rows[rows["test"] == test] if len(rows) else rows
-    found = dict.fromkeys(
-        ["sam", "sam_cost", "adversarial", "adversarial_cost"], math.nan
-    )
+    names = ["sam", "sam_cost", "adversarial", "adversarial_cost"]
+    bargains = dict.fromkeys(names, math.nan)
     if rows.empty or "standard" not in set(rows["method"]):
-        return found
+        return bargains
     columns = ["worst_accuracy", "gradients"]
     means = rows.groupby(["method", "rho", "attack"])[columns].mean()
     base = means.loc["standard"].iloc[0]
@@ -80,9 +72,9 @@ def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
         part = means.loc[method]
         best = part.loc[part["worst_accuracy"].idxmax()]
         gain = 100 * (best["worst_accuracy"] - base["worst_accuracy"])
-        found[method] = float(gain)
-        found[f"{method}_cost"] = float(best["gradients"] / base["gradients"])
-    return found
+        bargains[method] = float(gain)
+        bargains[f"{method}_cost"] = float(best["gradients"] / base["gradients"])
+    return bargains
 
 
 def gains(table: pd.DataFrame) -> dict[str, float]:
@@ -102,73 +94,53 @@ def gains(table: pd.DataFrame) -> dict[str, float]:
 _ARM = ("rho", "attack")
 
 
-def _accuracy(part: Part) -> str:
-    """Return the column of accuracy that a part's criterion speaks of."""
-    for said, column in (
-        ("PGD-50", "restarts_accuracy"),
-        ("PGD-10", "pgd_accuracy"),
-        ("worst of all attacks", "worst_accuracy"),
-    ):
-        if said in part.criterion:
-            return column
-    return "natural_accuracy"
-
-
-def _averaged(rows: Rows) -> pd.DataFrame:
-    """Return a row a network, its accuracies the means over the paper's test sets."""
-    chosen = rows.final[rows.final["test"].isin(PAPER_SETS)]
-    means = chosen.groupby("key")["pgd_accuracy"].mean()
-    once = chosen.drop_duplicates("key")
-    return once.assign(pgd_accuracy=once["key"].map(means))
-
-
-@claim("S1", "S2", "S4")
+@claim("S1 S2 S4")
+@claim("S5", "difference")
 def gain(rows: Rows, part: Part) -> Array:
-    """SAM's accuracy less that of standard training."""
-    column = _accuracy(part)
-    final = _averaged(rows) if part.claim == "S4" else rows.final
-    cells, rho = Cells(final, _ARM, [column]), float(part.given["rho"])
-    return cells.of(column, rho=rho, attack="") - cells.of(column, rho=0, attack="")
+    """An arm's accuracy less that of standard training; S4's is of all test sets."""
+    final = rows.final
+    if part.claim == "S4":
+        final = final[final["test"].isin(PAPER_SETS)]
+        means = final.groupby("key")["pgd_accuracy"].mean()
+        final = final.drop_duplicates("key")
+        final = final.assign(pgd_accuracy=final["key"].map(means))
+    cells, rho = rows.cells(_ARM, part.column, of=final), part.given.get("rho", "0")
+    arm = cells.of(part.column, rho=float(rho), attack=part.given.get("attack", ""))
+    return arm - cells.of(part.column, rho=0, attack="")
 
 
-@claim("S3", statistic="spearman")
-@claim("S9", statistic="spearman")
+@claim("S3 S9", "spearman")
 def order(rows: Rows, part: Part) -> Array:
     """Spearman's correlation of accuracy with SAM's radius, means over seeds."""
-    column = _accuracy(part)
-    cells = Cells(rows.final[rows.final["attack"] == ""], ["rho"], [column])
-    return cells.rank(cells.labels["rho"].to_numpy(), cells[column])
+    plain = rows.final[rows.final["attack"] == ""]
+    return rows.cells(["rho"], part.column, of=plain).rank("rho", part.column)
 
 
-@claim("S5", statistic="difference")
-def price(rows: Rows, part: Part) -> Array:
-    """Natural accuracy of adversarial training less that of standard training."""
-    column = "natural_accuracy"
-    cells = Cells(rows.final, _ARM, [column])
-    trained = cells.of(column, rho=0, attack=part.given["attack"])
-    return trained - cells.of(column, rho=0, attack="")
-
-
-@claim("S5", statistic="spearman")
+@claim("S5", "spearman")
 def price_order(rows: Rows, part: Part) -> Array:
     """Spearman's correlation of natural accuracy with the radius trained on."""
     final = rows.final[(rows.final["attack"] != "") & (rows.final["rho"] == 0)]
     sets = [norm_and_radius(name) for name in final["attack"]]
     final = final.assign(radius=[float(radius) for _, radius in sets])
     final = final[[norm == part.given["norm"] for norm, _ in sets]]
-    cells = Cells(final, ["radius"], ["natural_accuracy"])
-    return cells.rank(cells.labels["radius"].to_numpy(), cells["natural_accuracy"])
+    cells = rows.cells(["radius"], part.column, of=final)
+    return cells.rank("radius", part.column)
 
 
 @claim("S6")
 def ahead(rows: Rows, part: Part) -> Array:
     """PGD-10 accuracy, mean of the adversarial trainings, less that of SAM."""
-    cells = Cells(rows.final, _ARM, ["pgd_accuracy"])
-    sets = (cells.labels["attack"] != "") & (cells.labels["rho"] == 0)
-    trained = cells["pgd_accuracy"][:, sets.to_numpy()]
-    rho = float(part.given["rho"])
-    sam = cells.of("pgd_accuracy", rho=rho, attack="")
-    return trained.mean(1) - sam if trained.size else np.full(len(sam), np.nan)
+    cells = rows.cells(_ARM, part.column)
+    trained = (cells.labels["attack"] != "") & (cells.labels["rho"] == 0)
+    sam = cells.of(part.column, rho=float(part.given["rho"]), attack="")
+    return cells.over(part.column, trained) - sam
+
+
+@claim("S12")
+def reach(rows: Rows, part: Part) -> Array:
+    """Worst-case accuracy of SAM at a usual radius."""
+    cells = rows.cells(_ARM, part.column)
+    return cells.of(part.column, rho=float(part.given["rho"]), attack="")
 
 
 @claim("S7")
@@ -182,14 +154,14 @@ def gradients(rows: Rows, part: Part) -> Array:
     return np.array([abs(each.get(wanted[0], math.nan) - wanted[1])])
 
 
-@claim("S9", statistic="difference")
+@claim("S9", "difference")
 def lost(rows: Rows, part: Part) -> Array:
     """What the method that loses most loses to a stronger attack, same images."""
     way = "autoattack" if "AutoAttack" in part.criterion else "restarts"
-    columns = [f"{way}_pgd_accuracy", f"{way}_accuracy"]
+    before, after = f"{way}_pgd_accuracy", f"{way}_accuracy"
     plain = rows.final[rows.final["attack"] == ""]
-    cells = Cells(plain, ["rho"], columns)
-    return (cells[columns[0]] - cells[columns[1]]).max(1)
+    cells = rows.cells(["rho"], before, after, of=plain)
+    return (cells[before] - cells[after]).max(1)
 
 
 @claim("S10")
@@ -202,17 +174,10 @@ def deviation(rows: Rows, part: Part) -> Array:
     table = final.pivot_table(index="seed", columns=["rho", "test"], values=columns)
     values = table.to_numpy(float)
     if len(values) < 2:
-        return np.array([np.nan])
+        return NONE
     place = np.vstack([np.arange(len(values)), drawn(len(values))])
-    found = np.sqrt(np.nanmean(values[place].var(1, ddof=1), axis=1))
-    return np.where(np.ptp(place, 1) > 0, found, np.nan)  # one seed has no deviation
-
-
-@claim("S12")
-def reach(rows: Rows, part: Part) -> Array:
-    """Worst-case accuracy of SAM at a usual radius."""
-    cells = Cells(rows.final, _ARM, ["worst_accuracy"])
-    return cells.of("worst_accuracy", rho=float(part.given["rho"]), attack="")
+    spread = np.sqrt(np.nanmean(values[place].var(1, ddof=1), axis=1))
+    return np.where(np.ptp(place, 1) > 0, spread, np.nan)  # one seed has no deviation
 
 
 @claim("S8")

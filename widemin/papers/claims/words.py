@@ -5,35 +5,48 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import cache
 
+import pandas as pd
+
+from widemin import paths
+from widemin.names import norm_and_radius
 from widemin.papers.claims.engine import Judged
-from widemin.papers.claims.parts import Part
-from widemin.papers.claims.printed import printed, said
+from widemin.papers.claims.parts import SAID, STATISTICS, Part, parts
 
-_PERCENT = ("accuracy", "share", "epoch_share")
-_POINTS = ("difference", "range", "distance", "deviation")
-_UNITS = (" points", " %")
-_NO_NUMBER = {"printed": "no number", "argued": "argued", "control": "does not say"}
-_SIGN = {">=": "≥", "<=": "≤", ">": "&gt;", "<": "&lt;"}
-# What rows lack, where the engine's words say it by a parameter's name.
-_LACKS = {
-    "it takes augment crop+flip": "no training with random crops, as in the paper",
-    "it takes ramp 0": "ε grows over the first quarter of training, in both arms",
-    "an arm has no runs": "one of the two sides compared has no runs",
-}
+BALLS = {"linf": "L∞", "l2": "L2"}
+
+
+def ball_name(test: str) -> str:
+    """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
+    norm, _ = norm_and_radius(test)
+    return test.replace(norm, BALLS[norm])
+
+
+def plain(text: str) -> str:
+    """Return a text of claims.csv so that markdown shows it as it stands.
+
+    >>> plain("Pass for rho = .4, natural below ST by 1-2 points.")
+    'Pass for ρ = 0.4, natural below standard by 1–2 points'
+    """
+    for typed, meant in SAID["meant"].items():
+        text = re.sub(typed, meant, text)
+    for mark, shown in SAID["marks"].items():
+        text = text.replace(mark, shown)
+    return text.rstrip(".")
 
 
 def measured(part: Part) -> str:
     """Return what a part measures, its criterion without the threshold."""
     ends = r",? is (?:at least|at most|above|below) [-\d]"
-    return re.split(ends, part.criterion)[0]
+    return plain(re.split(ends, part.criterion)[0])
 
 
 def asked(part: Part) -> str:
     """Return the threshold of a part with its sign, e.g. "≥ 80.0 %"."""
     if part.statistic == "theorem":
         return "it holds"
-    return f"{_SIGN[part.compare]} {number(part, part.threshold)}"
+    return f"{SAID['marks'][part.compare]} {number(part, part.threshold)}"
 
 
 def lacking_in_words(lacks: str) -> str:
@@ -43,7 +56,7 @@ def lacking_in_words(lacks: str) -> str:
     'it takes 3 seeds; there is 1'
     """
     lacks = re.sub(r"there are 1\b(?!,)", "there is 1", lacks)
-    return _LACKS.get(lacks, lacks.replace("momentum;", "momenta;"))
+    return str(SAID["lacks"].get(lacks, lacks.replace("momentum;", "momenta;")))
 
 
 def letters(names: Sequence[str]) -> str:
@@ -62,40 +75,67 @@ def letters(names: Sequence[str]) -> str:
     return ", ".join(texts)
 
 
+def by_letter(texts: Sequence[tuple[Judged, dict[str, str]]], title: str) -> list[str]:
+    """Return what is said of parts under a title, each once, with their letters."""
+    of: dict[str, list[str]] = {}
+    for judged, said in texts:
+        if said[title]:
+            of.setdefault(said[title], []).append(judged.part.part)
+    if len(of) == 1 and len(*of.values()) == len(parts()[texts[0][0].part.claim]):
+        return list(of)
+    return [f"{text} ({letters(names)})" for text, names in of.items()]
+
+
 def odds(chance: float) -> str:
-    """Return a probability in percent."""
+    """Return a probability in percent; "" without one."""
+    if math.isnan(chance):
+        return ""
     return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
 
 
 def number(part: Part, value: float) -> str:
     """Return a part's statistic in its unit.
 
-    >>> from widemin.papers.claims import parts
     >>> [part] = parts()["S12"]
     >>> number(part, 0.031)
     '3.1 %'
     """
+    unit = STATISTICS[part.statistic]["unit"]
     if math.isnan(value):
         return "none"
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
+    if unit == " %":
+        return f"{100 * value:.1f} %"
     if part.statistic == "count":
         return f"{value:.2f} off"
-    if part.statistic in _PERCENT:
-        return f"{100 * value:.1f} %"
     if 0 < abs(value) <= 1e-9:
         return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
-    if part.statistic in _POINTS:
+    if unit == " points":
         return f"{100 * value:.2f} points"
     digits = ".3g" if abs(value) >= 10 or part.statistic == "error" else ".2f"
     return f"{value:{digits}}"
 
 
+@cache
+def _printed() -> dict[str, dict[str, str]]:
+    path = paths.PUBLISHED / "papers" / "printed.csv"
+    table = pd.read_csv(path, index_col="part", dtype=str, keep_default_na=False)
+    return table.to_dict("index")
+
+
+def printed(part: Part) -> float | None:
+    """Return a part's statistic in the paper's own table, a fraction; None without."""
+    value = _printed().get(part.name, {}).get("value")
+    return float(value) if value else None
+
+
 def theirs(part: Part) -> str:
-    """Return a part's statistic in the paper's own table, where it prints numbers."""
+    """Return what the paper says of a part: its words, its table's number, or that."""
+    if said := _printed().get(part.name, {}).get("said"):
+        return said
     value = printed(part)
-    none = _NO_NUMBER[part.kind] if value is None else number(part, value)
-    return said(part) or none
+    return SAID["no number"][part.kind] if value is None else number(part, value)
 
 
 def here(judged: Judged) -> str:
@@ -103,12 +143,12 @@ def here(judged: Judged) -> str:
     part = judged.part
     if math.isnan(judged.value):
         return judged.word
-    text = number(part, judged.value)
+    text, unit = number(part, judged.value), STATISTICS[part.statistic]["unit"]
     if judged.seen:
         one, other = judged.seen
         text = to(part, one, other, " and ")
     elif judged.interval:
-        unit = next((u for u in _UNITS if text.endswith(u)), "")
+        unit = unit if text.endswith(unit) else ""
         ends = to(part, *judged.interval).removesuffix(unit)
         text = f"{text.removesuffix(unit)} ({ends}){unit}"
     if over := re.search(r", (\d+) points$", judged.n):
@@ -121,10 +161,8 @@ def here(judged: Judged) -> str:
 def to(part: Part, low: float, high: float, between: str = " to ") -> str:
     """Return two values of a part, their unit once.
 
-    >>> from widemin.papers.claims import parts
     >>> to(parts()["S12"][0], 0.02, 0.04)
     '2.0 to 4.0 %'
     """
-    texts = number(part, low), number(part, high)
-    unit = next((u for u in _UNITS if texts[0].endswith(u)), "")
-    return f"{texts[0].removesuffix(unit)}{between}{texts[1]}"
+    unit = STATISTICS[part.statistic]["unit"]
+    return f"{number(part, low).removesuffix(unit)}{between}{number(part, high)}"

@@ -1,13 +1,11 @@
-"""What the papers' own tables say of a part, computed as it is judged."""
+"""book/results/papers/printed.csv, anew from the papers' own tables."""
 
-from __future__ import annotations
+import pandas as pd
+import pytest
 
-from functools import cache
-from string import ascii_lowercase
-from typing import Any
-
-from widemin.papers.claims.criterion import paper_table
-from widemin.papers.claims.parts import Part, parts
+from widemin import paths
+from widemin.papers import claims
+from widemin.papers.claims import paper_table
 from widemin.statistics import spearman
 
 _COLUMNS = {
@@ -18,38 +16,7 @@ _COLUMNS = {
 }
 
 
-# What a paper states in words: the statistic, and how a box shows it.
-_SAID = {
-    "W10a": (0.96, "96 %"),
-    "W10b": (0.96, "96 %"),
-    "S7a": (0.0, "2 gradients a step"),
-    "S7b": (0.0, "K + 1 = 11 gradients a step"),
-    "S10a": (None, "below 0.5 points"),
-    "S10b": (None, "below 0.5 points"),
-}
-
-
-def said(part: Part) -> str:
-    """Return what a paper states of a part in words; "" where it prints a table."""
-    return _SAID.get(part.name, (None, ""))[1]
-
-
-@cache
-def _printed(name: str) -> float | None:
-    [part] = [p for p in parts()[name.rstrip(ascii_lowercase)] if p.name == name]
-    of = {"W": _of_khritankov, "S": _of_wei, "D": _of_wang}.get(name[0])
-    value = of(part) if of else None
-    return None if value is None else float(value)
-
-
-def printed(part: Part) -> float | None:
-    """Return a part's statistic in the paper's table, a fraction; None without."""
-    if part.name in _SAID:
-        return _SAID[part.name][0]
-    return _printed(part.name)
-
-
-def _of_khritankov(part: Part) -> Any:
+def _of_khritankov(part):
     """Return what table 2 of Khritankov et al. says of a part."""
     if part.claim not in ("W1", "W2", "W3", "W4", "W5", "W9", "W13"):
         return None
@@ -62,7 +29,7 @@ def _of_khritankov(part: Part) -> Any:
     cells = list(zip(wide["batch_size"], wide["learning_rate"], strict=True))
     corner = wide[[c in ((128, 0.003), (128, 0.006), (64, 0.003)) for c in cells]]
 
-    def rank(name: str) -> float:
+    def rank(name):
         return spearman(learnt[name], learnt["adv_acc_mean"])
 
     rates = wide[wide["acc_mean"] >= 50].groupby("batch_size")["learning_rate"].max()
@@ -83,7 +50,7 @@ def _of_khritankov(part: Part) -> Any:
     }.get(part.name)
 
 
-def _of_wei(part: Part) -> Any:
+def _of_wei(part):
     """Return what tables 1 and 2 of Wei et al. say of a part."""
     if part.kind != "printed" or part.claim not in ("S1", "S2", "S3", "S4", "S5", "S6"):
         return None
@@ -111,7 +78,7 @@ def _of_wei(part: Part) -> Any:
     return (trained[column].mean() - sam.loc["0.4", column]) / 100
 
 
-def _of_wang(part: Part) -> Any:
+def _of_wang(part):
     """Return what tables 1 to 3 of Wang et al. say of a part."""
     if part.claim not in ("D7", "D8", "D9", "D10"):
         return None
@@ -128,3 +95,19 @@ def _of_wang(part: Part) -> Any:
     else:
         other = rows.loc["curriculum" if part.claim == "D8" else "standard", column]
     return (rows.loc["dynamic", column] - other) / 100
+
+
+def test_what_papers_print_is_what_their_tables_say():
+    path = paths.PUBLISHED / "papers" / "printed.csv"
+    table = pd.read_csv(path, index_col="part")
+    # What a paper states in words, as no table has it, has its words in the file.
+    tables = table[table["said"].isna()]["value"]
+    of = {"W": _of_khritankov, "S": _of_wei, "D": _of_wang, "H": lambda part: None}
+    values = {p.name: of[p.name[0]](p) for ps in claims.parts().values() for p in ps}
+    values = {name: value for name, value in values.items() if value is not None}
+    assert tables.to_dict() == pytest.approx(values, abs=1e-12)
+    assert table.loc[["W10a", "S7a"], "value"].tolist() == [0.96, 0.0]
+    assert set(table.index) - set(values) == {
+        *("W10a", "W10b", "S7a", "S7b"),
+        *("S10a", "S10b"),
+    }
