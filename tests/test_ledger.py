@@ -6,11 +6,11 @@ import pytest
 
 from widemin import paths
 from widemin.book import notebooks
-from widemin.book.paper_vs_code import Entry, effect, entries, pairs
+from widemin.book.coverage import Difference, differences, effect, pairs
 from widemin.experiments import results
 from widemin.experiments.recipes import Recipe, grid
 
-LEAK = Entry("02", "sam-holds", "", "", "", {"gradient_leak": True})
+LEAK = Difference("02", "sam-holds", "", "", "", {"gradient_leak": True})
 
 
 def test_pairs_differ_in_the_switch_and_in_what_is_watched():
@@ -23,7 +23,7 @@ def test_pairs_differ_in_the_switch_and_in_what_is_watched():
 
 
 def test_a_switch_of_two_fields_has_its_own_other_side():
-    decay = next(entry for entry in entries() if "rate_decay" in entry.switch)
+    decay = next(entry for entry in differences() if "rate_decay" in entry.switch)
     usual = Recipe(weight_decay=1e-4)
     turned = Recipe(rate_decay=1e-4)
     assert pairs(decay, [usual, turned, Recipe()]) == [([turned], [usual])]
@@ -44,7 +44,7 @@ def test_effects_are_differences_in_points(tmp_path, monkeypatch):
     assert effect(LEAK, recipes, tmp_path / "empty") == "not measured yet"
 
 
-@pytest.mark.parametrize("entry", entries(), ids=lambda entry: str(entry.switch))
+@pytest.mark.parametrize("entry", differences(), ids=lambda entry: str(entry.switch))
 def test_every_difference_is_planned_with_its_other_side(entry):
     [chapter] = notebooks.find(entry.chapter)
     recipes = notebooks.plan(chapter, "site")
