@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from widemin import paths
-from widemin.book import notebooks
+from widemin.book import coverage, notebooks
 from widemin.book.coverage import Difference, differences, effect, pairs
 from widemin.experiments import results
 from widemin.experiments.recipes import Recipe, grid
@@ -38,8 +38,11 @@ def test_effects_are_differences_in_points(tmp_path, monkeypatch):
         row |= {"natural_accuracy": natural, "worst_accuracy": natural / 2}
         results.write(tmp_path, recipe.key, [row])
     assert effect(LEAK, recipes, tmp_path) == (
-        "natural +2.0 ± 12.7; worst case, L∞ 0.1 +1.0 ± 6.4 (2 seeds)"
+        "natural +1.0 and +3.0; worst case, L∞ 0.1 +0.5 and +1.5 (2 seeds)"
     )
+    assert (
+        coverage._points([1.0, 2.0, 3.0]) == "+2.0 ± 2.5"
+    )  # of t(2), 4.303 / 3 ** 0.5
     assert effect(LEAK, recipes[:2], tmp_path).startswith("natural +1.0; worst case")
     assert effect(LEAK, recipes, tmp_path / "empty") == "not measured yet"
 
