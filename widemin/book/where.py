@@ -50,8 +50,8 @@ def functions(label: str) -> list[Callable[..., Any]]:
     Raises:
         ValueError: No figure has this label.
     """
-    drawing = [thing for thing in _things(label) if isinstance(thing, FunctionType)]
     shared = "widemin.papers.figures"
+    drawing = [thing for thing in _things(label) if isinstance(thing, FunctionType)]
     return list(dict.fromkeys(f for f in drawing if f.__module__ != shared))
 
 
@@ -62,14 +62,14 @@ def columns(label: str) -> dict[str, Column]:
     its functions and in what these call to draw; an f-string stands for what it is
     with those literals in its places.
     """
-    waiting, seen = list(_things(label)), list[Any]()
+    waiting, seen = list(_things(label)), set[int]()
     words: list[str] = []
     nodes = list(ast.walk(figures()[label][0]))
     while waiting:
         thing = waiting.pop()
-        if any(thing is other for other in seen):
+        if id(thing) in seen:
             continue
-        seen.append(thing)
+        seen.add(id(thing))
         if isinstance(thing, FunctionType):
             tree = ast.parse(inspect.getsource(thing))
             nodes += ast.walk(tree)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from widemin.paths import BOOK, PRESETS, ROOT
+from widemin import paths
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -22,12 +22,12 @@ def checkout() -> Path:
     Raises:
         ValueError: The package is installed without its notebooks and its book.
     """
-    if not (PRESETS.is_dir() and BOOK.is_dir()):
+    if not (paths.PRESETS.is_dir() and paths.BOOK.is_dir()):
         raise ValueError(
             "widemin must run from a checkout, which has the notebooks and the book "
-            f"(README.md, Reproduce it); got the package alone, in {ROOT}"
+            f"(README.md, Reproduce it); got the package alone, in {paths.ROOT}"
         )
-    return ROOT
+    return paths.ROOT
 
 
 @contextmanager
