@@ -146,7 +146,7 @@ def _sphinx(home: Path, builder: str) -> Path:
     start = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(home / "source")]
     command += ["--config", str(home / "_config.yml"), "--path-output", str(work)]
-    command += ["-W", "-n", "--keep-going", "--all", "-q", "--builder", builder]
+    command += f"-W -n --keep-going --all -q --builder {builder}".split()
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     with log.open("w") as said:
         done = subprocess.run(command, stdout=said, stderr=said, env=environment)

@@ -8,6 +8,7 @@ question. A network that collapsed has nothing more to measure: its cell stands.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import notebooks
+from widemin.book import SAID, notebooks
 from widemin.experiments import cost, results
 from widemin.experiments.recipes import Recipe
 from widemin.experiments.results import Rows
@@ -64,7 +65,7 @@ class Cover:
     missing: int  # no run is planned for
     runs: int  # that have rows
     runs_planned: int  # that the preset lists
-    core_hours: float | None  # an estimate of the rest, on cores of what is there
+    core_hours: float  # an estimate of the rest, on cores of what is there, or NaN
     gpu_hours: float  # a guess of the rest's training, on one GPU
 
 
@@ -99,7 +100,7 @@ def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover
         missing=number - len(listed),
         runs=len(done),
         runs_planned=len(runs),
-        core_hours=None if seconds is None else seconds / 3600,
+        core_hours=math.nan if seconds is None else seconds / 3600,
         gpu_hours=cost.gpu_hours(left),
     )
 
@@ -115,18 +116,9 @@ def of_all(folder: Path) -> dict[str, Cover]:
 
 def rows(covers: dict[str, Cover]) -> list[dict[str, str]]:
     """Return covers as rows of texts by heading."""
+    shown = SAID["cover"].items()
     return [
-        {
-            "table": name,
-            "cells": str(c.cells),
-            "at paper scale": str(c.there),
-            "collapsed": str(c.collapsed),
-            "planned": str(c.planned),
-            "not planned": str(c.missing),
-            "runs": f"{c.runs} of {c.runs_planned}",
-            "core hours left": "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
-            "GPU hours left": f"{c.gpu_hours:.1f}",
-        }
+        {"table": name} | {k: v.format(c).replace("nan", "?") for k, v in shown}
         for name, c in covers.items()
     ]
 

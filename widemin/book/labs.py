@@ -39,12 +39,10 @@ def _nbgrader() -> tuple[Any, Any]:
 
 
 def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
-    """Put the labs into a folder as a course of nbgrader's; return its interface.
+    """Put labs into a folder as a course of nbgrader's; return its interface.
 
-    Args:
-        folder: Made if it is not there; the files it has stay as they are.
-        chosen: Labs by name; all by default.
-        seconds: That a cell may take when it is graded.
+    All labs by default; files that the folder has stay as they are. A cell may take so
+    many seconds when it is graded.
 
     Raises:
         ModuleNotFoundError: nbgrader is not installed.

@@ -83,10 +83,7 @@ def departures(values: Values, usual: Values) -> Values:
 def planned(chapter: str, cell: Values) -> tuple[Plan, str]:
     """Return a notebook's lists of runs, and its preset as the page names it.
 
-    Args:
-        chapter: Its name.
-        cell: The notebook's `globals()` after its parameter cell; a parameter given as
-            a text becomes what it says.
+    `cell` is its `globals()` after its parameter cell; texts in it become values.
 
     Raises:
         ValueError: As of `widemin run -p`.
@@ -116,12 +113,10 @@ def recipes(chapter: str, values: Values) -> list[Any]:
 
 
 def named(planned: Plan, text: str) -> list[Any]:
-    """Return the runs of a chapter's lists by name, each once, in order.
+    """Return the runs of some of a chapter's lists, each once, in order.
 
-    Args:
-        planned: What `lists` returns.
-        text: Names joined by " + "; an entry of a dictionary in brackets, as in
-            "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
+    The text has names joined by " + ", an entry of a dictionary in brackets, as in
+    "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
 
     Raises:
         ValueError: There is no such list.
@@ -138,16 +133,10 @@ def named(planned: Plan, text: str) -> list[Any]:
 def settings(
     names: list[str], preset_name: str, given: Values | None = None, **machine: Any
 ) -> dict[str, list[Values]]:
-    """Return chapters' parameters at a preset, its further settings last.
+    """Return chapters' parameters at a preset, then those of its further settings.
 
-    The chapters come in the preset's order of computing them.
-
-    Args:
-        names: Of the chapters.
-        preset_name: smoke, lab, paper, ...
-        given: Parameters changed for the page, each in the chapters that have it: these
-            have no further settings.
-        machine: Parameters of every chapter, over all others: device, results_dir.
+    The chapters come in the preset's order of computing them. Parameters `given` go to
+    those that have them, which then have no further settings; `machine` goes to all.
 
     Raises:
         ValueError: Unknown preset or parameter, or a value of the wrong type.
@@ -246,11 +235,7 @@ def is_current(target: Path, stamp: str) -> bool:
 def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
     """Run a chapter's notebook; put the executed one at target, whole or not at all.
 
-    Args:
-        chapter: Its name.
-        values: All its parameters.
-        target: Where the executed notebook goes.
-        stamp: Kept in the notebook's metadata, to tell later whether it is stale.
+    The stamp is kept in its metadata, to tell later whether it is stale.
 
     Raises:
         ChapterFailed: A cell raised, or the kernel died; target stays as it was, and

@@ -15,14 +15,13 @@ import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import coverage, notebooks, verdicts
+from widemin.book import SAID, coverage, notebooks, verdicts
 from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipes import Recipe
 from widemin.names import check, written
 from widemin.papers import claims
 
-_SAID = yaml.safe_load(Path(__file__).with_name("pages.yml").read_text("utf-8"))
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
 
@@ -54,7 +53,7 @@ def stage(edition: str, source: Path) -> str:
         # Links to verdicts that no page shows become plain words.
         page.write_text(link.sub(lambda at: at[0 if at[2] in shown else 1], text))
     theme = config["sphinx"]["config"]["html_theme_options"]
-    announced = f"{_SAID['editions'][edition]} Source {provenance.source()}."
+    announced = f"{SAID['editions'][edition]} Source {provenance.source()}."
     theme["announcement"] = announced
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
@@ -112,7 +111,7 @@ def _say_how_to_run(
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    said = _SAID["run"] + (f" {_SAID['open']}" if repository else "")
+    said = SAID["run"] + (f" {SAID['open']}" if repository else "")
     name = repository.removesuffix(".git").partition("github.com/")[2]
     said = said.format(command=command, chapter=chapter, name=name)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
@@ -127,7 +126,7 @@ def _stub(chapter: str) -> str:
     # Its sections are not there: what links to them from other pages ends here.
     labels = re.findall(r"^(\([\w-]+\)=)$", "\n".join(texts), re.MULTILINE)
     lines = [*(label for label in labels if label not in opening), opening]
-    return str(_SAID["stub"].format(opening="\n".join(lines), number=chapter[:2]))
+    return str(SAID["stub"].format(opening="\n".join(lines), number=chapter[:2]))
 
 
 def _differences(edition: str) -> str:
@@ -159,7 +158,7 @@ def _covered(edition: str) -> str:
 
 def _measured(name: str) -> str:
     """Return a published table of speeds in markdown, a part a machine and day."""
-    path, said = paths.PUBLISHED / f"{name}.csv", _SAID["speeds"][name]
+    path, said = paths.PUBLISHED / f"{name}.csv", SAID["speeds"][name]
     if not path.exists():
         return f"Not measured yet: `{said['command']}` writes the table."
     table = pd.read_csv(path, keep_default_na=False)
@@ -187,7 +186,7 @@ def _again(_: str) -> str:
     path = paths.PUBLISHED / "again.csv"
     if not path.exists():
         return "None yet."
-    published, said = results.published(), _SAID["again"]
+    published, said = results.published(), SAID["again"]
     first = pd.DataFrame([rows[-1] for rows in published.values()])
     rows, compared = [], list(said["compared"].values())
     for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):

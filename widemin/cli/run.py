@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,8 @@ def run(
     need(*["distributed"] * bool(cluster), *[] if rows_only else PAGES)
     how["device"] = running.pick_device("none" if pages_only else how["device"])
     # Chapters are drawn from the rows there are: all that is to be computed is.
-    machine = {"device": "none"} | (
-        {"results_dir": str(folder.absolute())} if folder else {}
-    )
-    folder = folder or paths.results()
+    own = str(folder.absolute()) if folder else ""
+    folder, machine = folder or paths.results(), {"device": "none", "results_dir": own}
     plans = notebooks.settings(names, preset, given, **machine)
     recipes = notebooks.by_worth(plans, preset)
     words = ", ".join(map(" ".join, overrides))
@@ -92,18 +90,16 @@ def run(
         table = results.table_of(recipes, folder)
         done = table.attrs["done"]
         click.echo(f"{len(recipes)} runs planned, {done} there", err=True)
-        for name, (own, *_) in plans.items():
-            part = results.part(table, notebooks.recipes(name, own))
-            wanted = (
-                f"results must hold a row of {name} at preset {preset} to draw from"
-            )
-            without = f"none in {folder}: run it without --pages-only"
-            check(part.attrs["done"], wanted, without)
+        for name, (page, *_) in plans.items():
+            part = results.part(table, notebooks.recipes(name, page))
+            wanted = f"results must hold a row of {name} at preset {preset}"
+            got = f"none in {folder} to draw from: run it without --pages-only"
+            check(part.attrs["done"], wanted, got)
     elif not _compute(recipes, folder, how, 5 * (preset == "paper")):
         return _say_what_is_left(recipes, folder)
     if not rows_only:
         with alone():
-            draw("book", [(name, own) for name, (own, *_) in plans.items()], folder)
+            draw("book", [(name, page) for name, (page, *_) in plans.items()], folder)
 
 
 def _compute(
@@ -249,11 +245,7 @@ def alone() -> Iterator[None]:
 
 
 def draw(
-    edition: str,
-    chapters: Sequence[tuple[str, dict[str, Any]]],
-    folder: Path,
-    *,
-    readme: bool = False,
+    edition: str, chapters: list[Any], folder: Path, *, readme: bool = False
 ) -> None:
     """Execute those chapters that are stale, one a core, and render the edition."""
     from widemin.book import build, notebooks, verdicts

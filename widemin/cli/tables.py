@@ -18,14 +18,10 @@ from widemin.names import check, check_choice
 def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     r"""Show, for each chapter and preset, how far its runs are.
 
-    Planned runs, done ones (here or published), those running now, those that failed
-    when last tried, diverged, or are stale: of an older revision, to be computed again.
-    Work spent is in core time; what is left is an estimate for this machine's cores.
-    GPU h is a guess of the hours one H200 would take, by the operations of training.
-
-    With --papers, for each table of the papers: its cells (a cell is a network that
-    the paper trains), those that stand here at the paper's own settings, those of
-    networks that collapsed, those planned and not planned, and the runs, all seeds.
+    Done ones are here or published; stale ones of an older revision, to be computed
+    again. Work spent is in core time; what is left is an estimate for this machine's
+    cores, GPU h a guess for one H200. With --papers a cell is a network that a table
+    trains; it stands at the paper's own settings with every printed column.
 
     \b
     Examples:

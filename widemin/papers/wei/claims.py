@@ -56,7 +56,7 @@ def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
 
 
 def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
-    """Return what the most robust SAM and adversarial training gain, and cost.
+    """Return gains and costs of the most robust SAM and adversarial training.
 
     Args:
         table: Rows of a chapter.
