@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -187,18 +188,16 @@ def _again(_: str) -> str:
     if not path.exists():
         return "None yet."
     published, said = results.published(), SAID["again"]
-    first = pd.DataFrame([rows[-1] for rows in published.values()])
+    usual = {name: getattr(Recipe(), name) for name in said["cell"]} | {"seed": 0}
+    first = pd.DataFrame([usual | rows[-1] for rows in published.values()])
     rows, compared = [], list(said["compared"].values())
     for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):
         run = second["run"]
         check(run in published, "again.csv must name published runs", run)
-        one = published[run][-1]
-        alike = first
-        for name in said["cell"]:
-            default = getattr(Recipe(), name)
-            alike = alike[alike[name].fillna(default) == one.get(name, default)]
-        title = said["title"].format(**{"seed": 0} | one)
-        for row, named in ((one, title), (second, "")):
+        one = usual | published[run][-1]
+        same = (first[name] == one[name] for name in said["cell"])
+        alike = first[np.logical_and.reduce([*same])]
+        for row, named in ((one, said["title"].format(**one)), (second, "")):
             cells = [f"{100 * row[name]:.1f} %" for name in compared]
             rows.append([named, str(row["hardware"]), *cells])
         if len(alike) > 1:

@@ -83,7 +83,10 @@ class Commands(click.Group):
             sys.exit(143 if isinstance(signalled, Terminated) else 130)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+
+@click.group(cls=Commands, context_settings=SETTINGS)
 @click.version_option(widemin.__version__, prog_name="widemin")
 def main() -> None:
     r"""Rerun four papers on wide minima and adversarial robustness.
@@ -105,12 +108,10 @@ class Folder(click.Path):
         return home(str(super().convert(value, *about)), "folder")
 
 
+FOLDER = Folder(file_okay=False)
 # The option of every command that reads or keeps finished runs.
 results_folder = click.option(
-    "--results",
-    "folder",
-    type=Folder(file_okay=False),
-    help="Folder of finished runs; by default in the user's cache.",
+    "--results", "folder", type=FOLDER, help="Finished runs; by default in the cache."
 )
 
 

@@ -14,16 +14,17 @@ from typing import Any
 
 import click
 
-from widemin.cli import Folder, hearing_termination, main, need, results_folder, span
+from widemin.cli import FOLDER, hearing_termination, main, need, results_folder, span
 from widemin.names import check
 
 # What chapters are executed and rendered by.
 PAGES = ("nbclient", "jupyter_book")
+EDITIONS = click.Choice(["book", "site"])
 
 
 @main.command()
 @click.argument("chapter")
-@click.option("--preset", default="smoke", show_default=True, help="How much to do.")
+@click.option("--preset", default="smoke", help="How much to do.")
 @click.option(
     "-p",
     "--parameter",
@@ -33,9 +34,11 @@ PAGES = ("nbclient", "jupyter_book")
     metavar="NAME VALUE",
     help="Change a parameter of the chapter; VALUE is read as YAML. Repeatable.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, help="Processes; one per core or GPU by default.")
-@click.option("--cluster", default="", help="Dask scheduler, e.g. tcp://host:8786.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--workers", default=0, help="Processes; 0 is one per core or GPU.")
+@click.option(
+    "--cluster", default="", show_default=False, help="Dask, e.g. tcp://host:8786."
+)
 @click.option("--minutes", type=float, help="Stop before; the next call goes on.")
 @results_folder
 @click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
@@ -193,11 +196,7 @@ def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
 
 @main.command()
 @click.option(
-    "--edition",
-    type=click.Choice(["book", "site"]),
-    default="book",
-    show_default=True,
-    help="What ran here, or the published tables.",
+    "--edition", type=EDITIONS, default="book", help="What ran here, or is published."
 )
 @click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
 @click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
@@ -297,7 +296,7 @@ def _execute(job: Any) -> Any:
 
 
 @main.command()
-@click.argument("folder", type=Folder(file_okay=False), required=False)
+@click.argument("folder", type=FOLDER, required=False)
 def labs(folder: Path | None) -> None:
     r"""Put the labs together, for students and for instructors.
 

@@ -102,20 +102,11 @@ def data(names: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("chapter")
 @click.option(
-    "--preset",
-    "presets",
-    default=["site"],
-    show_default=True,
-    multiple=True,
-    help="Whose rows; repeatable. The table has no others.",
+    "--preset", "presets", default=["site"], multiple=True, help="Whose; repeatable."
 )
-@click.option("--scale", default="lab", show_default=True, help="Folder of the table.")
+@click.option("--scale", default="lab", help="Folder of the table.")
 @results_folder
-@click.option(
-    "--networks",
-    is_flag=True,
-    help="Copy the networks that decide a claim into book/networks.",
-)
+@click.option("--networks", is_flag=True, help="Copy networks, too.")
 def publish(
     chapter: str,
     presets: tuple[str, ...],
@@ -124,6 +115,9 @@ def publish(
     networks: bool,
 ) -> None:
     r"""Write a chapter's finished rows to book/results, to be committed.
+
+    The table has the presets' rows and no others. With --networks, the networks that
+    decide a claim are copied into book/networks.
 
     \b
     Examples:
