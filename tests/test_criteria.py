@@ -34,7 +34,9 @@ def lacking(part, recipes):
     chosen = [recipe for recipe in recipes if is_chosen(part, recipe)]
     if not chosen:
         return "no run is planned"
-    table = pd.DataFrame([vars(r) | {"key": r.key, "method": r.method} for r in chosen])
+    table = pd.DataFrame(
+        [as_row(r) | {"key": r.key, "method": r.method} for r in chosen]
+    )
     table["images"] = table["test_size"]  # as rows call it
     needs = {k: v for k, v in part.needs.items() if k not in EQUAL}
     return shortfall(table, needs)

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from widemin import paths
-from widemin.book import notebooks
-from widemin.book.paper_vs_code import Entry, effect, entries, pairs
+from widemin.book import coverage, notebooks
+from widemin.book.coverage import Difference, differences, effect, pairs
 from widemin.experiments import results
 from widemin.experiments.recipe import Recipe, grid
 
-LEAK = Entry("02", "sam-holds", "", "", "", {"gradient_leak": True})
+LEAK = Difference("02", "sam-holds", "", "", "", {"gradient_leak": True})
 
 
 def test_pairs_differ_in_the_switch_and_in_what_is_watched():
@@ -23,7 +23,7 @@ def test_pairs_differ_in_the_switch_and_in_what_is_watched():
 
 
 def test_a_switch_of_two_fields_has_its_own_other_side():
-    decay = next(entry for entry in entries() if "rate_decay" in entry.switch)
+    decay = next(entry for entry in differences() if "rate_decay" in entry.switch)
     usual = Recipe(weight_decay=1e-4)
     turned = Recipe(rate_decay=1e-4)
     assert pairs(decay, [usual, turned, Recipe()]) == [([turned], [usual])]
@@ -40,11 +40,14 @@ def test_effects_are_differences_in_points(tmp_path, monkeypatch):
     assert effect(LEAK, recipes, tmp_path) == (
         "natural +1.0 and +3.0; worst case, L∞ 0.1 +0.5 and +1.5 (2 seeds)"
     )
+    assert (
+        coverage._points([1.0, 2.0, 3.0]) == "+2.0 ± 2.5"
+    )  # of t(2), 4.303 / 3 ** 0.5
     assert effect(LEAK, recipes[:2], tmp_path).startswith("natural +1.0; worst case")
     assert effect(LEAK, recipes, tmp_path / "empty") == "not measured yet"
 
 
-@pytest.mark.parametrize("entry", entries(), ids=lambda entry: str(entry.switch))
+@pytest.mark.parametrize("entry", differences(), ids=lambda entry: str(entry.switch))
 def test_every_difference_is_planned_with_its_other_side(entry):
     [chapter] = notebooks.find(entry.chapter)
     recipes = notebooks.plan(chapter, "site")

@@ -89,7 +89,7 @@ def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, T
 
 
 def at_once(model: nn.Module, chunk: int | None = None, cpu: int = 250) -> int:
-    """Return how many inputs to ask a network at a time: what suits its device.
+    """Return the number of inputs a network is asked at a time on its device.
 
     Few stay in a CPU's caches; few leave a GPU idle between its kernels.
 

@@ -107,7 +107,7 @@ def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]
 def seeds_to_decide(
     values: Sequence[float], threshold: float, most: int = 1_000
 ) -> int | None:
-    """Return how many seeds put the 95 % t interval on one side of a threshold.
+    """Return the number of seeds whose 95 % t interval leaves a threshold out.
 
     With the mean and the spread of the values as they are; None where one value tells
     no spread, or `most` seeds would not do.

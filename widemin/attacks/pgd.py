@@ -161,7 +161,7 @@ class _Ascent:
     record: list[dict[str, Tensor]] | None = None
 
     def climb(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return where one ascent from x, or from a random start, takes each image."""
+        """Return the images after one ascent from x or from a random start."""
         check_counts(steps=self.steps)
         length = self.ball.epsilon / 4 if self.step_size is None else self.step_size
         sound = self.step_size is None or 0 < length < float("inf")

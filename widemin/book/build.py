@@ -1,9 +1,7 @@
-"""The book rendered from chapters that ran.
+"""The book rendered: `book` holds what ran here, `site` the committed tables.
 
-Two editions never overwrite each other: `book` holds what ran on this machine, `site`
-is drawn from the committed tables. Each is put together in a folder of its own below
-_build, built by jupyter-book with warnings as errors, and moved into place when it is
-whole.
+Each edition is put together in a folder of its own below _build, built by jupyter-book
+with warnings as errors, and moved into place when it is whole.
 """
 
 from __future__ import annotations
@@ -38,8 +36,7 @@ def render(edition: str) -> tuple[Path, bool]:
         BuildFailed: jupyter-book warned or failed; the earlier pages stay in place.
     """
     home = paths.BUILD / edition
-    stamp = stage(edition, home / "source")
-    html = home / "html"
+    stamp, html = stage(edition, home / "source"), home / "html"
     front, kept = html / "index.html", html / ".digest"
     if front.exists() and kept.exists() and kept.read_text() == stamp:
         return front, False
@@ -66,16 +63,16 @@ def write_readme(edition: str) -> None:
         BuildFailed: README.md lacks the two lines between which they belong.
     """
     path = paths.ROOT / "README.md"
-    before, opened, rest = path.read_text().partition(_OPEN)
-    _, closed, after = rest.partition(_CLOSE)
-    if not (opened and closed):
-        raise BuildFailed(f"{path} must have the lines {_OPEN} and {_CLOSE}")
     share = coverage.share(coverage.of_all(paths.PUBLISHED))
-    counts = verdicts.in_words(edition, "")
-    table = f"{counts}\n\n{verdicts.as_readme(edition)}\n\nStanding so far: {share}."
+    counts, table = verdicts.in_words(edition, ""), verdicts.as_readme(edition)
+    told = f"{_OPEN}\n{counts}\n\n{table}\n\nStanding so far: {share}.\n{_CLOSE}"
+    between = re.compile(f"{_OPEN}.*{_CLOSE}", re.DOTALL)
+    text, there = between.subn(lambda _: told, path.read_text(), count=1)
+    if not there:
+        raise BuildFailed(f"{path} must have the lines {_OPEN} and {_CLOSE}")
     drawn = dict(_figures(edition))["fig-ways"]
     with disk.atomic(path) as part:
-        part.write_text(f"{before}{_OPEN}\n{table}\n{_CLOSE}{after}")
+        part.write_text(text)
     with disk.atomic(paths.BOOK / "images" / "one_attack.svg") as part:
         # Without the date: what is drawn again is the same file.
         part.write_text(re.sub(r" *<dc:date>.*</dc:date>\n", "", drawn))
@@ -90,8 +87,8 @@ def print_pdf(edition: str) -> Path:
     browser, home = _browser(), paths.BUILD / edition
     page, target = _sphinx(home, "singlehtml") / "index.html", home / "widemin.pdf"
     with disk.atomic(target) as part:
-        call = [browser, "--headless", "--no-sandbox", "--disable-gpu"]
-        call += ["--no-pdf-header-footer", "--virtual-time-budget=60000"]
+        options = "--headless --no-sandbox --disable-gpu --no-pdf-header-footer"
+        call = [browser, *options.split(), "--virtual-time-budget=60000"]
         call += [f"--print-to-pdf={part.absolute()}", page.absolute().as_uri()]
         done = subprocess.run(call, capture_output=True, text=True)
         if done.returncode or not part.exists():
@@ -149,17 +146,16 @@ def _sphinx(home: Path, builder: str) -> Path:
     start = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(home / "source")]
     command += ["--config", str(home / "_config.yml"), "--path-output", str(work)]
-    command += ["-W", "-n", "--keep-going", "--all", "-q", "--builder", builder]
+    command += f"-W -n --keep-going --all -q --builder {builder}".split()
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    log.write_text(done.stdout + done.stderr)
+    with log.open("w") as said:
+        done = subprocess.run(command, stdout=said, stderr=said, env=environment)
     html = work / "_build" / builder
     if done.returncode or not (html / "index.html").exists():
-        words = [line for line in log.read_text().splitlines() if line.strip()]
-        end = "\n".join(words[-15:])
-        raise BuildFailed(
-            f"jupyter-book failed; all of it is in {log}. It ends:\n{end}"
-        )
+        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        end = "\n".join(lines[-15:])
+        whole = f"jupyter-book failed; all of it is in {log}. It ends:\n{end}"
+        raise BuildFailed(whole)
     # The one script and the fonts that formulas need, to be read offline.
     spec = importlib.util.find_spec("sphinx-mathjax-offline")
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""How much of the papers' tables stands in the book at the papers' own settings.
+"""What of the papers stands in the book: their tables, and where text and code differ.
 
 A cell is a network that a paper trains and prints numbers of: a square of a grid, a
 row of a table, a point of a curve. It stands here once a run of it at the preset
@@ -8,8 +8,10 @@ question. A network that collapsed has nothing more to measure: its cell stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import notebooks
+from widemin.book import SAID, notebooks
 from widemin.experiments import cost, results
 from widemin.experiments.columns import as_column
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.results import Rows
-from widemin.papers.claims import paper_table
+from widemin.papers.claims import ball_name, final, paper_table
+from widemin.statistics import over_seeds
+
+
+def _listed(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load((paths.PUBLISHED / "papers" / name).read_text()))
 
 
 @dataclass(frozen=True)
@@ -39,17 +46,15 @@ class Table:
 
     def kept(self, recipe: Recipe) -> bool:
         """Return True if a run stands for numbers of this table."""
-        values = {name: as_column(getattr(recipe, name)) for name in self.runs}
-        return all(
-            values[name] if wanted == "any" else values[name] in wanted
-            for name, wanted in self.runs.items()
+        wanted = (
+            (as_column(getattr(recipe, name)), of) for name, of in self.runs.items()
         )
+        return all(value if of == "any" else value in of for value, of in wanted)
 
 
 def tables() -> list[Table]:
     """Return the tables that book/results/papers/tables.yml lists."""
-    listed = yaml.safe_load((paths.PUBLISHED / "papers" / "tables.yml").read_text())
-    return [Table(**each) for each in listed]
+    return [Table(**each) for each in _listed("tables.yml")]
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Cover:
     missing: int  # no run is planned for
     runs: int  # that have rows
     runs_planned: int  # that the preset lists
-    core_hours: float | None  # an estimate of the rest, on cores of what is there
+    core_hours: float  # an estimate of the rest, on cores of what is there, or NaN
     gpu_hours: float  # a guess of the rest's training, on one GPU
 
 
@@ -80,11 +85,7 @@ def _complete(rows: Rows, columns: Sequence[str]) -> bool:
 
 
 def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover:
-    """Return how much of a table stands here.
-
-    Of the runs that stand for numbers in its paper's tables, `printed`, by the rows of
-    those that took place, `known` by key.
-    """
+    """Return a table's cover by rows by key, of the runs in its paper's tables."""
     cell = attrgetter(*table.by)
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
     done = {k for k in runs if k in known and _complete(known[k], table.columns)}
@@ -102,13 +103,13 @@ def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover
         missing=number - len(listed),
         runs=len(done),
         runs_planned=len(runs),
-        core_hours=None if seconds is None else seconds / 3600,
+        core_hours=math.nan if seconds is None else seconds / 3600,
         gpu_hours=cost.gpu_hours(left),
     )
 
 
 def of_all(folder: Path) -> dict[str, Cover]:
-    """Return how much of each table stands, by name: in a folder or published."""
+    """Return the cover of each table, by name, by published rows and a folder's."""
     names = notebooks.chapters()
     printed = {name[:2]: notebooks.printed(name, "paper") for name in names}
     every = [run for runs in printed.values() for run in runs]
@@ -117,33 +118,93 @@ def of_all(folder: Path) -> dict[str, Cover]:
 
 
 def rows(covers: dict[str, Cover]) -> list[dict[str, str]]:
-    """Return what is said of each table, by heading."""
+    """Return covers as rows of texts by heading."""
+    shown = SAID["cover"].items()
     return [
-        {
-            "table": name,
-            "cells": str(c.cells),
-            "at paper scale": str(c.there),
-            "collapsed": str(c.collapsed),
-            "planned": str(c.planned),
-            "not planned": str(c.missing),
-            "runs": f"{c.runs} of {c.runs_planned}",
-            "core hours left": "?" if c.core_hours is None else f"{c.core_hours:,.0f}",
-            "GPU hours left": f"{c.gpu_hours:.1f}",
-        }
+        {"table": name} | {k: v.format(c).replace("nan", "?") for k, v in shown}
         for name, c in covers.items()
     ]
 
 
 def share(covers: dict[str, Cover]) -> str:
-    """Return how many of all cells stand here, in words.
+    """Return the number and the share of the cells that stand here, in words.
 
-    >>> share({"a": Cover(8, 2, 0, 6, 0, 3, 24, 9.5, 1.5)})
-    '2 of 8 cells (25.0 %) at the settings of the papers'
     >>> share({"a": Cover(8, 2, 1, 6, 0, 3, 24, 9.5, 1.5)})
     '2 of 8 cells (25.0 %) at the settings of the papers, 1 of them collapsed'
     """
-    counts = [(c.cells, c.there, c.collapsed) for c in covers.values()]
-    cells, there, lost = map(sum, zip(*counts, strict=True))
-    percent = 100 * there / cells
-    text = f"{there} of {cells} cells ({percent:.1f} %) at the settings of the papers"
+    names = ("cells", "there", "collapsed")
+    cells, there, lost = (sum(getattr(c, n) for c in covers.values()) for n in names)
+    text = f"{there} of {cells} cells ({100 * there / cells:.1f} %)"
+    text += " at the settings of the papers"
     return f"{text}, {lost} of them collapsed" if lost else text
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference between a paper's text and its released code."""
+
+    chapter: str
+    section: str  # the label of the section that measures it
+    text: str
+    code: str  # what the released code does, or another reading of the text
+    here: str
+    switch: dict[str, Any]  # fields of a recipe that take the other side
+    usual: dict[str, Any] = field(default_factory=dict)  # where they are no defaults
+
+
+def differences() -> list[Difference]:
+    """Return the differences that book/results/papers/differences.yml lists."""
+    return [Difference(**each) for each in _listed("differences.yml")]
+
+
+def pairs(
+    difference: Difference, recipes: Iterable[Recipe]
+) -> list[tuple[list[Recipe], list[Recipe]]]:
+    """Return the runs with a switch turned, each with those that differ in it alone."""
+    switch, default = difference.switch, Recipe()
+    back = {name: getattr(default, name) for name in switch} | difference.usual
+    by_training: dict[str, list[Recipe]] = defaultdict(list)
+    for recipe in recipes:
+        by_training[_training(recipe)].append(recipe)
+    return [
+        (turned, by_training[other])
+        for turned in by_training.values()
+        if all(getattr(turned[0], name) == v for name, v in switch.items())
+        and (other := _training(replace(turned[0], **back))) in by_training
+    ]
+
+
+def _training(recipe: Recipe) -> str:
+    """Return the key of a network's training, without what is watched of it."""
+    unseen = replace(recipe, watch=None, watch_fosc=False, validation_size=0)
+    return unseen.training_key
+
+
+def effect(difference: Difference, recipes: list[Recipe], folder: Path) -> str:
+    """Return a switch's gain of accuracies, in points, paired by seed, in words."""
+    table = final(results.table_of(recipes, folder))
+    gains: dict[str, list[float]] = defaultdict(list)
+    for pair in pairs(difference, recipes) if len(table) else ():
+        turned, usual = (
+            table[table["key"].isin([recipe.key for recipe in runs])]
+            .groupby("test")[["natural_accuracy", "worst_accuracy"]]
+            .mean()
+            for runs in pair
+        )
+        gain = (turned - usual).dropna().mul(100)
+        # The natural one is the same in every set.
+        gains["natural"] += list(gain["natural_accuracy"].head(1))
+        for test, worst in gain["worst_accuracy"].items():
+            gains[f"worst case, {ball_name(str(test))}"].append(worst)
+    if not gains["natural"]:
+        return "not measured yet"
+    seeds = len(gains["natural"])
+    words = [f"{name} {_points(values)}" for name, values in gains.items()]
+    return f"{'; '.join(words)} ({seeds} seed{'s' * (seeds > 1)})"
+
+
+def _points(values: list[float]) -> str:
+    if len(values) < 3:
+        return " and ".join(f"{value:+.1f}" for value in values)
+    mean, half = over_seeds(values)
+    return f"{mean:+.1f} ± {half:.1f}"

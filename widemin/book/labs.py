@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,14 +19,15 @@ from typing import Any
 
 from widemin import paths
 from widemin.experiments import disk
+from widemin.names import check
 
 SOURCES = paths.NOTEBOOKS / "labs"
 
 
 def names() -> list[str]:
     """Return the names of the labs, in order; a copy beside a lab is none."""
-    found = sorted((path.stem for path in SOURCES.glob("lab[0-9]_*.ipynb")), key=len)
-    return sorted({name[:4]: name for name in reversed(found)}.values())
+    stems = (path.stem for path in SOURCES.glob("lab*.ipynb"))
+    return sorted(stem for stem in stems if re.fullmatch(r"lab\d_[a-z]+", stem))
 
 
 def _nbgrader() -> tuple[Any, Any]:
@@ -37,12 +39,10 @@ def _nbgrader() -> tuple[Any, Any]:
 
 
 def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
-    """Put the labs into a folder as a course of nbgrader's; return its interface.
+    """Put labs into a folder as a course of nbgrader's; return its interface.
 
-    Args:
-        folder: Made if it is not there; the files it has stay as they are.
-        chosen: Labs by name; all by default.
-        seconds: That a cell may take when it is graded.
+    All labs by default; files that the folder has stay as they are. A cell may take so
+    many seconds when it is graded.
 
     Raises:
         ModuleNotFoundError: nbgrader is not installed.
@@ -75,13 +75,10 @@ MARK = ".widemin-labs.json"
 
 
 def release(folder: Path) -> list[Path]:
-    """Make the students' and the instructor's folders of all labs, or renew them.
+    """Make or renew the students' and the instructor's labs; return what is left.
 
     Of what the folder holds, only files of an earlier call that are as they were
-    written are replaced, and none is removed.
-
-    Returns:
-        The files left as they are, since somebody has edited them.
+    written are replaced, and none is removed; what is left is edited since.
 
     Raises:
         ValueError: The folder holds files and is not from an earlier call.
@@ -92,22 +89,21 @@ def release(folder: Path) -> list[Path]:
     written, kept = _written(folder), []
     _nbgrader()
 
+    def write(target: Path, content: bytes) -> None:
+        with disk.atomic(target) as part:
+            part.write_bytes(content)
+
     def put(content: bytes, place: str) -> None:
         target = folder / place
         there = target.read_bytes() if target.exists() else content
         if there != content and _digest(there) != written.get(place):
             kept.append(target)
-            return
-        with disk.atomic(target) as part:
-            part.write_bytes(content)
-        written[place] = _digest(content)
-        mark()
+        else:
+            write(target, content)
+            written[place] = _digest(content)
+            write(folder / MARK, json.dumps(written, indent=1).encode())
 
-    def mark() -> None:
-        with disk.atomic(folder / MARK) as part:
-            part.write_text(json.dumps(written, indent=1))
-
-    mark()  # first of all: what follows may be cut off
+    write(folder / MARK, json.dumps(written).encode())  # what follows may be cut off
     for source, place in _sources(names()).items():
         put(source.read_bytes(), f"instructor/{place}")
     interface = course(folder / "instructor")
@@ -135,11 +131,9 @@ def _written(folder: Path) -> dict[str, str]:
             return dict(json.loads(mark.read_text()))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{mark} must be as it was written; {error}") from error
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(
-            "folder must be new, empty or made by `widemin labs`; got one with other "
-            f"files in it, {folder.absolute()}"
-        )
+    wanted = "folder must be new, empty or made by `widemin labs`"
+    got = f"one with other files in it, {folder.absolute()}"
+    check(not folder.exists() or not any(folder.iterdir()), wanted, got)
     return {}
 
 

@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,7 @@ from widemin.papers.wang.plan import plan as wang
 from widemin.papers.wei.plan import plan as wei
 
 Plan = dict[str, Any]  # lists of runs, or dictionaries of them, by name
-_PLANS: dict[str, Callable[..., Plan]]
-_PLANS = {"01": khritankov, "02": wei, "03": wang, "04": kamath}
+_PLANS: dict[str, Any] = {"01": khritankov, "02": wei, "03": wang, "04": kamath}
 
 
 def presets() -> list[str]:
@@ -39,12 +41,7 @@ def presets() -> list[str]:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """Return a preset's file, laid over the one it extends.
-
-    By chapter, the parameters that it changes. `further` are settings that a chapter
-    computes after its page's own, for the paper's tables alone; `order` is that of
-    computing the chapters; `stages` are runs computed before all else: those of a
-    chapter's lists (`named`) whose fields have the values listed, in that order.
+    """Return a preset's file, laid over the one it extends; paper.yml explains both.
 
     Raises:
         ValueError: There is no such preset.
@@ -80,20 +77,14 @@ def resolve(chapter: str, preset_name: str, overrides: Values) -> Values:
 
 def departures(values: Values, usual: Values) -> Values:
     """Return the parameters in which a page departs from others, not the machine's."""
-    return {
-        name: value
-        for name, value in values.items()
-        if value != usual[name] and name not in ("device", "workers", "results_dir")
-    }
+    theirs = values.keys() - {"device", "workers", "results_dir"}
+    return {k: v for k, v in values.items() if k in theirs and v != usual[k]}
 
 
 def planned(chapter: str, cell: Values) -> tuple[Plan, str]:
     """Return a notebook's lists of runs, and its preset as the page names it.
 
-    Args:
-        chapter: Its name.
-        cell: The notebook's `globals()` after its parameter cell; a parameter given as
-            a text becomes what it says.
+    `cell` is its `globals()` after its parameter cell; texts in it become values.
 
     Raises:
         ValueError: As of `widemin run -p`.
@@ -114,7 +105,7 @@ def lists(chapter: str, values: Values) -> Plan:
     Raises:
         ValueError: A value that no run can have.
     """
-    return _PLANS[chapter[:2]](**values)
+    return dict(_PLANS[chapter[:2]](**values))
 
 
 def recipes(chapter: str, values: Values) -> list[Any]:
@@ -123,12 +114,10 @@ def recipes(chapter: str, values: Values) -> list[Any]:
 
 
 def named(planned: Plan, text: str) -> list[Any]:
-    """Return the runs of a chapter's lists by name, each once, in order.
+    """Return the runs of some of a chapter's lists, each once, in order.
 
-    Args:
-        planned: What `lists` returns.
-        text: Names joined by " + "; an entry of a dictionary in brackets, as in
-            "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
+    The text has names joined by " + ", an entry of a dictionary in brackets, as in
+    "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
 
     Raises:
         ValueError: There is no such list.
@@ -147,30 +136,22 @@ def settings(
 ) -> dict[str, list[Values]]:
     """Return chapters' parameters at a preset, then those of its further settings.
 
-    The chapters come in the preset's order of computing them.
-
-    Args:
-        names: Of the chapters.
-        preset_name: smoke, lab, paper, ...
-        given: Parameters changed for the page, each in the chapters that have it: these
-            have no further settings.
-        machine: Parameters of every chapter, over all others: device, results_dir.
+    The chapters come in the preset's order of computing them. Parameters `given` go to
+    those that have them, which then have no further settings; `machine` goes to all.
 
     Raises:
         ValueError: Unknown preset or parameter, or a value of the wrong type.
     """
-    given, content = given or {}, preset(preset_name)
-    every = dict.fromkeys(key for name in names for key in defaults(name))
-    for key in given:
+    content, plans = preset(preset_name), {}
+    for key in given or {}:
+        every = dict.fromkeys(name for chapter in names for name in defaults(chapter))
         check_choice("parameter", key, every)
     order = content.get("order", [])
-    plans = {}
     for name in sorted(names, key=lambda n: [*order, n[:2]].index(n[:2])):
-        own = {key: value for key, value in given.items() if key in defaults(name)}
+        own = {k: v for k, v in (given or {}).items() if k in defaults(name)}
         further = [] if own else content.get(name, {}).get("further", [])
-        plans[name] = [
-            resolve(name, preset_name, changed | machine) for changed in [own, *further]
-        ]
+        changes = [own, *further]
+        plans[name] = [resolve(name, preset_name, one | machine) for one in changes]
     return plans
 
 
@@ -190,42 +171,38 @@ def plan(chapter: str, preset_name: str) -> list[Any]:
 
 
 def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[Any]:
-    """Return the runs of chapters in the order of their worth.
+    """Return the runs of chapters, as `settings` returns them, in order of their worth.
 
     The preset's stages first, in their order. Then what each chapter lists to be
     computed `first`; then one seed of all that stands in the papers' tables; then the
     rest, seed by seed. In each of these, runs that cost ten times as much come later:
-    an hour ends more of the others. Of equal worth and about equal cost, what comes
-    first in `planned`, as `settings` returns it, is computed first.
+    an hour ends more of the others. Of equal worth, the order is that of `planned`.
     """
     stages = preset(preset_name).get("stages", []) if preset_name else []
-    runs, first, shown = dict[str, Any](), set[str](), set[str]()
-    staged: dict[str, tuple[int, ...]] = {}
+    runs: dict[str, Any] = {}
+    ranks: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for chapter, every in planned.items():
         plans = [lists(chapter, values) for values in every]
         tables = [run for each in plans for run in each["printed"]]
-        first |= {run.key for run in plans[0]["first"]}
-        shown |= {run.key for run in tables}
         runs |= {run.key: run for run in [*plans[0]["recipes"], *tables]}
+        for run in plans[0]["first"]:
+            ranks[run.key].append((1, magnitude(run), run.seed))
+        for run in tables:
+            if run.seed == 0:
+                ranks[run.key].append((2, magnitude(run)))
         for place, stage in enumerate(stages):
-            fields = [name for name in stage if name not in ("chapter", "runs")]
+            fields = {k: v for k, v in stage.items() if k not in ("chapter", "runs")}
+            ordered = list(product(*fields.values()))
             for each in plans if stage["chapter"] == chapter[:2] else ():
                 for run in named(each, stage["runs"]):
-                    has = {name: as_column(getattr(run, name)) for name in fields}
-                    if all(has[name] in stage[name] for name in fields):
-                        at = (stage[name].index(has[name]) for name in fields)
-                        staged.setdefault(run.key, (0, place, *at))
+                    values = tuple(as_column(getattr(run, name)) for name in fields)
+                    if values in ordered:
+                        ranks[run.key].append((0, place, ordered.index(values)))
 
-    def rank(run: Any) -> tuple[int, ...]:
-        if run.key in staged:
-            return staged[run.key]
-        if run.key in first:
-            return 1, magnitude(run), run.seed
-        if run.key in shown and run.seed == 0:
-            return 2, magnitude(run)
-        return 3, run.seed, magnitude(run)
+    def worth(run: Any) -> tuple[int, ...]:
+        return min(ranks[run.key], default=(3, run.seed, magnitude(run)))
 
-    return sorted(runs.values(), key=rank)
+    return sorted(runs.values(), key=worth)
 
 
 # Of the package and of the published results.
@@ -237,7 +214,7 @@ class ChapterFailed(RuntimeError):
 
 
 def digest(chapter: str, values: Values, done: Iterable[str]) -> str:
-    """Return what an executed chapter depends on: source, parameters and rows."""
+    """Return a digest of source, parameters and rows of an executed chapter."""
     hashed = hashlib.sha256(json.dumps([values, sorted(done)]).encode())
     files = [paths.NOTEBOOKS / f"{chapter}.ipynb"]
     files += [paths.BOOK / name for name in ("claims.csv", "statements.csv")]
@@ -249,22 +226,17 @@ def digest(chapter: str, values: Values, done: Iterable[str]) -> str:
 
 
 def is_current(target: Path, stamp: str) -> bool:
-    """Return whether an executed notebook is there and nothing under it has changed."""
-    try:
+    """Return True if an executed notebook is there and nothing under it has changed."""
+    with suppress(OSError, ValueError, KeyError):
         note = json.loads(target.read_text())["metadata"]["widemin"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return bool(note == {"status": "completed", "digest": stamp})
+        return bool(note == {"status": "completed", "digest": stamp})
+    return False
 
 
 def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
     """Run a chapter's notebook; put the executed one at target, whole or not at all.
 
-    Args:
-        chapter: Its name.
-        values: All its parameters.
-        target: Where the executed notebook goes.
-        stamp: Kept in the notebook's metadata, to tell later whether it is stale.
+    The stamp is kept in its metadata, to tell later whether it is stale.
 
     Raises:
         ChapterFailed: A cell raised, or the kernel died; target stays as it was, and
@@ -302,7 +274,6 @@ def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
         # Sockets in a folder of the user's own, not ports that anyone may read.
         client.config.KernelManager.transport = "ipc"
         client.config.KernelManager.ip = f"{sockets}/kernel"
-        client.reset_execution_trackers()
         try:
             with client.setup_kernel():
                 for place, cell in enumerate(notebook.cells):

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import coverage, notebooks, paper_vs_code, verdicts
+from widemin.book import SAID, coverage, notebooks, verdicts
 from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipe import Recipe
-from widemin.names import written
+from widemin.names import check, written
 from widemin.papers import claims
 
-_SAID = yaml.safe_load(Path(__file__).with_name("pages.yml").read_text("utf-8"))
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
 
@@ -38,46 +38,37 @@ def stage(edition: str, source: Path) -> str:
     for chapter in notebooks.chapters():
         page = executed(edition, chapter)
         if page.exists():
+            notebook = json.loads(page.read_text())
+            _say_in_short(notebook["cells"][0], edition, chapter)
+            _mend_figures(notebook, source / "tables")
             address = config["repository"]["url"]
-            notebook = _chapter(edition, chapter, source / "tables", address)
+            _say_how_to_run(notebook, chapter, source / "tables", address)
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
         else:
             (source / "chapters" / f"{chapter}.md").write_text(_stub(chapter))
     shown = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
     mark = re.compile(f"<!-- ({'|'.join(MARKS)}) -->")
+    link = re.compile(r"\[(\w+)\]\(#(verdict-\w+)\)")
     for page in source.glob("*.md"):
-        text = mark.sub(lambda found: MARKS[found[1]](edition), page.read_text())
+        text = mark.sub(lambda at: MARKS[at[1]](edition), page.read_text())
         # Links to verdicts that no page shows become plain words.
-        page.write_text(
-            re.sub(
-                r"\[(\w+)\]\(#(verdict-\w+)\)",
-                lambda link: link[0] if link[2] in shown else link[1],
-                text,
-            )
-        )
+        page.write_text(link.sub(lambda at: at[0 if at[2] in shown else 1], text))
     theme = config["sphinx"]["config"]["html_theme_options"]
-    theme["announcement"] = (
-        f"{_SAID['editions'][edition]} Source {provenance.source()}."
-    )
+    announced = f"{SAID['editions'][edition]} Source {provenance.source()}."
+    theme["announcement"] = announced
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
+    for path in sorted(filter(Path.is_file, source.rglob("*"))):
+        hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
     return hashed.hexdigest()
 
 
-def _chapter(edition: str, chapter: str, folder: Path, address: str) -> dict[str, Any]:
-    """Return an executed chapter as a page; what it links to is put into a folder."""
-    notebook: dict[str, Any] = json.loads(executed(edition, chapter).read_text())
-    opening = notebook["cells"][0]
+def _say_in_short(opening: dict[str, Any], edition: str, chapter: str) -> None:
+    """Put what became of a chapter's claims into its first cell."""
     opening["source"] = _IN_SHORT.sub(
         lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
         "".join(opening["source"]),
     )
-    _mend_figures(notebook, folder)
-    _say_how_to_run(notebook, chapter, folder, address)
-    return notebook
 
 
 def figures(notebook: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -121,46 +112,42 @@ def _say_how_to_run(
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    said = _SAID["run"].format(command=command, chapter=chapter)
-    if repository:
-        name = repository.removesuffix(".git").partition("github.com/")[2]
-        said += " " + _SAID["open"].format(name=name, chapter=chapter)
+    said = SAID["run"] + (f" {SAID['open']}" if repository else "")
+    name = repository.removesuffix(".git").partition("github.com/")[2]
+    said = said.format(command=command, chapter=chapter, name=name)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
 
 
 def _stub(chapter: str) -> str:
     """Return the page of a chapter that has not run here: its opening, and how to."""
-    notebook = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())
-    text, *others = ("".join(cell["source"]) for cell in notebook["cells"])
-    labels = re.findall(r"^(\([\w-]+\)=)$", "\n".join([text, *others]), re.MULTILINE)
+    cells = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", texts[0]))
     # Its sections are not there: what links to them from other pages ends here.
-    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", text))
-    opening = "\n".join([*(label for label in labels if label not in opening), opening])
-    return str(_SAID["stub"].format(opening=opening, number=chapter[:2]))
+    labels = re.findall(r"^(\([\w-]+\)=)$", "\n".join(texts), re.MULTILINE)
+    lines = [*(label for label in labels if label not in opening), opening]
+    return str(SAID["stub"].format(opening="\n".join(lines), number=chapter[:2]))
 
 
 def _differences(edition: str) -> str:
     """Return the ledger in markdown, measured on the rows of the edition's pages."""
     heads = ["", "the paper", "the released code", "here", "the other side does"]
     rows = []
-    for entry in paper_vs_code.entries():
-        [chapter] = notebooks.find(entry.chapter)
+    for one in coverage.differences():
+        [chapter] = notebooks.find(one.chapter)
         page = executed(edition, chapter)
         cells = json.loads(page.read_text())["cells"] if page.exists() else []
         values = notebooks.drawn(chapter, cells)
-        where = f"{{ref}}`{int(entry.chapter)} <{entry.section}>`"
-        folder = paths.results(values["results_dir"])
-        done = paper_vs_code.effect(entry, notebooks.recipes(chapter, values), folder)
-        rows.append([where, entry.text, entry.code, entry.here, done])
+        runs, folder = notebooks.recipes(chapter, values), values["results_dir"]
+        done = coverage.effect(one, runs, paths.results(folder))
+        where = f"{{ref}}`{int(one.chapter)} <{one.section}>`"
+        rows.append([where, one.text, one.code, one.here, done])
     return markdown(heads, rows)
 
 
 def _covered(edition: str) -> str:
-    """Return in markdown how much of the papers' tables stands, by published rows.
-
-    In the edition computed here, also by the rows computed here.
-    """
+    """Return the cover of the papers' tables in markdown, by the edition's rows."""
     covers = coverage.of_all(paths.PUBLISHED if edition == "site" else paths.results())
     rows = coverage.rows(covers)
     for row in rows:
@@ -172,7 +159,7 @@ def _covered(edition: str) -> str:
 
 def _measured(name: str) -> str:
     """Return a published table of speeds in markdown, a part a machine and day."""
-    path, said = paths.PUBLISHED / f"{name}.csv", _SAID["speeds"][name]
+    path, said = paths.PUBLISHED / f"{name}.csv", SAID["speeds"][name]
     if not path.exists():
         return f"Not measured yet: `{said['command']}` writes the table."
     table = pd.read_csv(path, keep_default_na=False)
@@ -192,7 +179,7 @@ def _measured(name: str) -> str:
     return "\n\n".join(parts)
 
 
-def _again() -> str:
+def _again(_: str) -> str:
     """Return in markdown the runs made again on another processor, beside the first.
 
     Under a pair, where the cell has several seeds, their standard deviation.
@@ -200,20 +187,17 @@ def _again() -> str:
     path = paths.PUBLISHED / "again.csv"
     if not path.exists():
         return "None yet."
-    published, said = results.published(), _SAID["again"]
-    first = pd.DataFrame([rows[-1] for rows in published.values()])
+    published, said = results.published(), SAID["again"]
+    usual = {name: getattr(Recipe(), name) for name in said["cell"]} | {"seed": 0}
+    first = pd.DataFrame([usual | rows[-1] for rows in published.values()])
     rows, compared = [], list(said["compared"].values())
     for second in pd.read_csv(path, dtype={"run": str}).to_dict("records"):
-        if second["run"] not in published:
-            raise ValueError(f"again.csv must name published runs; got {second['run']}")
-        one = published[second["run"]][-1]
-        alike = first
-        for name in said["cell"]:
-            default = getattr(Recipe(), name)
-            alike = alike[alike[name].fillna(default) == one.get(name, default)]
-        title = f"B = {one['batch_size']:g}, rate {one['learning_rate']:g}"
-        title += f", seed {one.get('seed', 0):g}"
-        for row, named in ((one, title), (second, "")):
+        run = second["run"]
+        check(run in published, "again.csv must name published runs", run)
+        one = usual | published[run][-1]
+        same = (first[name] == one[name] for name in said["cell"])
+        alike = first[np.logical_and.reduce([*same])]
+        for row, named in ((one, said["title"].format(**one)), (second, "")):
             cells = [f"{100 * row[name]:.1f} %" for name in compared]
             rows.append([named, str(row["hardware"]), *cells])
         if len(alike) > 1:
@@ -232,7 +216,7 @@ MARKS: dict[str, Callable[[str], str]] = {
     "ledger": _differences,
     "coverage": _covered,
     "columns": lambda _: columns.page(),
-    "again": lambda _: _again(),
+    "again": _again,
     "benchmarks": lambda _: _measured("benchmarks"),
     "rates": lambda _: _measured("rates"),
 }

@@ -17,8 +17,7 @@ def setup(app: Any) -> dict[str, Any]:
 def _one_page_as_many(app: Any) -> None:
     """Let the page that is printed show nodes that extensions gave to `html` alone."""
     known = app.registry.translation_handlers
-    if app.builder.name == "singlehtml":
-        known["singlehtml"] = known.get("html", {}) | known.get("singlehtml", {})
+    known["singlehtml"] = known.get("html", {}) | known.get("singlehtml", {})
 
 
 # A line does not end before a percent sign or inside an interval; a minus is no hyphen.
@@ -45,10 +44,11 @@ def _bind(app: Any, doctree: Any, page: str) -> None:
 def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
     """Drop a script that fails and a role that a screen reader stumbles over."""
     # Thebe, live code, is not offered; its script is there twice and says so.
-    scripts = context.get("script_files", [])
-    words = [f"{s} {getattr(s, 'attributes', '')}".lower() for s in scripts]
-    pairs = zip(scripts, words, strict=True)
-    context["script_files"] = [script for script, said in pairs if "thebe" not in said]
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
+    ]
     # Entries of the bibliography are not list items.
     context["body"] = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'

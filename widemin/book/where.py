@@ -18,13 +18,13 @@ from widemin.book import notebooks
 from widemin.experiments.columns import COLUMNS, Column
 from widemin.names import check_choice
 
-# Modules that draw, and what a chapter imports of them.
+# Modules that draw.
 _DRAWS = re.compile(r"widemin\.papers\.(\w+\.)*(figures|ranks)")
 
 
 @cache
 def figures() -> dict[str, tuple[ast.AST, ast.Module]]:
-    """Return each figure's cell by label, with the chapter's imports of what draws."""
+    """Return each figure's cell by label, with the chapter's imports of papers."""
     cells: dict[str, tuple[ast.AST, ast.Module]] = {}
     for chapter in notebooks.chapters():
         imports = ast.Module([], [])
@@ -34,10 +34,8 @@ def figures() -> dict[str, tuple[ast.AST, ast.Module]]:
                 continue
             tree = ast.parse("".join(t for t in cell["source"] if t[:1] != "%"))
             for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom):
-                    names = [f"{node.module}.{alias.name}" for alias in node.names]
-                    if any(map(_DRAWS.fullmatch, [str(node.module), *names])):
-                        imports.body.append(node)
+                if isinstance(node, ast.ImportFrom) and "papers" in str(node.module):
+                    imports.body.append(node)
             about = cell["metadata"].get("mystnb", {}).get("figure", {})
             if "name" in about:
                 cells[about["name"]] = tree, imports
@@ -50,8 +48,8 @@ def functions(label: str) -> list[Callable[..., Any]]:
     Raises:
         ValueError: No figure has this label.
     """
-    drawing = [thing for thing in _things(label) if isinstance(thing, FunctionType)]
     shared = "widemin.papers.figures"
+    drawing = [thing for thing in _things(label) if isinstance(thing, FunctionType)]
     return list(dict.fromkeys(f for f in drawing if f.__module__ != shared))
 
 
@@ -62,14 +60,14 @@ def columns(label: str) -> dict[str, Column]:
     its functions and in what these call to draw; an f-string stands for what it is
     with those literals in its places.
     """
-    waiting, seen = list(_things(label)), list[Any]()
+    waiting, seen = list(_things(label)), set[int]()
     words: list[str] = []
     nodes = list(ast.walk(figures()[label][0]))
     while waiting:
         thing = waiting.pop()
-        if any(thing is other for other in seen):
+        if id(thing) in seen:
             continue
-        seen.append(thing)
+        seen.add(id(thing))
         if isinstance(thing, FunctionType):
             tree = ast.parse(inspect.getsource(thing))
             nodes += ast.walk(tree)

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from widemin.cli.group import (
-    FOLDER,
-    hearing_termination,
-    main,
-    need,
-    results_folder,
-    span,
-)
+from widemin.cli import FOLDER, hearing_termination, main, need, results_folder, span
+from widemin.names import check
 
 # What chapters are executed and rendered by.
 PAGES = ("nbclient", "jupyter_book")
+EDITIONS = click.Choice(["book", "site"])
 
 
 @main.command()
 @click.argument("chapter")
-@click.option("--preset", default="smoke", show_default=True, help="How much to do.")
+@click.option("--preset", default="smoke", help="How much to do.")
 @click.option(
     "-p",
     "--parameter",
@@ -41,9 +34,11 @@ PAGES = ("nbclient", "jupyter_book")
     metavar="NAME VALUE",
     help="Change a parameter of the chapter; VALUE is read as YAML. Repeatable.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, help="Processes; one per core or GPU by default.")
-@click.option("--cluster", default="", help="Dask scheduler, e.g. tcp://host:8786.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--workers", default=0, help="Processes; 0 is one per core or GPU.")
+@click.option(
+    "--cluster", default="", show_default=False, help="Dask, e.g. tcp://host:8786."
+)
 @click.option("--minutes", type=float, help="Stop before; the next call goes on.")
 @results_folder
 @click.option("--rows-only", is_flag=True, help="Compute the rows, draw no pages.")
@@ -52,13 +47,11 @@ def run(
     chapter: str,
     preset: str,
     overrides: tuple[tuple[str, str], ...],
-    device: str,
-    workers: int,
-    cluster: str,
     minutes: float | None,
     folder: Path | None,
     rows_only: bool,
     pages_only: bool,
+    **how: Any,
 ) -> None:
     r"""Compute what CHAPTER lacks, execute it and render the book.
 
@@ -72,54 +65,44 @@ def run(
       widemin run 01 --preset lab --minutes 30    the next call goes on
       widemin run 04 --preset lab --cluster tcp://127.0.0.1:8786
     """
-    until = None if minutes is None else time.time() + 60 * minutes
+    how["until"] = None if minutes is None else time.time() + 60 * minutes
     from widemin import paths
     from widemin.book import notebooks
     from widemin.experiments import results, running
 
-    names, given = notebooks.find(chapter), dict(overrides)
-    if workers < 0:
-        raise ValueError(f"workers must be at least 0; got {workers}")
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes must be above 0; got {minutes}")
-    if cluster and not re.fullmatch(r"\w+://[^:/]+:\d+", cluster):
-        raise ValueError(f"cluster must be like tcp://host:8786; got {cluster!r}")
-    if rows_only and pages_only:
-        raise ValueError("rows-only and pages-only must not both be given; got both")
+    names, given, cluster = notebooks.find(chapter), dict(overrides), how["cluster"]
+    check(how["workers"] >= 0, "workers must be at least 0", how["workers"])
+    check(minutes is None or minutes > 0, "minutes must be above 0", minutes)
+    address = re.fullmatch(r"(\w+://[^:/]+:\d+)?", cluster)
+    check(address, "cluster must be like tcp://host:8786", repr(cluster))
+    both = rows_only and pages_only
+    check(not both, "rows-only and pages-only must not both be given", "both")
     for name in ("preset", "device", "workers", "results_dir"):
-        if value := given.get(name):
-            option = f"--{name.removesuffix('_dir')}"
-            raise ValueError(f"{name} must be given as {option}; got -p {name} {value}")
+        meant = f"{name} must be given as --{name.removesuffix('_dir')}"
+        check(not given.get(name), meant, f"-p {name} {given.get(name)}")
     need(*["distributed"] * bool(cluster), *[] if rows_only else PAGES)
-    device = running.pick_device("none" if pages_only else device)
+    how["device"] = running.pick_device("none" if pages_only else how["device"])
     # Chapters are drawn from the rows there are: all that is to be computed is.
-    machine = {"device": "none"}
-    if folder:
-        machine["results_dir"] = str(folder.absolute())
-    folder = folder or paths.results()
+    own = str(folder.absolute()) if folder else ""
+    folder, machine = folder or paths.results(), {"device": "none", "results_dir": own}
     plans = notebooks.settings(names, preset, given, **machine)
     recipes = notebooks.by_worth(plans, preset)
-    if not recipes:
-        words = ", ".join(map(" ".join, overrides))
-        raise ValueError(f"parameters must leave a run to compute; got {words}")
-    if device == "none":
+    words = ", ".join(map(" ".join, overrides))
+    check(recipes, "parameters must leave a run to compute", words)
+    if how["device"] == "none":
         table = results.table_of(recipes, folder)
-        click.echo(
-            f"{len(recipes)} runs planned, {table.attrs['done']} there", err=True
-        )
-        for name, (own, *_) in plans.items():
-            if not results.part(table, notebooks.recipes(name, own)).attrs["done"]:
-                raise ValueError(
-                    f"results must hold a row of {name} at preset {preset} to draw "
-                    f"from; found none in {folder}: run it without --pages-only"
-                )
-    else:
-        how = {"device": device, "workers": workers, "cluster": cluster, "until": until}
-        if not _compute(recipes, folder, how, 5 * (preset == "paper")):
-            return _say_what_is_left(recipes, folder)
+        done = table.attrs["done"]
+        click.echo(f"{len(recipes)} runs planned, {done} there", err=True)
+        for name, (page, *_) in plans.items():
+            part = results.part(table, notebooks.recipes(name, page))
+            wanted = f"results must hold a row of {name} at preset {preset}"
+            got = f"none in {folder} to draw from: run it without --pages-only"
+            check(part.attrs["done"], wanted, got)
+    elif not _compute(recipes, folder, how, 5 * (preset == "paper")):
+        return _say_what_is_left(recipes, folder)
     if not rows_only:
         with alone():
-            draw("book", [(name, own) for name, (own, *_) in plans.items()], folder)
+            draw("book", [(name, page) for name, (page, *_) in plans.items()], folder)
 
 
 def _compute(
@@ -148,11 +131,8 @@ def _compute(
         [recipe for recipe in runs if recipe.dataset not in lacking]
         for runs in (recipes, todo, old)
     )
-    for run in todo[:announced]:
-        words = f"{run.model} on {run.dataset}, {run.method}, {run.optimizer}"
-        words += f", batch size {run.batch_size}, learning rate {run.learning_rate:g}"
-        words += f", momentum {run.momentum:g}" if run.momentum else ""
-        click.echo(f"  next: {words}, {run.epochs} epochs, seed {run.seed}", err=True)
+    for recipe in todo[:announced]:
+        click.echo(f"  next: {recipe}", err=True)
     if old:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
         again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
@@ -165,19 +145,17 @@ def _compute(
 
 
 def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
-    from widemin.experiments import checkpoints, progress
-    from widemin.experiments.pool import cores
+    from widemin.experiments import checkpoints, pool, progress
 
     state = progress.state(recipes, folder)
-    about = "" if state.left is None else f", about {span(state.left / cores())}"
+    about = "" if state.left is None else f", about {span(state.left / pool.cores())}"
     shares, trained = checkpoints.begun(state.missing, folder / "weights")
-    at = ", ".join(f"{100 * share:.0f} %" for share in shares)
-    under_way = [f"training at {at}"] if at else []
-    under_way += [f"{trained} trained and not yet measured"] if trained else []
+    kept = [f"training at {100 * share:.0f} %" for share in shares]
+    kept += [f"{trained} trained and not yet measured"] * bool(trained)
     click.echo(
         f"Stopped in time: {state.done} of {state.planned} runs done, "
         f"{state.planned - state.done} left{about}; what is under way is "
-        f"kept{': ' if under_way else ''}{', '.join(under_way)}. The same "
+        f"kept{': ' if kept else ''}{', '.join(kept)}. The same "
         "command goes on; with --pages-only it draws what is there.",
         err=True,
     )
@@ -196,10 +174,9 @@ def _check_writable(folder: Path) -> None:
 
 
 def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
-    """Load a test image of each data set, here and once, before workers ask for it.
+    """Return the errors of data sets that cannot be had, by name; load one image each.
 
-    The errors of those that cannot be had are said at once where other runs can go on,
-    and returned by name, to be raised at the end.
+    Here and once, before workers ask for it; where no other run can go on, raised.
     """
     from widemin import data
 
@@ -219,11 +196,7 @@ def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
 
 @main.command()
 @click.option(
-    "--edition",
-    type=click.Choice(["book", "site"]),
-    default="book",
-    show_default=True,
-    help="What ran here, or the published tables.",
+    "--edition", type=EDITIONS, default="book", help="What ran here, or is published."
 )
 @click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
 @click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
@@ -262,26 +235,20 @@ def alone() -> Iterator[None]:
     disk.checkout()
     lock = disk.lock(paths.BUILD / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         click.echo("Waiting for another command that draws pages here", err=True)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def draw(
-    edition: str,
-    chapters: Sequence[tuple[str, dict[str, Any]]],
-    folder: Path,
-    *,
-    readme: bool = False,
+    edition: str, chapters: list[Any], folder: Path, *, readme: bool = False
 ) -> None:
     """Execute those chapters that are stale, one a core, and render the edition."""
     from widemin.book import build, notebooks, verdicts
-    from widemin.experiments import results
+    from widemin.experiments import pool, results
 
     jobs = []
     for name, chosen in chapters:
@@ -292,58 +259,49 @@ def draw(
             jobs.append((name, chosen, target, stamp))
     if jobs:
         click.echo(f"Drawing {', '.join(job[0] for job in jobs)}", err=True)
-    front, fresh = None, False
-    with results.progress_bar(len(jobs) + 1, "Drawing") as bar:
-        failures = _execute_all(jobs, bar) if jobs else []
+    failures: list[Any] = []
+    with (
+        closing(pool.outcomes(jobs, _execute)) as executed,
+        results.progress_bar(len(jobs) + 1, "Drawing") as bar,
+    ):
+        for _, failure in executed:
+            failures += [failure] * bool(failure)
+            bar.update(1)
         if readme and not failures:  # before the pages: the front one shows its figure
             build.write_readme(edition)
+        front = None
         try:
             front, fresh = build.render(edition)
-        except build.BuildFailed as failure:
-            failures.append(str(failure))
+        except build.BuildFailed as unbuilt:
+            failures.append(unbuilt)
         bar.update(1)
     if front:
         click.echo(f"{'Rendered' if fresh else 'Unchanged:'} {front}", err=True)
     if failures:
-        raise notebooks.ChapterFailed("\n".join(failures))
+        raise notebooks.ChapterFailed("\n".join(map(str, failures)))
 
 
-def _execute_all(jobs: list[tuple[Any, ...]], bar: Any) -> list[str]:
-    """Execute chapters in processes of their own; return what failed."""
-    from widemin.experiments.pool import cores
-
-    workers, failures = min(len(jobs), cores()), []
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(_execute, *job) for job in jobs]):
-                if failure := future.exception():
-                    failures.append(str(failure))
-                bar.update(1)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-    return failures
-
-
-def _execute(*job: Any) -> None:
-    """Execute a chapter in a process of its own, whose kernel ends when it does."""
+def _execute(job: Any) -> Any:
+    """Execute a chapter in a process of its own; return why it failed, if it did."""
     from widemin.book import notebooks
 
     # What fails comes back; a process that is interrupted says nothing besides.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    with hearing_termination():
-        notebooks.execute(*job)
+    try:
+        with hearing_termination():  # its kernel ends when it does
+            notebooks.execute(*job)
+    except notebooks.ChapterFailed as failure:
+        return str(failure)
+    return ""
 
 
 @main.command()
-@click.argument("folder", required=False, **FOLDER)
+@click.argument("folder", type=FOLDER, required=False)
 def labs(folder: Path | None) -> None:
     r"""Put the labs together, for students and for instructors.
 
-    A second call renews the files of the first. What is there besides stays:
-    submissions, grades, files edited since. A folder of other files is refused.
+    A second call renews the files of the first and leaves all else: submissions,
+    grades, files edited since. A folder of other files is refused.
 
     \b
     Example:

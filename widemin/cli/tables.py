@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
-from widemin.cli.group import main, results_folder, span
-from widemin.names import check_choice
+from widemin.cli import main, results_folder, span
+from widemin.names import check, check_choice
 
 
 @main.command()
 @click.option("--preset", "chosen", help="Only this preset.")
-@click.option(
-    "--papers", is_flag=True, help="Instead: how much of the papers' tables stands."
-)
+@click.option("--papers", is_flag=True, help="Instead: cells of the papers' tables.")
 @results_folder
 def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     r"""Show, for each chapter and preset, how far its runs are.
 
-    Planned runs, done ones (here or published), those running now, those that failed
-    when last tried, diverged, or are stale: of an older revision, to be computed again.
-    Work spent is in core time; what is left is an estimate for this machine's cores.
-    GPU h is a guess of the hours one H200 would take, by the operations of training.
-
-    With --papers, for each table of the four papers: its cells (a cell is a network
-    that the paper trains), those that stand here at the paper's own settings with at
-    least one seed and every printed column, how many of these are of networks that
-    collapsed, those planned at the preset "paper" and those not planned, and the
-    runs, all seeds; the last line is the share.
+    Done ones are here or published; stale ones of an older revision, to be computed
+    again. Work spent is in core time; what is left is an estimate for this machine's
+    cores, GPU h a guess for one H200. With --papers a cell is a network that a table
+    trains; it stands at the paper's own settings with every printed column.
 
     \b
     Examples:
@@ -39,31 +32,30 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     from widemin.book import coverage, notebooks
     from widemin.experiments import cost, pool, progress
 
+    def show(name: str, cells: Iterable[str], width: int) -> None:
+        click.echo(f"{name:45}" + "".join(f"{cell:>{width}}" for cell in cells))
+
     folder, chapters = folder or paths.results(), notebooks.chapters()
     if papers:
-        if chosen:
-            raise ValueError(f"preset must not be given with --papers; got {chosen!r}")
+        check(not chosen, "preset must not be given with --papers", repr(chosen))
         covers = coverage.of_all(folder)
         rows = coverage.rows(covers)
         for name, *cells in (rows[0], *(row.values() for row in rows)):
-            short = (cell.replace(" hours ", " h ") for cell in cells)
-            click.echo(f"{name:40}" + "".join(f"{cell:>15}" for cell in short))
-        click.echo(coverage.share(covers))
-        return
-    known = notebooks.presets()
+            show(name, (cell.replace(" hours ", " h ") for cell in cells), 15)
+        return click.echo(coverage.share(covers))
+    presets = notebooks.presets()
     if chosen:
-        check_choice("preset", chosen, known)
+        check_choice("preset", chosen, presets)
     counts = ("planned", "done", "running", "failed", "diverged", "stale")
-    heads = [*counts, "spent", "left", "GPU h"]
-    click.echo(f"{'chapter':34} {'preset':10}" + "".join(f"{h:>10}" for h in heads))
-    for preset in [chosen] if chosen else known:
+    show(f"{'chapter':34} preset", [*counts, "spent", "left", "GPU h"], 10)
+    for preset in [chosen] if chosen else presets:
         for chapter in chapters:
             state = progress.state(notebooks.plan(chapter, preset), folder)
             row = [str(getattr(state, name)) for name in counts] + [span(state.spent)]
             left = "?" if state.left is None else span(state.left / pool.cores())
-            row += [left if state.done < state.planned else "-"]
-            row += [f"{cost.gpu_hours(state.missing):.1f}" if state.missing else "-"]
-            click.echo(f"{chapter:34} {preset:10}" + "".join(f"{v:>10}" for v in row))
+            hours = f"{cost.gpu_hours(state.missing):.1f}"
+            row += [left, hours] if state.missing else ["-", "-"]
+            show(f"{chapter:34} {preset}", row, 10)
 
 
 @main.command()
@@ -110,20 +102,11 @@ def data(names: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("chapter")
 @click.option(
-    "--preset",
-    "presets",
-    default=["site"],
-    show_default=True,
-    multiple=True,
-    help="Whose rows; repeatable. The table has no others.",
+    "--preset", "presets", default=["site"], multiple=True, help="Whose; repeatable."
 )
-@click.option("--scale", default="lab", show_default=True, help="Folder of the table.")
+@click.option("--scale", default="lab", help="Folder of the table.")
 @results_folder
-@click.option(
-    "--networks",
-    is_flag=True,
-    help="Copy the networks that decide a claim into book/networks.",
-)
+@click.option("--networks", is_flag=True, help="Copy networks, too.")
 def publish(
     chapter: str,
     presets: tuple[str, ...],
@@ -132,6 +115,9 @@ def publish(
     networks: bool,
 ) -> None:
     r"""Write a chapter's finished rows to book/results, to be committed.
+
+    The table has the presets' rows and no others. With --networks, the networks that
+    decide a claim are copied into book/networks.
 
     \b
     Examples:

@@ -86,7 +86,7 @@ def panels(columns: int, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
 
 
 def unit_of(column: str) -> int:
-    """Return what a column is multiplied by: 100 if it is a fraction, else 1."""
+    """Return the factor of a column as drawn: 100 for a fraction, else 1."""
     return 100 if column in _FRACTIONS else 1
 
 
@@ -215,7 +215,7 @@ COSTS = ["gradients an image", "core seconds", "seeds"]  # heads of `costs`
 
 
 def costs(rows: DataFrame) -> list[str]:
-    """Return what training took, and how many seeds."""
+    """Return means of gradients an image and of seconds, and the number of seeds."""
     means = [f"{rows[column].mean():.0f}" for column in ("gradients", "train_seconds")]
     return [*means, str(rows["seed"].nunique())]
 
@@ -230,7 +230,7 @@ def hours_table(hours: dict[str, tuple[int, float]]) -> DataFrame:
 
 
 def drawn(canvas: Figure) -> DataFrame:
-    """Return what a figure draws: lines, points, intervals and maps.
+    """Return the numbers of a figure's lines, points, intervals and maps.
 
     Columns panel (its title, or what its axes say), series (as in the legend), x, y
     (numbers, or names where the axis has names) and value (of a map's cell).
@@ -273,7 +273,7 @@ def _points(artist: Any) -> Iterator[tuple[float, ...]]:
 
 
 def _namer(axis: Axis) -> Callable[[float], str | float]:
-    """Return what gives places the name next to them, where an axis has words."""
+    """Return a function from places to the names next to them, on an axis of words."""
     said = [label.get_text() for label in axis.get_ticklabels()]
     words = any(re.search("[^\\W\\d_]{2}", text) for text in said if "$" not in text)
     names = dict(zip(axis.get_ticklocs(), said, strict=False)) if words else {}

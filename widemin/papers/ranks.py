@@ -22,7 +22,7 @@ def rank_correlations(
     outcomes: Mapping[str, str],
     given: Sequence[str],
 ) -> DataFrame:
-    """Return how each measure ranks with each outcome over networks, a row a pair.
+    """Return rank correlations of measures with outcomes over networks, a row a pair.
 
     Measures and outcomes are columns to names. Correlations are `plain` and `partial`,
     given other columns, with the ends of their 95 % intervals (`plain_low`, ...).
@@ -51,7 +51,7 @@ def rank_correlations(
 
 
 def rank_flatness(rows: DataFrame, outcomes: dict[str, str]) -> DataFrame:
-    """Return how flatness ranks with outcomes, also given margin and training loss."""
+    """Return rank correlations of flatness, also given margin and training loss."""
     rows = plot.with_columns(rows, [*FLATNESS, "adaptive_sharpness"])
     turned = {"small_eigenvalue": -rows["top_eigenvalue"]}
     rows = rows.assign(**turned, small_sharpness=-rows["adaptive_sharpness"])

@@ -59,7 +59,7 @@ def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
 
 
 def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
-    """Return what columns of one attack's runs are at the ends of the batch sizes.
+    """Return columns of one attack's runs at the least and greatest batch size.
 
     `_small` and `_large`, fractions in percent, and `_rank`, Spearman's correlation
     with the batch size; with `trained_` of trained batch sizes alone. NaN without runs.
@@ -91,7 +91,7 @@ def by_run(table: DataFrame) -> DataFrame:
 
 
 def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
-    """Return what Algorithm 1 as printed gives beside the usual one, batch size 64."""
+    """Return means by Algorithm 1 as printed and as usual, at batch size 64."""
     lines = {}
     for name, table in (("as printed", printed), ("as usual", usual)):
         rows = final(table)
@@ -103,7 +103,7 @@ def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
 
 
 def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
-    """Return how a small top eigenvalue ranks with robustness in trained networks.
+    """Return rank correlations of a small top eigenvalue with robustness.
 
     Held fixed: training loss, median margin (the scale of the logits), learning rate.
     """
@@ -135,7 +135,7 @@ def _spectrum(table: DataFrame, of: str) -> DataFrame:
 
 
 def eigenvalues(table: DataFrame) -> DataFrame:
-    """Return what each way of finding an eigenvalue gives, a row a network and way."""
+    """Return the eigenvalues found, a row a network and a way of finding them."""
     lines = {}
     for row in _spectrum(table, "eigenvalue").to_dict("records"):
         numbers = (

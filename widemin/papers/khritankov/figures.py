@@ -74,7 +74,7 @@ def width_by_gap(
 
 
 def flatness(grid: DataFrame) -> DataFrame:
-    """Return how each measure of flatness ranks with each of robustness."""
+    """Return rank correlations of measures of flatness with those of robustness."""
     rows = measured_widths(grid)
     return DataFrame() if rows.empty else rank_flatness(rows, ROBUSTNESS)
 
@@ -170,7 +170,7 @@ def as_printed(printed: DataFrame) -> DataFrame:
 
 
 def chosen_epochs(table: DataFrame) -> DataFrame:
-    """Return what rules of choosing an epoch report, on test images in percent.
+    """Return test accuracies in percent by rules of choosing an epoch.
 
     Best on the attacked test images, the poster's; on held-out ones; the last.
     """
@@ -201,7 +201,7 @@ def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
 
 
 def table_of_ways(table: DataFrame) -> DataFrame:
-    """Return what each way of attacking leaves in percent, a column a cell.
+    """Return accuracies in percent under each way of attacking, a column a cell.
 
     Below stand those run on fewer images, and the median radius that fools, in pixels.
     """
@@ -221,7 +221,7 @@ def table_of_ways(table: DataFrame) -> DataFrame:
 
 
 def _by_factor(table: DataFrame) -> DataFrame:
-    """Return what ways of attacking leave, in percent, by factor of the logits."""
+    """Return accuracies in percent by way of attacking and factor of the logits."""
     rows = table[table["measured"] == "scale"]
     rows = rows.dropna(axis=1, how="all") if len(rows) else rows.assign(factor=[])
     return 100 * rows.groupby("factor")[[way for way in WAYS if way in rows]].mean()
@@ -247,7 +247,7 @@ def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
 
 
 def moved(table: DataFrame) -> DataFrame:
-    """Return how far FGSM on clipped probabilities moves images, a row a cell.
+    """Return the shares of images that FGSM on clipped probabilities moves.
 
     And how sure of themselves the networks are, and what attacks leave right.
     """

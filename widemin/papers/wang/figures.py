@@ -154,7 +154,7 @@ def ascent(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
 
 
 def _of_standard(table: DataFrame, measured: str) -> DataFrame:
-    """Return what was measured of networks of standard adversarial training."""
+    """Return the rows of one measurement of standard adversarial training."""
     rows = _rows(table, measured)
     return rows[rows["defence"] == "standard"]
 
@@ -197,7 +197,7 @@ def by_strength(table: DataFrame, axes: Sequence[Panels]) -> Sequence[Panels]:
 
 
 def strengths(table: DataFrame) -> dict[str, float]:
-    """Return what the least and the greatest number of steps do: means over runs.
+    """Return means over runs at the least and the greatest number of steps.
 
     `steps`, `accuracy` (percent) and `fosc` (median, normalised, in the box), each
     with `_few` and `_many`; NaN where nothing was measured.

@@ -102,7 +102,7 @@ def rate_on_toy(
 
 
 def _short(theta: np.ndarray, delta: float, radius: float) -> np.ndarray:
-    """Return how far, s, every coordinate stops short of the maximum at FOSC delta.
+    """Return the distance s of every coordinate from the maximum at FOSC delta.
 
     At v = clip(theta) - s FOSC is the sum of (radius - v)(theta - v), a quadratic in s.
     """

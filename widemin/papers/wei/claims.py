@@ -54,7 +54,7 @@ def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
 
 
 def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
-    """Return what the most robust SAM and adversarial training gain, and cost.
+    """Return gains and costs of the most robust SAM and adversarial training.
 
     For "sam" and "adversarial" the gain in worst-case accuracy over standard training,
     in points, and under "sam_cost" and "adversarial_cost" the ratio of gradients.

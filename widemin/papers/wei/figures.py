@@ -262,7 +262,7 @@ def along_lines(table: DataFrame, axes: Panels) -> Panels:
 
 
 def in_pixels(table: DataFrame) -> DataFrame:
-    """Return what SAM's step in the first layer is worth in pixels, a row a method."""
+    """Return SAM's step in the first layer in pixels, a row a method."""
     rows = with_names(table).drop_duplicates("key")
     rows = plot.with_columns(rows, ["implicit_share"]).dropna(subset="implicit_share")
     return plot.spreads(dict(list(rows.groupby("name", sort=False))), "in pixels")
