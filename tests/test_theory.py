@@ -115,7 +115,7 @@ def test_sam_agrees_with_120_digits_to_1e_8(p, eta, d, epsilon):
 def test_the_printed_constant_is_too_large_by_2d():
     for p, eta, d, epsilon, *_ in TABLE:
         right = wei.sam_shift(p, eta, d, epsilon)
-        printed = wei.printed_sam_shift(p, eta, d, epsilon)
+        printed = wei.sam_shift(p, eta, d, epsilon, "printed")
         assert printed / right == pytest.approx(2 * d)
     for d in (1, 10, 100, 1000):
         shift = sam_optimum(0.95, 0.1, d, 0.01) - optimum(0.95, 0.1, d)
@@ -144,7 +144,7 @@ def test_sam_on_all_weights(p, eta, d, epsilon, exact, leading):
     best = optimum(p, eta, d)
     shift = sam_optimum(p, eta, d, epsilon, "all") - best
     assert shift == pytest.approx(exact, abs=6e-7)
-    assert wei.sam_shift_all(p, eta, d, epsilon) == pytest.approx(leading, abs=6e-7)
+    assert wei.sam_shift(p, eta, d, epsilon, "all") == pytest.approx(leading, abs=6e-7)
     assert (shift > 0) == (best**2 > 2 * d)
 
 

@@ -46,37 +46,30 @@ def rate_on_toy(
     steps: int,
     delta: float,
     *,
-    worst: bool = True,
     start: float = 3.0,
     spread: float = 1.0,
     repeats: int = 20,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the mean squared gradient norm of SGD on a toy problem, and its bound.
 
     f_i(theta, x) = |theta - a_i|^2 / 2 + theta . x - |x - x_i|^2 / 2 for x within 0.5
     of x_i in every coordinate: mu = 1, all Lipschitz constants are 1, and L = 2. Each
-    inner problem is left at FOSC delta, on the side that biases the gradient most.
+    inner problem is left at FOSC delta, on the side that biases the gradient most, and
+    the minimum, 0.5, lies where the inner maximum just meets the edge, so that
+    |x - x_max|^2 = delta / mu.
 
-    Args:
-        steps: T, with the step size that the theorem sets for them.
-        delta: FOSC at which each inner problem is left.
-        worst: Whether the minimum lies where the inner maximum just meets the edge, so
-            that |x - x_max|^2 = delta / mu; else it lies inside.
-        start: Every coordinate of theta at first; the minimum is at 0.5, or at 0.
-        spread: Of the a_i, and so of the stochastic gradients.
-        repeats: Runs averaged.
-        seed: Of the draws.
+    Every coordinate of theta begins at `start`; `spread` is that of the a_i, and so of
+    the stochastic gradients; so many runs are averaged, with the theorem's step size.
 
     >>> measured, bound = rate_on_toy(100, 0.1)
     >>> 0 < measured < bound
     True
     """
     n, count, radius = 5, 50, 0.5
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(0)
     # a_i - x_i, centred where theta + clip(theta) puts the minimum
     pull = spread * draws.normal(size=(count, n))
-    pull += (2 * radius if worst else 0) - pull.mean(0)
+    pull += 2 * radius - pull.mean(0)
     noise = float(np.sqrt(((pull - pull.mean(0)) ** 2).sum(1).mean()))
 
     def loss(theta: np.ndarray) -> float:  # what depends on theta
@@ -84,7 +77,7 @@ def rate_on_toy(
         rise = theta @ inner - inner @ inner / 2
         return float(theta @ theta / 2 - theta @ pull.mean(0) + rise)
 
-    best = pull.mean(0) / 2  # at most the radius, where theta + clip(theta) = mean pull
+    best = pull.mean(0) / 2  # where theta + clip(theta) = mean pull
     theta = np.full((repeats, n), start)
     smoothness, above = 2.0, max(0.0, loss(theta[0]) - loss(best))
     rate = 1 / smoothness
