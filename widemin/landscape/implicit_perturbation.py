@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from widemin.attacks import check_images, inference
 from widemin.batches import check_network, trainable
-from widemin.names import check_sizes
+from widemin.names import check, check_sizes
 
 
 def least_squares(
@@ -105,19 +105,16 @@ def at_first_layer(
     check_images(x, y)
     check_network(model, [(x, y)])
     check_sizes(rho=rho)
-    layers: list[Any] = list(model.children())
+    layers: Any = model if isinstance(model, nn.Sequential) else []
     kinds = nn.Conv2d | nn.Linear
     first = next((i for i, m in enumerate(layers) if isinstance(m, kinds)), -1)
-    if (
-        not isinstance(model, nn.Sequential)
-        or first < 0
-        or not layers[first].weight.requires_grad
-    ):
-        raise ValueError(
-            "model must be a sequence with a convolution or linear layer whose weights "
-            f"require a gradient; got {type(model).__name__}"
-        )
-    before, layer, after = model[:first], layers[first], model[first + 1 :]
+    check(
+        first >= 0 and layers[first].weight.requires_grad,
+        "model must be a sequence with a convolution or linear layer whose weights "
+        "require a gradient",
+        type(model).__name__,
+    )
+    before, layer, after = layers[:first], layers[first], layers[first + 1 :]
 
     def linear(weight: Tensor, v: Tensor) -> Tensor:
         if isinstance(layer, nn.Linear):
