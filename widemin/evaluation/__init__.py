@@ -17,7 +17,6 @@ from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (
     MASKED_MARGIN,
     Sign,
-    checklist,
     fgsm_float64,
     in_float64,
     random_signs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from logging.handlers import BufferingHandler
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +57,8 @@ def autoattack(
     heard = [f"{n} is left out: {unfit[n]}" for n in attacks if n in unfit]
     check(fit, "attacks must leave one that works", heard)
 
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
-
-    logger, listener = logging.getLogger("auto-attack"), Listener(logging.WARNING)
+    logger, listener = logging.getLogger("auto-attack"), BufferingHandler(10_000)
+    listener.setLevel(logging.WARNING)
     fast = fuse(model)
     logger.addHandler(listener)
     try:
@@ -82,6 +80,7 @@ def autoattack(
             )[0]
     finally:
         logger.removeHandler(listener)
+    heard += [record.getMessage() for record in listener.buffer]
     moved = moved.to(x).clamp(0, 1)
     within(lambda *_: moved, ball, "AutoAttack")(model, x, y)
     return natural & correct(model, moved, y), heard

@@ -7,20 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from widemin.names import check, check_choice
-
-# Bits t of the significand: 1 + e^-m rounds to 1 once e^-m <= 2^-t.
-SIGNIFICANDS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
-
-
-def masked_margin(precision: str = "float32") -> float:
-    """Return the logit margin beyond which cross-entropy loses the true class.
-
-    >>> round(masked_margin(), 2)
-    16.64
-    """
-    check_choice("precision", precision, list(SIGNIFICANDS))
-    return SIGNIFICANDS[precision] * math.log(2)
+from widemin.names import check
 
 
 def quadratic_width(top_eigenvalue: float, gap: float) -> float:
@@ -70,6 +57,9 @@ def bent_ramp(x: ArrayLike) -> np.ndarray:
     """Return 1.8 |x| up to 1/2, then slope 0.2: theorem 1.2 fails if convex on S alone.
 
     At c = 1, d = 1 and 1/w = 1; on S = [-1/2, 1/2] it is convex, and rises by 0.9.
+
+    >>> float(bent_ramp(0.5)), float(bent_ramp(1.0))
+    (0.9, 1.0)
     """
     size = np.abs(np.asarray(x, float))
     return np.where(size <= 0.5, 1.8 * size, 0.9 + 0.2 * (size - 0.5))

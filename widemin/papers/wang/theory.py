@@ -26,22 +26,6 @@ def first_order_gap(
     return np.asarray(epsilon * dual - (np.asarray(moved, float) * g).sum(-1))
 
 
-def rate_bound(
-    steps: ArrayLike, delta: ArrayLike, *, noise: float, smoothness: float, start: float
-) -> np.ndarray:
-    """Return theorem 1's bound on the mean squared gradient norm over T steps.
-
-    4 sigma sqrt(L Delta / T) + 5 delta, for L_theta,x = mu = 1: delta is the FOSC left,
-    sigma (noise) the root of a gradient's variance, L the smoothness, Delta (start) how
-    far the loss starts above its minimum.
-
-    >>> float(rate_bound(100, 0.1, noise=1.0, smoothness=2.0, start=2.0))
-    1.3
-    """
-    slope = 4 * noise * np.sqrt(smoothness * start / np.asarray(steps, float))
-    return np.asarray(slope + 5 * np.asarray(delta, float))
-
-
 def rate_on_toy(
     steps: int,
     delta: float,
@@ -54,12 +38,13 @@ def rate_on_toy(
 
     f_i(theta, x) = |theta - a_i|^2 / 2 + theta . x - |x - x_i|^2 / 2 for x within 0.5
     of x_i in every coordinate: mu = 1, all Lipschitz constants are 1, and L = 2. Each
-    inner problem is left at FOSC delta, on the side that biases the gradient most, and
-    the minimum, 0.5, lies where the inner maximum just meets the edge, so that
-    |x - x_max|^2 = delta / mu.
+    inner problem is left at FOSC delta, on the side that biases the gradient most; the
+    minimum, 0.5, lies where the inner maximum just meets the edge.
 
-    Every coordinate of theta begins at `start`; `spread` is that of the a_i, and so of
-    the stochastic gradients; so many runs are averaged, with the theorem's step size.
+    Theorem 1 bounds the mean over T steps by 4 sigma sqrt(L Delta / T) + 5 delta: sigma
+    is the root of a gradient's variance, Delta how far the loss starts above its
+    minimum. Every coordinate of theta begins at `start`; `spread` is that of the a_i,
+    and so of the gradients; so many runs are averaged, with the theorem's step size.
 
     >>> measured, bound = rate_on_toy(100, 0.1)
     >>> 0 < measured < bound
@@ -90,8 +75,8 @@ def rate_on_toy(
         left = inner - _short(theta, delta, radius)[:, None]
         drawn = draws.integers(count, size=repeats)
         theta = theta - rate * (theta - pull[drawn] + left)
-    bound = rate_bound(steps, delta, noise=noise, smoothness=smoothness, start=above)
-    return float(total.mean() / steps), float(bound)
+    bound = 4 * noise * math.sqrt(smoothness * above / steps) + 5 * delta
+    return float(total.mean() / steps), bound
 
 
 def _short(theta: np.ndarray, delta: float, radius: float) -> np.ndarray:
