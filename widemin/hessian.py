@@ -170,10 +170,9 @@ def _krylov(
 ) -> Iterator[tuple[Tensor, Tensor, float, bool]]:
     """Yield, product by product, H within start, H start, H^2 start, ...
 
-    Each time the tridiagonal matrix, in float64, the orthonormal basis, the length of
-    what leaves their space, and whether that is nothing, which is the end. Every new
-    direction is orthogonalised against all before it, twice: once leaves rounding
-    errors that grow.
+    As a tridiagonal matrix, in float64, with the orthonormal basis, the length of what
+    leaves their space, and whether that is nothing, which is the end. New directions
+    are orthogonalised twice: once leaves rounding errors that grow.
     """
     length = start.norm()
     sound = 0 < float(length) < math.inf
@@ -209,16 +208,10 @@ def lanczos(
 ) -> Eigenvalues:
     """Return the largest eigenvalues of a symmetric operator.
 
-    The iteration ends when each residual is at most tolerance times |value|; the error
-    of a value goes with the square of its residual. A repeated value is seen once, one
-    whose vectors are orthogonal to the start not at all.
-
-    Args:
-        product: v -> H v, shape (n,) to shape (n,).
-        start: A vector, shape (n,), best drawn at random.
-        k: How many.
-        tolerance: Largest residual accepted, relative to its value.
-        most: Most products to take.
+    The iteration ends when each of k residuals is at most tolerance times |value|, or
+    after `most` products; the error of a value goes with the square of its residual. A
+    repeated value is seen once, one whose vectors are orthogonal to the start, shape
+    (n,), best drawn at random, not at all.
 
     >>> diagonal = torch.tensor([5.0, 2.0, 1.0], dtype=torch.float64)
     >>> found = lanczos(lambda v: diagonal * v, torch.ones(3).double(), k=2)

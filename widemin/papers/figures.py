@@ -240,11 +240,6 @@ def drawn(canvas: Figure) -> DataFrame:
 
     Columns panel (its title, or what its axes say), series (as in the legend), x, y
     (numbers, or names where the axis has names) and value (of a map's cell).
-
-    >>> canvas = Figure()
-    >>> _ = canvas.subplots().plot([1, 2], [3, 4], label="ours")
-    >>> drawn(canvas)[["series", "x", "y"]].values.tolist()
-    [['ours', 1.0, 3.0], ['ours', 2.0, 4.0]]
     """
     rows = []
     for ax in (ax for ax in canvas.axes if ax.get_label() != "<colorbar>"):

@@ -27,11 +27,6 @@ def rank_correlations(
 
     Measures and outcomes are columns to names. Correlations are `plain` and `partial`,
     given other columns, with the ends of their 95 % intervals (`plain_low`, ...).
-
-    >>> table = DataFrame({"a": range(9), "b": range(9), "c": [1, 0, 2] * 3})
-    >>> found = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"])
-    >>> found[["measure", "outcome", "networks", "plain"]].round(3).values.tolist()
-    [['A', 'B', 9, 1.0]]
     """
     found = []
     for outcome, measure in product(outcomes, measures):

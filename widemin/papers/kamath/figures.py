@@ -118,10 +118,6 @@ def with_limit(table: DataFrame) -> DataFrame:
 
     Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
     momentum m diverges; for m = 0, Cohen et al. (2021).
-
-    >>> row = DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
-    >>> with_limit(row.assign(top_eigenvalue=15.0))["limit_share"].item()
-    0.75
     """
     limit = 2 * (1 + table["momentum"]) / table["learning_rate"]
     return table.assign(limit_share=table["top_eigenvalue"] / limit)
