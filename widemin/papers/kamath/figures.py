@@ -34,6 +34,7 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     for setting, part in rows.groupby("setting", sort=False):
         colour = COLOURS.get(str(setting)) or next(spare)
         plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
+        part = part.iloc[np.argsort(undertrained(part), kind="stable")]
         face = np.where(undertrained(part), "white", colour)
         look: Any = {"edgecolor": colour, "facecolor": face, "zorder": 3}
         plot.marks(ax, part, x, column, **look)
