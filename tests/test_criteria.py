@@ -10,7 +10,7 @@ import pytest
 from widemin import paths
 from widemin.book import notebooks, verdicts
 from widemin.experiments import provenance
-from widemin.experiments.columns import as_column
+from widemin.experiments.columns import as_column, as_row
 from widemin.papers import claims
 from widemin.papers.claims import Cells, criteria
 from widemin.papers.claims.rows import shortfall

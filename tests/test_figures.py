@@ -441,8 +441,10 @@ def test_undertrained_points_are_hollow(ax):
     table = batches(natural_accuracy=lambda b: 0.9).assign(setting="LR")
     table.loc[table["batch_size"] == 512, "train_accuracy"] = 0.5
     kamath.by_batch_size(table, ax, "natural_accuracy", "natural (%)")
-    hollow = [c for c in ax.collections if (c.get_facecolor() == 1).all()]
-    assert len(hollow) == 1 and len(hollow[0].get_offsets()) == 3
+    [marks] = ax.collections
+    white = (marks.get_facecolor() == 1).all(1)
+    assert len(white) == 12 and (marks.get_offsets()[white, 0] == 512).sum() == 3
+    assert white.sum() == 3
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 90.01)
 
 

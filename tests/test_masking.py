@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin.attacks import L2, Linf, fgsm, margin
-from widemin.evaluation import checklist, fgsm_float64, random_signs, robust_mask, signs
+from widemin.evaluation import fgsm_float64, random_signs, robust_mask, signs
 from widemin.landscape import logit_scale
 
 
@@ -146,16 +146,3 @@ def test_random_signs_reach_the_edge_of_the_set(ball, generator):
     order = float("inf") if isinstance(ball, Linf) else 2
     sizes = moved.flatten(1).norm(p=order, dim=1)
     torch.testing.assert_close(sizes, torch.full((3,), ball.epsilon))
-
-
-def test_the_checklist_fills_itself_in(classifier):
-    model, x, y = classifier
-    found = signs(model, x, y, BALL, generator=torch.Generator(), steps=5)
-    answers = dict(checklist(found, ball=BALL, images=len(x)))
-    assert (
-        answers["the threat model is stated"] == "L-infinity, epsilon 0.25, in [0, 1]"
-    )
-    assert answers["the sample is stated"] == "400 test images"
-    assert answers["white box beats black box"] == "not tested"
-    assert answers["gradients are there"].startswith("yes")
-    assert len(answers) == 12

@@ -57,7 +57,7 @@ ATTACKS = [
     Mutant(
         "no random start",
         "attacks",
-        "start = (x + self.ball.sample(x, self.generator)).clamp(0, 1)",
+        "start = (x + ball.sample(x, generator)).clamp(0, 1)",
         "start = x.clone()",
         of("attacks", "test_one_generator_gives_one_attack"),
     ),
@@ -78,8 +78,8 @@ ATTACKS = [
     Mutant(
         "a step too many for each image",
         "attacks",
-        "step < self.steps_each",
-        "step <= self.steps_each",
+        "step < steps_each",
+        "step <= steps_each",
         of("attacks", "test_each_image_takes_its_own_number_of_steps"),
     ),
     Mutant(

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from widemin.attacks import L2, Linf, fosc
+from widemin.evaluation import MASKED_MARGIN
 from widemin.papers.khritankov import theory as khritankov
 from widemin.papers.wang import theory as wang
 from widemin.papers.wei import theory as wei
@@ -115,7 +116,7 @@ def test_sam_agrees_with_120_digits_to_1e_8(p, eta, d, epsilon):
 def test_the_printed_constant_is_too_large_by_2d():
     for p, eta, d, epsilon, *_ in TABLE:
         right = wei.sam_shift(p, eta, d, epsilon)
-        printed = wei.printed_sam_shift(p, eta, d, epsilon)
+        printed = wei.sam_shift(p, eta, d, epsilon, "printed")
         assert printed / right == pytest.approx(2 * d)
     for d in (1, 10, 100, 1000):
         shift = sam_optimum(0.95, 0.1, d, 0.01) - optimum(0.95, 0.1, d)
@@ -144,7 +145,7 @@ def test_sam_on_all_weights(p, eta, d, epsilon, exact, leading):
     best = optimum(p, eta, d)
     shift = sam_optimum(p, eta, d, epsilon, "all") - best
     assert shift == pytest.approx(exact, abs=6e-7)
-    assert wei.sam_shift_all(p, eta, d, epsilon) == pytest.approx(leading, abs=6e-7)
+    assert wei.sam_shift(p, eta, d, epsilon, "all") == pytest.approx(leading, abs=6e-7)
     assert (shift > 0) == (best**2 > 2 * d)
 
 
@@ -179,17 +180,9 @@ def test_theorem_4_5():
     assert there == pytest.approx(sam_optimum(0.95, eta, d, epsilon), rel=1e-5)
 
 
-def test_masking_thresholds():
-    found = {
-        name: round(khritankov.masked_margin(name), 2)
-        for name in khritankov.SIGNIFICANDS
-    }
-    assert found == {
-        "float32": 16.64,
-        "float64": 36.74,
-        "float16": 7.62,
-        "bfloat16": 5.55,
-    }
+def test_the_threshold_of_masking():
+    """1 + e^-m rounds to 1 in float32, of 24 bits, once e^-m <= 2^-24."""
+    assert MASKED_MARGIN == pytest.approx(24 * math.log(2), abs=1e-6)
 
 
 # k, level, d_theta, w_theta / w_X as |theta| / |x| demands: theorem 2.2
@@ -247,10 +240,6 @@ def test_a_quadratics_width_is_distance_over_gap():
         (
             lambda: khritankov.logistic_widths([1.0], [1.0], 0.1),
             "level must be above",
-        ),
-        (
-            lambda: khritankov.masked_margin("int8"),
-            "unknown precision .int8.; known: float32",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from widemin.batches import (
     summed,
     trainable,
 )
-from widemin.names import check_counts
+from widemin.names import check, check_counts
 
 Product = Callable[[Tensor], Tensor]
 
@@ -96,8 +97,9 @@ def hessian_product(
                 raise
             slope = _twice_backwards  # a layer of one's own has no forward derivative
             moved = mean(vector)
-        if not bool(moved.isfinite().all()):
-            raise NonFiniteError("Hessian products must be finite; got NaN or infinity")
+        finite = bool(moved.isfinite().all())
+        said = "Hessian products must be finite"
+        check(finite, said, "NaN or infinity", NonFiniteError)
         return moved
 
     return product
@@ -154,23 +156,13 @@ def _gaussian(model: nn.Module, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Eigenvalues:
-    """Eigenvalues of a Hessian and how far they can be trusted.
+    """Eigenvalues of a Hessian and how far they can be trusted."""
 
-    Attributes:
-        values: From the end of the spectrum inwards, shape (k,), in loss per squared
-            weight.
-        residuals: |H v - value v| for each unit vector, shape (k,); a value lies within
-            its residual of an eigenvalue.
-        products: Hessian-vector products used.
-        converged: Whether every residual is small, or nothing is left to look at.
-        vectors: The unit vectors, shape (k, weights).
-    """
-
-    values: Tensor
-    residuals: Tensor
-    products: int
-    converged: bool
-    vectors: Tensor
+    values: Tensor  # from the end of the spectrum inwards, shape (k,)
+    residuals: Tensor  # |H v - value v|: a value is at most so far from an eigenvalue
+    products: int  # Hessian-vector products used
+    converged: bool  # every residual is small, or nothing is left to look at
+    vectors: Tensor  # unit vectors v, shape (k, weights)
 
 
 def _krylov(
@@ -178,14 +170,13 @@ def _krylov(
 ) -> Iterator[tuple[Tensor, Tensor, float, bool]]:
     """Yield, product by product, H within start, H start, H^2 start, ...
 
-    Each time the tridiagonal matrix, in float64, the orthonormal basis, the length of
-    what leaves their space, and whether that is nothing, which is the end. Every new
-    direction is orthogonalised against all before it, twice: once leaves rounding
-    errors that grow.
+    As a tridiagonal matrix, in float64, with the orthonormal basis, the length of what
+    leaves their space, and whether that is nothing, which is the end. New directions
+    are orthogonalised twice: once leaves rounding errors that grow.
     """
     length = start.norm()
-    if not 0 < float(length) < math.inf:
-        raise ValueError(f"start must have a length above 0; got {length:g}")
+    sound = 0 < float(length) < math.inf
+    check(sound, "start must have a length above 0", f"{length:g}")
     direction, invariant = start / length, False
     basis: list[Tensor] = []
     within = torch.zeros(0, 0, dtype=torch.float64)
@@ -194,8 +185,8 @@ def _krylov(
         w = product(direction)
         within = F.pad(within, (0, 1, 0, 1))
         within[-1, -1] = float(direction @ w)
-        if not bool(within[-1, -1].isfinite()):
-            raise NonFiniteError("products must be finite; got NaN or infinity")
+        finite = bool(within[-1, -1].isfinite())
+        check(finite, "products must be finite", "NaN or infinity", NonFiniteError)
         if len(basis) > 1:
             within[-1, -2] = within[-2, -1] = float(length)
         stack = torch.stack(basis)
@@ -217,16 +208,10 @@ def lanczos(
 ) -> Eigenvalues:
     """Return the largest eigenvalues of a symmetric operator.
 
-    The iteration ends when each residual is at most tolerance times |value|; the error
-    of a value goes with the square of its residual. A repeated value is seen once, one
-    whose vectors are orthogonal to the start not at all.
-
-    Args:
-        product: v -> H v, shape (n,) to shape (n,).
-        start: A vector, shape (n,), best drawn at random.
-        k: How many.
-        tolerance: Largest residual accepted, relative to its value.
-        most: Most products to take.
+    The iteration ends when each of k residuals is at most tolerance times |value|, or
+    after `most` products; the error of a value goes with the square of its residual. A
+    repeated value is seen once, one whose vectors are orthogonal to the start, shape
+    (n,), best drawn at random, not at all.
 
     >>> diagonal = torch.tensor([5.0, 2.0, 1.0], dtype=torch.float64)
     >>> found = lanczos(lambda v: diagonal * v, torch.ones(3).double(), k=2)
@@ -258,15 +243,16 @@ def top_eigenvalues(
     k: int = 1,
     *,
     generator: torch.Generator,
-    tolerance: float = 1e-2,
-    most: int = 100,
     chunk: int | None = None,
     loss: Loss = None,
+    sign: int = 1,
+    **search: Any,
 ) -> Eigenvalues:
     """Return the largest eigenvalues of the Hessian of the mean loss.
 
     The generator draws the starting vector of `lanczos`, of which k, tolerance and most
-    are; other arguments and errors as of `hessian_product`.
+    are; other arguments and errors as of `hessian_product`. With sign=-1 they are those
+    of -H.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -277,20 +263,11 @@ def top_eigenvalues(
     product = hessian_product(model, x, y, chunk, loss)
     with inference(model):
         start = _gaussian(model, generator)
-        return lanczos(product, start, k=k, tolerance=tolerance, most=most)
+        return lanczos(lambda v: sign * product(v), start, k=k, **search)
 
 
 def bottom_eigenvalues(
-    model: nn.Module,
-    x: Data,
-    y: Tensor | None = None,
-    k: int = 1,
-    *,
-    generator: torch.Generator,
-    tolerance: float = 1e-2,
-    most: int = 100,
-    chunk: int | None = None,
-    loss: Loss = None,
+    model: nn.Module, x: Data, y: Tensor | None = None, k: int = 1, **options: Any
 ) -> Eigenvalues:
     """Return the smallest eigenvalues, in ascending order, as `top_eigenvalues` does.
 
@@ -300,13 +277,8 @@ def bottom_eigenvalues(
     >>> found.values.item() > -1e-3  # a linear model's loss is convex
     True
     """
-    product = hessian_product(model, x, y, chunk, loss)
-    with inference(model):
-        start = _gaussian(model, generator)
-        largest = lanczos(
-            lambda v: -product(v), start, k=k, tolerance=tolerance, most=most
-        )
-    return replace(largest, values=-largest.values)
+    found = top_eigenvalues(model, x, y, k, sign=-1, **options)
+    return replace(found, values=-found.values)
 
 
 def trace(
@@ -367,10 +339,8 @@ def density(
     """
     check_counts(probes=probes, steps=steps)
     sigma = float(grid.max() - grid.min()) / 100 if grid.ndim == 1 and len(grid) else 0
-    if not 0 < sigma < math.inf:
-        raise ValueError(
-            f"grid must be finite numbers that span a range, shape (n,); got {grid}"
-        )
+    expected = "grid must be finite numbers that span a range, shape (n,)"
+    check(0 < sigma < math.inf, expected, grid)
     product = hessian_product(model, x, y, chunk, loss)
     total = torch.zeros(len(grid), dtype=torch.float64)
     with inference(model):

@@ -126,12 +126,9 @@ Ball = Linf | L2
 def fosc(ball: Ball, gradient: Tensor, delta: Tensor) -> Tensor:
     """Return the first-order stationary condition of each image, shape (batch,).
 
-    FOSC is max <d - delta, gradient> over the perturbations d of the ball (Wang et
-    al. 2019, eq. 2): at least 0 inside the ball, and 0 where the loss has no first-
-    order way up.
-
-    The gradient is of each image's own loss at x + delta, and delta the perturbation
-    reached, from the clean image; both are of shape of x.
+    FOSC is max <d - delta, gradient> over the perturbations d of the ball (Wang et al.
+    2019, eq. 2), of each image's own loss at x + delta: at least 0 inside the ball, and
+    0 where the loss has no first-order way up.
 
     >>> corner = torch.full((1, 1, 1, 2), 0.1)
     >>> fosc(Linf(0.1), torch.ones(1, 1, 1, 2), corner).item()
@@ -146,9 +143,8 @@ def fosc_box(
     """Return FOSC of the problem that clipped PGD solves, and its value at x.
 
     The set is the ball and the pixel range [0, 1] together: a pixel that clipping pins
-    is no way up, and the exact maximiser of a linear loss has 0 there, unlike `fosc`.
-    The value at x, along the same gradient, is the largest first-order gain, by which
-    the other can be normalised. Each is of shape (batch,).
+    is no way up. The value at x, along the same gradient, is the largest first-order
+    gain, by which the other can be normalised. Each is of shape (batch,).
 
     >>> white, gradient = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
     >>> gap, _ = fosc_box(Linf(0.1), gradient, white, white)

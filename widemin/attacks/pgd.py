@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,21 +77,26 @@ def pgd(
     >>> bool(torch.allclose(far, fgsm(model, x, y, Linf(0.1))))
     True
     """
-    check_images(x, y)
     check_counts(restarts=restarts)
     one = restarts == 1 or generator is not None
     check(one, "restarts need a generator", f"{restarts} and none")
-    ascent = _Ascent(model, ball, loss, steps, step_size, generator, until_fooled)
+    ascent: Any = {"steps": steps, "step_size": step_size, "generator": generator}
+    ascent |= {"loss": loss, "until_fooled": until_fooled}
+
+    def reached(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = logits_of(model, x, y)
+        return loss(logits, y), fooled(loss, logits, y)
+
     with inference(model):
-        moved = ascent.climb(x, y)
+        moved = pgd_path(model, x, y, ball, **ascent)
         for _ in range(restarts - 1):
-            highest, done = ascent.reached(moved, y)
+            highest, done = reached(moved, y)
             again = torch.arange(len(x), device=x.device)
             again = again[~done] if until_fooled else again
             if len(again) == 0:
                 break
-            other = ascent.climb(x[again], y[again])
-            losses, fools = ascent.reached(other, y[again])
+            other = pgd_path(model, x[again], y[again], ball, **ascent)
+            losses, fools = reached(other, y[again])
             higher = losses > highest[again]
             better = torch.where(fools == done[again], higher, fools)
             moved[again[better]] = other[better]
@@ -109,6 +114,7 @@ def pgd_path(
     step_size: float | None = None,
     generator: torch.Generator | None = None,
     loss: Loss = cross_entropy,
+    until_fooled: bool = False,
     steps_each: Tensor | None = None,
     fosc_below: float | None = None,
     fosc_from_start: bool = False,
@@ -135,75 +141,43 @@ def pgd_path(
     2
     """
     check_images(x, y)
+    check_counts(steps=steps)
+    length = ball.epsilon / 4 if step_size is None else step_size
+    sound = step_size is None or 0 < length < float("inf")
+    check(sound, "step_size must be above 0 and finite", length)
     if steps_each is not None:
         shape = tuple(steps_each.shape)
         check(shape == y.shape, f"steps_each must have shape ({len(x)},)", shape)
-    stops = (False, steps_each, fosc_below, fosc_from_start, record)
-    ascent = _Ascent(model, ball, loss, steps, step_size, generator, *stops)
+    start = x
+    if generator is not None:
+        start = (x + ball.sample(x, generator)).clamp(0, 1)
+    x_adv, moving = start.clone(), torch.arange(len(x), device=x.device)
     with inference(model):
-        return ascent.climb(x, y)
-
-
-@dataclass(frozen=True)
-class _Ascent:
-    """How `pgd` and `pgd_path` climb and when an image stops."""
-
-    model: nn.Module
-    ball: Ball
-    loss: Loss
-    steps: int
-    step_size: float | None
-    generator: torch.Generator | None
-    until_fooled: bool = False
-    steps_each: Tensor | None = None
-    fosc_below: float | None = None
-    fosc_from_start: bool = False
-    record: list[dict[str, Tensor]] | None = None
-
-    def climb(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the images after one ascent from x or from a random start."""
-        check_counts(steps=self.steps)
-        length = self.ball.epsilon / 4 if self.step_size is None else self.step_size
-        sound = self.step_size is None or 0 < length < float("inf")
-        check(sound, "step_size must be above 0 and finite", length)
-        start = x
-        if self.generator is not None:
-            start = (x + self.ball.sample(x, self.generator)).clamp(0, 1)
-        x_adv, moving = start.clone(), torch.arange(len(x), device=x.device)
-        for step in range(self.steps):
+        for step in range(steps):
             at, origin, label = x_adv[moving], x[moving], y[moving]
-            gradient, losses, logits = input_gradient(self.model, at, label, self.loss)
-            done = fooled(self.loss, logits, label)
-            if self.record is not None:
+            gradient, losses, logits = input_gradient(model, at, label, loss)
+            done = fooled(loss, logits, label)
+            if record is not None:
+                gaps = {"fosc": fosc(ball, gradient, at - origin)}
+                gaps["reach"] = ball.support(gradient)
+                if isinstance(ball, Linf):
+                    box = fosc_box(ball, gradient, origin, at)
+                    gaps["fosc_box"], gaps["reach_box"] = box
                 taken = {"images": moving, "at": at, "loss": losses, "fooled": done}
-                self.record.append(taken | self.gaps(gradient, origin, at))
-            go = ~done if self.until_fooled else torch.ones_like(done)
+                record.append(taken | gaps)
+            go = ~done if until_fooled else torch.ones_like(done)
             # Always one step, as published code does: a random start at which the
             # loss is flat must not pass for a solved inner problem.
-            if self.fosc_below is not None and step > 0:
-                centre = start[moving] if self.fosc_from_start else origin
-                go &= fosc(self.ball, gradient, at - centre) > self.fosc_below
-            if self.steps_each is not None:
-                go &= step < self.steps_each.to(moving.device)[moving]
+            if fosc_below is not None and step > 0:
+                centre = start[moving] if fosc_from_start else origin
+                go &= fosc(ball, gradient, at - centre) > fosc_below
+            if steps_each is not None:
+                go &= step < steps_each.to(moving.device)[moving]
             if not bool(go.all()):
                 moving, at, origin = moving[go], at[go], origin[go]
                 gradient = gradient[go]
             if len(moving) == 0:
                 break
-            at = at + length * self.ball.steepest(gradient)
-            x_adv[moving] = (origin + self.ball.project(at - origin)).clamp(0, 1)
-        return x_adv
-
-    def gaps(self, gradient: Tensor, x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
-        """Return FOSC and the most it can be, in the ball and in ball and box."""
-        gap = fosc(self.ball, gradient, x_adv - x)
-        gaps = {"fosc": gap, "reach": self.ball.support(gradient)}
-        if isinstance(self.ball, Linf):
-            box = fosc_box(self.ball, gradient, x, x_adv)
-            gaps["fosc_box"], gaps["reach_box"] = box
-        return gaps
-
-    def reached(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each image's loss and whether it fools, each of shape (batch,)."""
-        logits = logits_of(self.model, x, y)
-        return self.loss(logits, y), fooled(self.loss, logits, y)
+            at = at + length * ball.steepest(gradient)
+            x_adv[moving] = (origin + ball.project(at - origin)).clamp(0, 1)
+    return x_adv

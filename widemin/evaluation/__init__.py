@@ -3,6 +3,7 @@
 from widemin.evaluation.accuracy import (
     Attack,
     Robustness,
+    autoattack,
     correct,
     margins,
     robust_mask,
@@ -12,12 +13,10 @@ from widemin.evaluation.accuracy import (
     within,
     worst_case,
 )
-from widemin.evaluation.autoattack import autoattack
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (
     MASKED_MARGIN,
     Sign,
-    checklist,
     fgsm_float64,
     in_float64,
     random_signs,

@@ -1,4 +1,4 @@
-"""Signs that gradients are masked, and Carlini's checklist filled in by measurement.
+"""Signs that gradients are masked: questions of Carlini's checklist, measured.
 
 Each sign compares two numbers that must agree, or stand in a known order, for a sound
 evaluation (Athalye et al. 2018; Carlini et al. 2019).
@@ -27,8 +27,7 @@ MASKED_MARGIN = 16.635532
 # A difference in accuracy beyond this and two standard errors of the sample is a sign.
 TOLERANCE = 0.05
 
-# Of each sign its question in the checklist, and the two numbers that are compared, of
-# which the first must not be the larger.
+# Of each sign the two numbers that are compared: the first must not be the larger.
 with Path(__file__).with_name("signs.csv").open(encoding="utf-8") as _file:
     _SIGNS = list(csv.DictReader(_file))
 
@@ -156,24 +155,3 @@ def _still(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with inference(model):
         gradients = [attacks.input_gradient(model, *part)[0] for part in parts]
     return (torch.cat(gradients) == 0).flatten(1).all(1)
-
-
-def checklist(found: list[Sign], *, ball: Ball, images: int) -> list[tuple[str, str]]:
-    """Return Carlini et al.'s checklist (2019, section 4), answered by the signs.
-
-    `found` are the `signs` of so many test images in a ball.
-
-    >>> sign = Sign("PGD leaves more than FGSM", 0.9, 0.1, True)
-    >>> checklist([sign], ball=Linf(0.3), images=100)[2]
-    ('iterative attacks beat single-step ones', 'no: 90.0 % against 10.0 %')
-    """
-    norm = "L-infinity" if isinstance(ball, Linf) else "L2"
-    threat = f"{norm}, epsilon {ball.epsilon:.4g}, in [0, 1]"
-    answers = {"the threat model is stated": threat}
-    answers["the sample is stated"] = f"{images} test images"
-    answers |= {row["question"]: "not tested" for row in _SIGNS}
-    questions = {row["sign"]: row["question"] for row in _SIGNS}
-    for sign in found:
-        numbers = f"{100 * sign.found:.1f} % against {100 * sign.against:.1f} %"
-        answers[questions[sign.name]] = f"{'no' if sign.masked else 'yes'}: {numbers}"
-    return list(answers.items())

@@ -14,8 +14,14 @@ from torch import Tensor, nn
 
 from widemin import attacks
 from widemin.attacks import Ball, Linf
-from widemin.evaluation.accuracy import Attack, correct, robust_mask, share, within
-from widemin.evaluation.autoattack import autoattack
+from widemin.evaluation.accuracy import (
+    Attack,
+    autoattack,
+    correct,
+    robust_mask,
+    share,
+    within,
+)
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import Sign, signs
 

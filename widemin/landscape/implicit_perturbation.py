@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from widemin.attacks import check_images, inference
 from widemin.batches import check_network, trainable
-from widemin.names import check_sizes
+from widemin.names import check, check_sizes
 
 
 def least_squares(
@@ -27,17 +27,9 @@ def least_squares(
 ) -> tuple[Tensor, Tensor]:
     """Return for each image the smallest u with linear(u) nearest to what is wanted.
 
-    By conjugate gradients on the normal equations, all images at once; each stops at
-    its own solution.
-
-    Args:
-        linear: A linear map, images to outputs.
-        wanted: Outputs, shape (batch, ...).
-        like: A tensor of the shape that `linear` takes.
-        iterations: At most.
-
-    Returns:
-        u, shape of `like`, and the share of |wanted|^2 it explains, shape (batch,).
+    Of the shape of `like`; and the share of |wanted|^2 that it explains, shape
+    (batch,). By conjugate gradients on the normal equations, all images at once; each
+    stops at its own solution.
 
     >>> u, share = least_squares(lambda u: 2 * u, torch.ones(1, 3), torch.zeros(1, 3))
     >>> u, share
@@ -85,12 +77,11 @@ def at_first_layer(
     layer's part is kept and answered by the smallest perturbation of each image, in
     [0, 1], that explains most of it. In inference mode.
 
-    Returns:
-        `implicit_share` and `implicit_l2`: medians over images of the share of the
-        layer's change that the perturbation explains, and of its L2 norm in pixels.
-        `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise`: rises
-        of the mean loss by moving the layer's weights, the images, or each image as far
-        along its own gradient.
+    `implicit_share` and `implicit_l2` are medians over images of the share of the
+    layer's change that the perturbation explains, and of its L2 norm in pixels;
+    `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise` rises of
+    the mean loss by moving the layer's weights, the images, or each image as far along
+    its own gradient.
 
     Raises:
         NonFiniteError: Weights or logits that are NaN, infinite or too large.
@@ -105,19 +96,16 @@ def at_first_layer(
     check_images(x, y)
     check_network(model, [(x, y)])
     check_sizes(rho=rho)
-    layers: list[Any] = list(model.children())
+    layers: Any = model if isinstance(model, nn.Sequential) else []
     kinds = nn.Conv2d | nn.Linear
     first = next((i for i, m in enumerate(layers) if isinstance(m, kinds)), -1)
-    if (
-        not isinstance(model, nn.Sequential)
-        or first < 0
-        or not layers[first].weight.requires_grad
-    ):
-        raise ValueError(
-            "model must be a sequence with a convolution or linear layer whose weights "
-            f"require a gradient; got {type(model).__name__}"
-        )
-    before, layer, after = model[:first], layers[first], model[first + 1 :]
+    check(
+        first >= 0 and layers[first].weight.requires_grad,
+        "model must be a sequence with a convolution or linear layer whose weights "
+        "require a gradient",
+        type(model).__name__,
+    )
+    before, layer, after = layers[:first], layers[first], layers[first + 1 :]
 
     def linear(weight: Tensor, v: Tensor) -> Tensor:
         if isinstance(layer, nn.Linear):

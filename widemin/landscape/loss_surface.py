@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from widemin.batches import (
     trainable,
 )
 from widemin.models import InBfloat16, is_plain
-from widemin.names import check_counts
+from widemin.names import check, check_counts
 
 # displacement v -> loss at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
@@ -74,8 +74,8 @@ def node_norms(model: nn.Module) -> Tensor:
         rows = w.flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
         parts.append(rows.norm(dim=1, keepdim=True).expand_as(rows).reshape(-1))
     norms = torch.cat(parts)
-    if not bool(norms.isfinite().all()):
-        raise NonFiniteError("model must have finite weights; got NaN or infinity")
+    finite = bool(norms.isfinite().all())
+    check(finite, "model must have finite weights", "NaN or infinity", NonFiniteError)
     return norms
 
 
@@ -105,8 +105,7 @@ def weight_landscape(
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
     sizes = [p.numel() for p in parameters]
     units = torch.ones(sum(sizes), dtype=torch.float64, device=device)
-    if scale is not None:
-        units = scale.double()
+    units = units if scale is None else scale.double()
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         with restored(lambda: parameters):
@@ -191,8 +190,7 @@ def adaptive_sharpness(
     >>> adaptive_sharpness(network, x, y, rho=0.1) >= 0
     True
     """
-    if not 0 < rho < math.inf:
-        raise ValueError(f"rho must be above 0 and finite; got {rho}")
+    check(0 < rho < math.inf, "rho must be above 0 and finite", rho)
     check_counts(steps=steps)
     sizes = torch.cat([p.detach().abs().reshape(-1) for p in trainable(model)])
     landscape, v = weight_landscape(model, x, y, sizes, chunk, loss)
@@ -206,8 +204,8 @@ def adaptive_sharpness(
             v = v + rho / 5 * gradient / norm
             v = v * (rho / v.norm()).clamp_max(1.0)
             value, gradient = landscape(v)
-            if not math.isfinite(value):
-                raise NonFiniteError(f"loss must be finite within rho; got {value}")
+            finite = math.isfinite(value)
+            check(finite, "loss must be finite within rho", value, NonFiniteError)
             highest = max(highest, value)
     return highest - base
 
@@ -226,24 +224,19 @@ def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
     ...     bool(torch.allclose(network(x), 8 * before))
     True
     """
-    if not 0 < factor < math.inf:
-        raise ValueError(f"factor must be above 0 and finite; got {factor}")
+    check(0 < factor < math.inf, "factor must be above 0 and finite", factor)
     last: Any = model
     while type(last) in (nn.Sequential, InBfloat16) and is_plain(last) and len(last):
         last = last[-1]
     own = list(last.parameters()) if type(last) is nn.Linear and is_plain(last) else []
     every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
-    if any(every.count(id(p)) > 1 for p in own):
-        own = []
-    hook = None
-    if not own:
-        hook = model.register_forward_hook(lambda _, inputs, logits: factor * logits)
-    try:
-        with restored(lambda: own):
+    with ExitStack() as after:
+        if own and all(every.count(id(p)) == 1 for p in own):
+            after.enter_context(restored(lambda: own))
             with torch.no_grad():
                 for parameter in own:
                     parameter.mul_(factor)
-            yield
-    finally:
-        if hook:
-            hook.remove()
+        else:
+            hook = model.register_forward_hook(lambda _, inputs, out: factor * out)
+            after.callback(hook.remove)
+        yield

@@ -18,30 +18,21 @@ from widemin.landscape.loss_surface import (
     node_norms,
     weight_landscape,
 )
-from widemin.names import check_counts
+from widemin.names import check, check_counts
 
 PATIENCE = 3  # ways that are no shorter before an ascent ends
 
 
 @dataclass(frozen=True)
 class Width:
-    """A measured width.
+    """A measured width."""
 
-    Attributes:
-        distance: d(c) by the worst direction found: an upper bound on it.
-        width: distance / gap.
-        random_distance: The least over random directions, a much looser bound.
-        loss: phi at the minimum.
-        gap: c - phi at the minimum.
-        direction: Of the shortest way found, a unit vector, shape (n,).
-    """
-
-    distance: float
-    width: float
-    random_distance: float
-    loss: float
-    gap: float
-    direction: Tensor
+    distance: float  # d(c) by the worst direction found: an upper bound on it
+    width: float  # distance / gap
+    random_distance: float  # the least over random directions, a much looser bound
+    loss: float  # phi at the minimum
+    gap: float  # c - phi at the minimum
+    direction: Tensor  # of the shortest way found, a unit vector, shape (n,)
 
 
 def width(
@@ -71,8 +62,8 @@ def width(
     >>> 0 < found.distance <= found.random_distance
     True
     """
-    if of not in ("weights", "nodes", "inputs"):
-        raise ValueError(f"of must be 'weights', 'nodes' or 'inputs'; got {of!r}")
+    kinds = ("weights", "nodes", "inputs")
+    check(of in kinds, "of must be 'weights', 'nodes' or 'inputs'", repr(of))
     if of == "inputs":
         if not isinstance(x, Tensor) or y is None:
             raise ValueError("x must be a tensor with labels for a width of inputs")
@@ -136,17 +127,14 @@ def nearest_level(
     >>> round(found.distance, 4)
     0.1
     """
-    if not 0 < gap < math.inf:
-        raise ValueError(f"gap must be above 0 and finite; got {gap}")
+    check(0 < gap < math.inf, "gap must be above 0 and finite", gap)
     check_counts(1 if first is None else 0, starts=starts)
     check_counts(iterations=iterations)
     loss, slope = landscape(start)
     level = loss + gap
-    if not loss < level < math.inf or not bool(slope.isfinite().all()):
-        raise NonFiniteError(
-            f"landscape must be finite and able to rise by {gap:g}; got a loss of "
-            f"{loss:g}"
-        )
+    rises = loss < level < math.inf and bool(slope.isfinite().all())
+    expected = f"landscape must be finite and able to rise by {gap:g}"
+    check(rises, expected, f"a loss of {loss:g}", NonFiniteError)
 
     def draw() -> Tensor:
         v = torch.randn(len(start), generator=generator).to(start)
@@ -182,14 +170,8 @@ def nearest_level(
             if still >= PATIENCE:
                 break
         best = min(best, way, key=shortest)
-    return Width(
-        distance=best.radius,
-        width=best.radius / gap,
-        random_distance=random_distance,
-        loss=loss,
-        gap=gap,
-        direction=best.direction,
-    )
+    radius = best.radius
+    return Width(radius, radius / gap, random_distance, loss, gap, best.direction)
 
 
 def _crossing(

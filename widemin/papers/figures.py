@@ -8,7 +8,7 @@ every seed is a visible point; fractions are drawn in percent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
-from IPython.core.formatters import BaseFormatter
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -27,7 +26,6 @@ from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
-from traitlets import ObjectName, Unicode
 
 from widemin.experiments.columns import COLUMNS
 from widemin.papers.claims import ball_name as ball_name
@@ -62,7 +60,9 @@ _FRACTIONS = frozenset(name for name, c in COLUMNS.items() if c.unit == "fractio
 def style() -> None:
     """Set the book's style; in a notebook figures carry their numbers from then on."""
     if shell := get_ipython():
-        shell.display_formatter.formatters["text/csv"] = _AsCSV()
+        # Not among the formatters, of which pyplot strikes figures.
+        bundle = shell.display_formatter.mimebundle_formatter
+        bundle.for_type(Figure, _as_csv)
     sns.set_theme(context="notebook", style="ticks")
     mpl.style.use(Path(__file__).with_name("book.mplstyle"))
 
@@ -166,6 +166,15 @@ def line_a_run(ax: Axes, rows: DataFrame, column: str, label: str, **look: Any) 
         ax.plot(run["epoch"], shown(run, column), label=name, **look)
 
 
+def marks(ax: Axes, rows: DataFrame, x: Any, y: Any, **look: Any) -> None:
+    """Draw a mark a row, at its columns or at places."""
+    at = (
+        shown(rows, v) if isinstance(v, str) else v + np.zeros(len(rows))
+        for v in (x, y)
+    )
+    ax.scatter(*at, **look)
+
+
 def by_group(
     rows: DataFrame, groups: Groups, ax: Axes, columns: dict[str, str]
 ) -> dict[str, DataFrame]:
@@ -177,8 +186,7 @@ def by_group(
     parts = {name: part for name, part in parts.items() if len(part)}
     for place, part in enumerate(parts.values()):
         for column, face in columns.items():
-            at = np.full(len(part), place)
-            ax.scatter(shown(part, column), at, color=BLUE, facecolor=face)
+            marks(ax, part, column, place, color=BLUE, facecolor=face)
     name_rows(ax, parts)
     return parts
 
@@ -200,10 +208,8 @@ def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> st
 
 def spreads(parts: Mapping[Any, DataFrame], table: str) -> DataFrame:
     """Return means and intervals: a row a part, a column a label of a table."""
-    listed = _LISTED[_LISTED["table"] == table]
-    measures = listed[["column", "digits", "unit"]].to_numpy()
-    lines = {name: [spread(part, *m) for m in measures] for name, part in parts.items()}
-    return stacked(lines, list(listed["label"]))
+    lines = {name: listed(part, table) for name, part in parts.items()}
+    return stacked(lines, list(LABELS[table].values()))
 
 
 def stacked(lines: Mapping[Any, Any], columns: Sequence[str]) -> DataFrame:
@@ -223,7 +229,7 @@ def costs(rows: DataFrame) -> list[str]:
 def hours_table(hours: dict[str, tuple[int, float]]) -> DataFrame:
     """Return presets with their runs and the hours of one core that these take."""
     lines = {
-        name: (f"{runs:,}", f"{time:,.1f}" if time < 100 else f"{time:,.0f}")
+        name: (f"{runs:,}", f"{time:,.{int(time < 100)}f}")
         for name, (runs, time) in hours.items()
     }
     return stacked(lines, ["runs", "hours of one core"])
@@ -234,11 +240,6 @@ def drawn(canvas: Figure) -> DataFrame:
 
     Columns panel (its title, or what its axes say), series (as in the legend), x, y
     (numbers, or names where the axis has names) and value (of a map's cell).
-
-    >>> canvas = Figure()
-    >>> _ = canvas.subplots().plot([1, 2], [3, 4], label="ours")
-    >>> drawn(canvas)[["series", "x", "y"]].values.tolist()
-    [['ours', 1.0, 3.0], ['ours', 2.0, 4.0]]
     """
     rows = []
     for ax in (ax for ax in canvas.axes if ax.get_label() != "<colorbar>"):
@@ -251,25 +252,23 @@ def drawn(canvas: Figure) -> DataFrame:
             series = str(whole.get(artist, artist).get_label())
             series = "" if series.startswith("_") else series
             for x, y, *value in _points(artist):
-                rows.append([panel, series, across(x), along(y), *value])
+                rows.append([panel, series, across(x), along(y), *(value or [np.nan])])
     return DataFrame(rows, columns=["panel", "series", "x", "y", "value"])
 
 
-def _points(artist: Any) -> Iterator[tuple[float, ...]]:
-    """Yield the places of an artist, those of a map with the value of the cell."""
-    places: Any = np.empty((0, 2))  # of a rule across the panel, an area
+def _points(artist: Any) -> Iterable[Any]:
+    """Return the places of an artist, those of a map with the values of its cells."""
     if isinstance(artist, QuadMesh):
-        cells: Any = np.ma.atleast_2d(np.ma.asarray(artist.get_array(), float))
-        for (row, column), value in np.ndenumerate(np.ma.filled(cells, np.nan)):
-            yield column + 0.5, row + 0.5, value
-    elif isinstance(artist, PathCollection):
-        places = np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
-    elif isinstance(artist, LineCollection):  # intervals: both ends, if they are finite
-        segments = [np.reshape(ends, (-1, 2)) for ends in artist.get_segments()]
-        places = np.concatenate([places, *segments])
-    elif artist.get_transform() == artist.axes.transData and isinstance(artist, Line2D):
-        places = np.array(artist.get_data(orig=False), float).T
-    yield from ((x, y, np.nan) for x, y in places)
+        cells: Any = np.ma.filled(np.ma.asarray(artist.get_array(), float), np.nan)
+        rows, columns = np.indices(cells.shape) + 0.5
+        return zip(columns.flat, rows.flat, cells.flat, strict=True)
+    if isinstance(artist, PathCollection):
+        return np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
+    if isinstance(artist, LineCollection):  # intervals: both ends, if they are finite
+        return [place for ends in artist.get_segments() for place in ends]
+    if artist.get_transform() == artist.axes.transData and isinstance(artist, Line2D):
+        return np.array(artist.get_data(orig=False), float).T
+    return ()  # a rule across the panel, an area
 
 
 def _namer(axis: Axis) -> Callable[[float], str | float]:
@@ -285,13 +284,12 @@ def _namer(axis: Axis) -> Callable[[float], str | float]:
     return name
 
 
-class _AsCSV(BaseFormatter):
-    """Figures carry their numbers; by type, pyplot would strike them from the list."""
+def _as_csv(canvas: Figure) -> dict[str, str]:
+    return {"text/csv": drawn(canvas).to_csv(index=False, float_format="%.6g")}
 
-    format_type = Unicode("text/csv")
-    print_method = ObjectName("_repr_csv_")
 
-    def __call__(self, shown: Any) -> str | None:
-        if not isinstance(shown, Figure):
-            return None
-        return drawn(shown).to_csv(index=False, float_format="%.6g")
+def listed(part: DataFrame, table: str) -> dict[str, str]:
+    """Return means and intervals of the columns that a table lists, by their labels."""
+    rows = _LISTED[(_LISTED["table"] == table) & _LISTED["column"].isin(part)]
+    measures = rows[["column", "digits", "unit"]].to_numpy()
+    return dict(zip(rows["label"], [spread(part, *m) for m in measures], strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,27 +27,18 @@ def rank_correlations(
 
     Measures and outcomes are columns to names. Correlations are `plain` and `partial`,
     given other columns, with the ends of their 95 % intervals (`plain_low`, ...).
-
-    >>> table = DataFrame({"a": range(9), "b": range(9), "c": [1, 0, 2] * 3})
-    >>> found = rank_correlations(table, {"a": "A"}, {"b": "B"}, ["c"])
-    >>> [(row.measure, row.outcome, row.networks) for row in found.itertuples()]
-    [('A', 'B', 9)]
-    >>> float(found.loc[0, "plain"].round(3))
-    1.0
     """
     found = []
-    for outcome, called in outcomes.items():
-        for measure, name in measures.items():
-            rows = table[[measure, outcome, *given]].dropna()
-            x, y, *others = (rows[column] for column in rows)
-            row = {"measure": name, "outcome": called, "networks": len(rows)}
-            for kind, rho, held in (
-                ("plain", spearman(x, y), 0),
-                ("partial", partial_spearman(x, y, others), len(given)),
-            ):
-                low, high = spearman_interval(rho, len(rows), held)
-                row |= {kind: rho, f"{kind}_low": low, f"{kind}_high": high}
-            found.append(row)
+    for outcome, measure in product(outcomes, measures):
+        rows = table[[measure, outcome, *given]].dropna()
+        x, y, *others = (rows[column] for column in rows)
+        row: Any = {"measure": measures[measure], "outcome": outcomes[outcome]}
+        row["networks"] = len(rows)
+        rhos = {"plain": spearman(x, y), "partial": partial_spearman(x, y, others)}
+        for (kind, rho), held in zip(rhos.items(), (0, len(given)), strict=True):
+            low, high = spearman_interval(rho, len(rows), held)
+            row |= {kind: rho, f"{kind}_low": low, f"{kind}_high": high}
+        found.append(row)
     return DataFrame(found)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from pandas import DataFrame
@@ -34,13 +35,13 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     for setting, part in rows.groupby("setting", sort=False):
         colour = COLOURS.get(str(setting)) or next(spare)
         plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
-        poor = undertrained(part)
-        for some, face in ((part[~poor], colour), (part[poor], "white")):
-            values = plot.shown(some, column)
-            ax.scatter(some[x], values, color=colour, facecolor=face, zorder=3)
-    ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
+        part = part.iloc[np.argsort(undertrained(part), kind="stable")]
+        face = np.where(undertrained(part), "white", colour)
+        look: Any = {"edgecolor": colour, "facecolor": face, "zorder": 3}
+        plot.marks(ax, part, x, column, **look)
     sizes = sorted(rows[x].unique())
-    log = {"x": sizes if len(sizes) < 7 else sizes[::2]}
+    log: dict[str, Any] = {"x": sizes if len(sizes) < 7 else sizes[::2]}
+    ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
     return plot.framed(ax, "batch size", label, log=log)
 
 
@@ -120,10 +121,6 @@ def with_limit(table: DataFrame) -> DataFrame:
 
     Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
     momentum m diverges; for m = 0, Cohen et al. (2021).
-
-    >>> row = DataFrame([{"momentum": 0.0, "learning_rate": 0.1}])
-    >>> with_limit(row.assign(top_eigenvalue=15.0))["limit_share"].item()
-    0.75
     """
     limit = 2 * (1 + table["momentum"]) / table["learning_rate"]
     return table.assign(limit_share=table["top_eigenvalue"] / limit)
@@ -135,15 +132,12 @@ def _spectrum(table: DataFrame, of: str) -> DataFrame:
 
 
 def eigenvalues(table: DataFrame) -> DataFrame:
-    """Return the eigenvalues found, a row a network and a way of finding them."""
-    lines = {}
-    for row in _spectrum(table, "eigenvalue").to_dict("records"):
-        numbers = (
-            f"{row['value']:.4g}",
-            f"{row['residual']:.2g}",
-            f"{row['products']:.0f}",
-        )
-        lines[plot.cell_name(row), row["way"]] = numbers
+    """Return what each way of finding an eigenvalue gives, a row a network and way."""
+    forms = {"value": "{:.4g}", "residual": "{:.2g}", "products": "{:.0f}"}
+    lines = {
+        (plot.cell_name(row), row["way"]): [f.format(row[c]) for c, f in forms.items()]
+        for row in _spectrum(table, "eigenvalue").to_dict("records")
+    }
     return plot.stacked(lines, ["eigenvalue", "residual", "products"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from widemin.papers.khritankov.claims import best_epochs, measured_widths
 from widemin.papers.khritankov.theory import logistic_widths
 from widemin.papers.ranks import FLATNESS, rank_flatness
 
-MORE_WAYS, STRONG = plot.LABELS["more ways"], plot.LABELS["fewer images"]
 ROBUSTNESS = plot.LABELS["robustness"]
 # Those in orange fade: their gradient is lost as the network grows sure of itself.
 _FADING = ["fgsm_clipped_accuracy", "fgsm_accuracy", "fgsm_float64_accuracy"]
@@ -84,8 +84,7 @@ def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
     rows = plot.with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
     colours = np.log10(rows["ratio"].to_numpy(float))
     for ax, (name, label) in zip(axes, ROBUSTNESS.items(), strict=True):
-        values = plot.shown(rows, name)
-        ax.scatter(rows[column], values, c=colours, cmap="viridis", s=44)
+        plot.marks(ax, rows, column, name, c=colours, cmap="viridis", s=44)
         unit = "pixels" if name == "distance_q50" else "%"
         plot.framed(ax, FLATNESS[column], f"{label} ({unit})", log={"x": 4})
     return axes
@@ -101,10 +100,9 @@ def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
     colours = sns.color_palette("viridis", len(sizes))
     for (size, part), colour in zip(sizes.items(), colours, strict=True):
         good = part["natural_accuracy"] > 0.95
-        for some, face in ((part[good], colour), (part[~good], "none")):
-            look: Any = {"facecolor": face, "label": "" if face == "none" else size}
-            values = plot.shown(some, column)
-            ax.scatter(some["ratio"], values, color=[colour], **look)
+        plot.marks(ax, part[good], "ratio", column, color=[colour], label=size)
+        hollow: Any = {"color": [colour], "facecolor": "none"}
+        plot.marks(ax, part[~good], "ratio", column, **hollow)
     ax.legend(title="batch size", loc="upper right")
     said = "learning rate / batch size", "accuracy under FGSM (%)"
     return plot.framed(ax, *said, log="x", ylim=(-3, 103))
@@ -189,12 +187,13 @@ def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
     """Draw what each way of computing one attack answers; a mark per network."""
     cells = plot.by_cell(final(table))
     shifts = np.linspace(0.15, -0.15, max(2, len(cells)))
-    for index, (cell, part) in enumerate(cells.items()):
-        marker = "os^Dv"[index % 5]
+    for (cell, part), shift, mark in zip(
+        cells.items(), shifts, cycle("os^Dv"), strict=False
+    ):
+        look: Any = {"marker": mark, "s": 22}
         for row, way in enumerate(WAYS):
-            at, colour = np.full(len(part), row + shifts[index]), _COLOURS[way]
-            ax.scatter(plot.shown(part, way), at, color=colour, s=22, marker=marker)
-        ax.scatter([], [], color="grey", label=cell, marker=marker)
+            plot.marks(ax, part, way, row + shift, color=_COLOURS[way], **look)
+        ax.scatter([], [], color="grey", label=cell, marker=mark)
     plot.name_rows(ax, WAYS.values())
     ax.set(xlim=(-3, 103))
     return plot.framed(ax, "images still right (%)", "", "lower right")
@@ -207,16 +206,11 @@ def table_of_ways(table: DataFrame) -> DataFrame:
     """
     columns = {}
     for cell, part in plot.by_cell(final(table)).items():
-        listed = WAYS | {way: label for way, label in MORE_WAYS.items() if way in part}
-        found = {label: plot.spread(part, way) for way, label in listed.items()}
+        columns[cell] = plot.listed(part, "ways") | plot.listed(part, "more ways")
         if "strong_images" in part and part["strong_images"].notna().any():
             images = f" ({part['strong_images'].max():.0f} images)"
-            for way, label in STRONG.items():
-                if way in part:
-                    found[label + images] = plot.spread(part, way)
-            radius = plot.spread(part, "distance_q50", digits=3)
-            found["median radius that fools" + images] = radius
-        columns[cell] = found
+            fewer = plot.listed(part, "fewer images")
+            columns[cell] |= {label + images: said for label, said in fewer.items()}
     return DataFrame(columns)
 
 
@@ -236,14 +230,14 @@ def table_by_scale(table: DataFrame) -> DataFrame:
 def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
     """Draw what one attack answers as a network's logits are multiplied."""
     means = _by_factor(table)
-    if means.empty:
-        return ax
-    for way, marker in zip(means, "o^sDvPX*", strict=False):
-        look: Any = {"color": _COLOURS[way], "marker": marker, "label": WAYS[way]}
-        ax.plot(means.index, means[way], **look)
-    ax.set(ylim=(-3, 103))
-    said = "all logits times", "images still classified rightly (%)"
-    return plot.framed(ax, *said, "outside", log={"x": list(means.index)})
+    if len(means):
+        for way, marker in zip(means, "o^sDvPX*", strict=False):
+            look: Any = {"color": _COLOURS[way], "marker": marker, "label": WAYS[way]}
+            ax.plot(means.index, means[way], **look)
+        ax.set(ylim=(-3, 103))
+        said = "all logits times", "images still classified rightly (%)"
+        plot.framed(ax, *said, "outside", log={"x": list(means.index)})
+    return ax
 
 
 def moved(table: DataFrame) -> DataFrame:

@@ -7,20 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from widemin.names import check_choice
-
-# Bits t of the significand: 1 + e^-m rounds to 1 once e^-m <= 2^-t.
-SIGNIFICANDS = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
-
-
-def masked_margin(precision: str = "float32") -> float:
-    """Return the logit margin beyond which cross-entropy loses the true class.
-
-    >>> round(masked_margin(), 2)
-    16.64
-    """
-    check_choice("precision", precision, list(SIGNIFICANDS))
-    return SIGNIFICANDS[precision] * math.log(2)
+from widemin.names import check
 
 
 def quadratic_width(top_eigenvalue: float, gap: float) -> float:
@@ -29,10 +16,9 @@ def quadratic_width(top_eigenvalue: float, gap: float) -> float:
     >>> quadratic_width(8.0, 1.0)
     0.5
     """
-    if not (top_eigenvalue > 0 and gap > 0):
-        raise ValueError(
-            f"top_eigenvalue and gap must be above 0; got {top_eigenvalue} and {gap}"
-        )
+    both = f"{top_eigenvalue} and {gap}"
+    sound = top_eigenvalue > 0 and gap > 0
+    check(sound, "top_eigenvalue and gap must be above 0", both)
     return math.sqrt(2 / (top_eigenvalue * gap))
 
 
@@ -61,10 +47,7 @@ def logistic_widths(
     """
     x, theta = np.asarray(x, float), np.asarray(theta, float)
     s, loss = float(x @ theta), logistic_loss(x, theta)
-    if not level > loss:
-        raise ValueError(
-            f"level must be above the sample's loss {loss:.3g}; got {level}"
-        )
+    check(level > loss, f"level must be above the sample's loss {loss:.3g}", level)
     way, gap = s + math.log(math.expm1(level)), level - loss
     in_weights, in_inputs = (way / float(np.linalg.norm(v)) / gap for v in (x, theta))
     return in_weights, in_inputs

@@ -188,6 +188,6 @@ def toy_rate(rows: Any, part: Part) -> Array:
     if part.statistic == "ratio":
         runs = [theory.rate_on_toy(t, d) for t in (10, 100, 1_000) for d in deltas]
         return np.array([max(measured / bound for measured, bound in runs)])
-    still = partial(theory.rate_on_toy, worst=True, start=0.5, spread=0.0)
+    still = partial(theory.rate_on_toy, start=0.5, spread=0.0)
     floors = [still(1_000, delta, repeats=1)[0] for delta in deltas]
     return np.array([abs(np.polyfit(np.log(deltas), np.log(floors), 1)[0] - 1)])

@@ -55,9 +55,8 @@ def white_box(table: DataFrame, ax: Axes) -> Axes:
     shifts = np.linspace(-0.3, 0.3, max(2, groups.ngroups))
     for (label, part), shift in zip(groups, shifts, strict=False):
         for position, column in enumerate(WHITE_BOX):
-            at = np.full(len(part), position + shift)
             look = _look(rows, part) | {"label": "" if position else label}
-            ax.scatter(at, plot.shown(part, column), **look)
+            plot.marks(ax, part, position + shift, column, **look)
     ax.set_xticks(range(len(WHITE_BOX)), list(WHITE_BOX.values()), **plot.SLANTED)
     return plot.framed(ax, "", "accuracy (%)", "outside", ylim=(-3, 103))
 
@@ -78,31 +77,32 @@ def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> Da
     more = _labelled(table if in_depth is None else in_depth)
     theirs, lines = _printed("dynamic_table1"), {}
     for label, part in _labelled(table).groupby("label", sort=False):
-        again, defence = more[more["label"] == label], part["defence"].iloc[0]
-        ours, printed = [], []
-        for column in WHITE_BOX:
-            filled = part if part[column].notna().any() else again
-            ours.append(plot.spread(filled, column).replace("not run", ""))
-            place = _THEIRS.get(column)
-            printed.append(f"{theirs.loc[defence, place]:g}" if place else "")
+        again = more[more["label"] == label]
+        printed = theirs.loc[part["defence"].iloc[0]]
+        ours = [
+            plot.spread(part if part[column].notna().any() else again, column)
+            for column in WHITE_BOX
+        ]
         lines[label, "ours"] = [*ours, *plot.costs(part)]
-        lines[label, "paper"] = [*printed, "", "", ""]
+        places = map(_THEIRS.get, WHITE_BOX)
+        said = [f"{printed[place]:g}" if place else "" for place in places]
+        lines[label, "paper"] = [*said, "", "", ""]
     frame = plot.stacked(lines, [*WHITE_BOX.values(), *plot.COSTS])
-    return frame.loc[:, (frame != "").any()]  # without attacks that nobody tried
+    frame = frame.replace("not run", "")
+    return frame.loc[:, (frame != "").any()]
 
 
 def black_box(table: DataFrame) -> DataFrame:
     """Return accuracy under transferred attacks, a row a surrogate, and the paper's."""
     theirs, lines = _printed("dynamic_table2"), {}
+    printed = theirs[["fgsm", "pgd10", "pgd20", "cw_inf"]].map("{:g}".format)
     for label, part in _labelled(table).groupby("label", sort=False):
         defence = part["defence"].iloc[0]
-        if defence not in theirs.index or "natural_fgsm_accuracy" not in part:
-            continue
-        for kind in ("natural", "robust"):
-            ours = [plot.spread(part, f"{kind}_{way}_accuracy") for way in ATTACKS]
-            lines[label, f"from a {kind} network"] = ours
-        names = ["fgsm", "pgd10", "pgd20", "cw_inf"]
-        lines[label, "paper"] = [f"{theirs.loc[defence, name]:g}" for name in names]
+        if defence in theirs.index and "natural_fgsm_accuracy" in part:
+            for kind in ("natural", "robust"):
+                ours = [plot.spread(part, f"{kind}_{way}_accuracy") for way in ATTACKS]
+                lines[label, f"from a {kind} network"] = ours
+            lines[label, "paper"] = list(printed.loc[defence])
     return plot.stacked(lines, ["FGSM", "PGD-10", "PGD-20", "C&W"])
 
 
@@ -110,19 +110,19 @@ def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
     rows = _labelled(table)
     for label, part in rows.groupby("label", sort=False):
-        y = plot.shown(part, "worst_accuracy")
-        ax.scatter(part["gradients"], y, label=label, **_look(rows, part))
+        look = _look(rows, part) | {"label": label}
+        plot.marks(ax, part, "gradients", "worst_accuracy", **look)
     return plot.framed(ax, "gradients taken per training image", _WORST)
 
 
 def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
     """Draw an accuracy of groups that have runs, and what training took."""
     parts = plot.by_group(final(table), groups, ax, {column: BLUE})
+    look: Any = {"textcoords": "offset points", "fontsize": "x-small", "va": "center"}
     for place, part in enumerate(parts.values()):
         text = f"{part['gradients'].iloc[0]:.0f} gradients"
-        look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
         at = (plot.shown(part, column).max(), place)
-        ax.annotate(text, at, xytext=(7, 0), va="center", **look)  # clear of the mark
+        ax.annotate(text, at, xytext=(7, 0), **look)  # clear of the mark
     ax.margins(x=0.25)
     return plot.framed(ax, _WORST, "")
 
@@ -206,10 +206,10 @@ def strengths(table: DataFrame) -> dict[str, float]:
     rows = plot.with_columns(_of_standard(table, "strength"), ["step_radii", *columns])
     rows = rows[rows["step_radii"] == 0.25]
     means = rows.groupby("steps_taken", as_index=False)[columns].mean()
-    ends, found = means.iloc[[0, -1]] if len(means) else means, dict[str, float]()
+    found = dict[str, float]()
     for kind, column in zip(("steps", "accuracy", "fosc"), columns, strict=True):
-        few, many = plot.shown(ends, column) if len(ends) else (math.nan, math.nan)
-        found |= {f"{kind}_few": float(few), f"{kind}_many": float(many)}
+        values = plot.shown(means, column) if len(means) else [math.nan]
+        found |= {f"{kind}_few": float(values[0]), f"{kind}_many": float(values[-1])}
     return found
 
 

@@ -26,57 +26,35 @@ def first_order_gap(
     return np.asarray(epsilon * dual - (np.asarray(moved, float) * g).sum(-1))
 
 
-def rate_bound(
-    steps: ArrayLike, delta: ArrayLike, *, noise: float, smoothness: float, start: float
-) -> np.ndarray:
-    """Return theorem 1's bound on the mean squared gradient norm over T steps.
-
-    4 sigma sqrt(L Delta / T) + 5 delta, for L_theta,x = mu = 1: delta is the FOSC left,
-    sigma (noise) the root of a gradient's variance, L the smoothness, Delta (start) how
-    far the loss starts above its minimum.
-
-    >>> float(rate_bound(100, 0.1, noise=1.0, smoothness=2.0, start=2.0))
-    1.3
-    """
-    slope = 4 * noise * np.sqrt(smoothness * start / np.asarray(steps, float))
-    return np.asarray(slope + 5 * np.asarray(delta, float))
-
-
 def rate_on_toy(
     steps: int,
     delta: float,
     *,
-    worst: bool = True,
     start: float = 3.0,
     spread: float = 1.0,
     repeats: int = 20,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the mean squared gradient norm of SGD on a toy problem, and its bound.
 
     f_i(theta, x) = |theta - a_i|^2 / 2 + theta . x - |x - x_i|^2 / 2 for x within 0.5
     of x_i in every coordinate: mu = 1, all Lipschitz constants are 1, and L = 2. Each
-    inner problem is left at FOSC delta, on the side that biases the gradient most.
+    inner problem is left at FOSC delta, on the side that biases the gradient most; the
+    minimum, 0.5, lies where the inner maximum just meets the edge.
 
-    Args:
-        steps: T, with the step size that the theorem sets for them.
-        delta: FOSC at which each inner problem is left.
-        worst: Whether the minimum lies where the inner maximum just meets the edge, so
-            that |x - x_max|^2 = delta / mu; else it lies inside.
-        start: Every coordinate of theta at first; the minimum is at 0.5, or at 0.
-        spread: Of the a_i, and so of the stochastic gradients.
-        repeats: Runs averaged.
-        seed: Of the draws.
+    Theorem 1 bounds the mean over T steps by 4 sigma sqrt(L Delta / T) + 5 delta: sigma
+    is the root of a gradient's variance, Delta how far the loss starts above its
+    minimum. Every coordinate of theta begins at `start`; `spread` is that of the a_i,
+    and so of the gradients; so many runs are averaged, with the theorem's step size.
 
     >>> measured, bound = rate_on_toy(100, 0.1)
     >>> 0 < measured < bound
     True
     """
     n, count, radius = 5, 50, 0.5
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(0)
     # a_i - x_i, centred where theta + clip(theta) puts the minimum
     pull = spread * draws.normal(size=(count, n))
-    pull += (2 * radius if worst else 0) - pull.mean(0)
+    pull += 2 * radius - pull.mean(0)
     noise = float(np.sqrt(((pull - pull.mean(0)) ** 2).sum(1).mean()))
 
     def loss(theta: np.ndarray) -> float:  # what depends on theta
@@ -84,7 +62,7 @@ def rate_on_toy(
         rise = theta @ inner - inner @ inner / 2
         return float(theta @ theta / 2 - theta @ pull.mean(0) + rise)
 
-    best = pull.mean(0) / 2  # at most the radius, where theta + clip(theta) = mean pull
+    best = pull.mean(0) / 2  # where theta + clip(theta) = mean pull
     theta = np.full((repeats, n), start)
     smoothness, above = 2.0, max(0.0, loss(theta[0]) - loss(best))
     rate = 1 / smoothness
@@ -97,8 +75,8 @@ def rate_on_toy(
         left = inner - _short(theta, delta, radius)[:, None]
         drawn = draws.integers(count, size=repeats)
         theta = theta - rate * (theta - pull[drawn] + left)
-    bound = rate_bound(steps, delta, noise=noise, smoothness=smoothness, start=above)
-    return float(total.mean() / steps), float(bound)
+    bound = 4 * noise * math.sqrt(smoothness * above / steps) + 5 * delta
+    return float(total.mean() / steps), bound
 
 
 def _short(theta: np.ndarray, delta: float, radius: float) -> np.ndarray:

@@ -186,7 +186,7 @@ def theorems(rows: Any, part: Part) -> Array:
     p, eta, d, radius = 0.95, 0.1, 100, 1.0
     best = theory.optimum(p, eta, d)
     shift = theory.sam_optimum(p, eta, d, radius) - best
-    printed = theory.printed_sam_shift(p, eta, d, radius)
+    printed = theory.sam_shift(p, eta, d, radius, "printed")
     right = theory.equivalent_adversarial_epsilon(eta, d, radius)
     theirs = eta * radius**2 / (1.5 + radius**2)
     attacked = theory.adversarial_optimum(p, eta, d, eta / 2)

@@ -16,7 +16,7 @@ from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, paper_table
 from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
 from widemin.papers.wei import theory
-from widemin.papers.wei.claims import PAPER_SETS, RULES, chosen_epochs
+from widemin.papers.wei.claims import PAPER_SETS, chosen_epochs
 
 
 def three_optima(
@@ -39,15 +39,14 @@ def three_optima(
 
 def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
     """Draw how far SAM moves the robust weight: exactly, as printed, as derived."""
-    printed = [theory.printed_sam_shift(p, eta, d, radius) for radius in radii]
+    printed = [theory.sam_shift(p, eta, d, radius, "printed") for radius in radii]
     derived = [theory.sam_shift(p, eta, d, radius) for radius in radii]
     lines = {"as printed, 2/3": printed, "as derived, 1/(3d)": derived}
     plot.curves(ax, radii, lines, (RED, BLUE))
     exact = [_shift(p, eta, d, radius, "robust") for radius in radii]
     plot.curves(ax, radii, {"exact": exact}, [BLACK], "o")
-    ax.set(yscale="log", ylim=(1e-6, None))
     said = "SAM's radius", "shift of the robust weight"
-    return plot.framed(ax, *said, "lower right", log="x")
+    return plot.framed(ax, *said, "lower right", log="xy", ylim=(1e-6, None))
 
 
 def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
@@ -60,12 +59,17 @@ def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) ->
     ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
     places = np.array([(d, eta) for d in ds for eta in etas])
     shifts = np.array([_shift(p, eta, int(d), radius, "all") for d, eta in places])
-    for sign, colour, name in ((1, BLUE, "more"), (-1, RED, "less")):
-        look: Any = {"marker": "^" if sign > 0 else "v", "color": colour}
-        at = places[sign * shifts > 0].T
-        ax.scatter(*at, label=f"{name} robust weight", **look)
-    ax.set(xscale="log", xlim=(min(ds) / 2, 2 * max(ds)))
-    return plot.framed(ax, "weak features d", "their mean η", "outside", log="y")
+    for sign, marker, colour, name in ((1, "^", BLUE, "more"), (-1, "v", RED, "less")):
+        look: Any = {
+            "marker": marker,
+            "color": colour,
+            "label": f"{name} robust weight",
+        }
+        ax.scatter(*places[sign * shifts > 0].T, **look)
+    ends = (min(ds) / 2, 2 * max(ds))
+    return plot.framed(
+        ax, "weak features d", "their mean η", "outside", log="xy", xlim=ends
+    )
 
 
 def _shift(p: float, eta: float, d: int, radius: float, weights: str) -> float:
@@ -117,14 +121,12 @@ def robust_by_method(table: DataFrame, axes: Panels) -> Panels:
     """Draw robust accuracy by training method, a panel per test set."""
     rows = with_names(table)
     names = list(rows["name"].unique())
-    ways = (("pgd_accuracy", -0.1), ("worst_accuracy", 0.1))  # filled; hollow beside it
-    top = 100 * rows[[column for column, _ in ways]].max().max() + 5
+    top = 100 * rows[["pgd_accuracy", "worst_accuracy"]].max().max() + 5
     for ax, (test, part) in zip(axes, rows.groupby("test", sort=False), strict=False):
-        at = part["name"].map(names.index)
-        for column, shift in ways:
-            face = part["colour"] if shift < 0 else "none"
-            values = plot.shown(part, column)
-            ax.scatter(at + shift, values, edgecolor=part["colour"], facecolor=face)
+        at, colour = part["name"].map(names.index), part["colour"]
+        plot.marks(ax, part, at - 0.1, "pgd_accuracy", color=colour)
+        hollow: Any = {"edgecolor": colour, "facecolor": "none"}
+        plot.marks(ax, part, at + 0.1, "worst_accuracy", **hollow)
         ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(str(test)), ylim=(0, top))
         ax.label_outer()
@@ -142,13 +144,11 @@ def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
     names = list(rows["name"].unique())
     augmented = rows["augment"] == "crop+flip"
     for (name, other), part in rows.groupby(["name", augmented], sort=False):
-        colour = part["colour"].iloc[0]
-        marker = "osD^vPX*<>ph"[names.index(name) % 12]
-        look: Any = {"marker": marker, "color": colour, "label": name}
+        look: Any = {"color": part["colour"].iloc[0], "label": name}
+        look["marker"] = "osD^vPX*<>ph"[names.index(name) % 12]
         if other:
             look |= {"facecolor": "none", "label": f"{name}, crop and flip"}
-        natural, worst = plot.shown(part, "natural_accuracy"), "worst_accuracy"
-        ax.scatter(natural, plot.shown(part, worst), **look)
+        plot.marks(ax, part, "natural_accuracy", "worst_accuracy", **look)
     return plot.framed(ax, "natural accuracy (%)", _worst(test), "below")
 
 
@@ -206,11 +206,7 @@ def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
 def best_and_last(table: DataFrame) -> DataFrame:
     """Return accuracies by how the epoch is chosen, a row a method and rule."""
     rows = with_names(chosen_epochs(table), "epoch")
-    parts = {
-        (str(name), rule): part[part["rule"] == rule]
-        for name, part in rows.groupby("name", sort=False)
-        for rule in RULES
-    }
+    parts = dict(list(rows.groupby(["name", "rule"], sort=False)))
     return plot.spreads(parts, "rules of chapter 2")
 
 
@@ -232,12 +228,11 @@ def by_flatness(
     rows = rows.dropna(subset="width_images")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
-            worst = plot.shown(part, "worst_accuracy")
-            ax.scatter(part[column], worst, color=COLOURS[str(method)], label=method)
+            look: Any = {"color": COLOURS[str(method)], "label": method}
+            plot.marks(ax, part, column, "worst_accuracy", **look)
         if rows.empty:
             ax.set(title="not measured at this preset")
-        place = "best" if ax is axes[-1] else ""
-        plot.framed(ax, label, "", place, log={"x": 4})
+        plot.framed(ax, label, "", "best" if ax is axes[-1] else "", log={"x": 4})
     axes[0].set(ylabel=_worst(test))
     return axes
 
@@ -245,15 +240,12 @@ def by_flatness(
 def along_lines(table: DataFrame, axes: Panels) -> Panels:
     """Draw the loss along the steepest line in weights and in images, by method."""
     rows = with_names(table, "line")
-    if rows.empty:
-        return axes
-    units = rows["of"].map({"weights": 1, "images": 255})
-    rows = rows.assign(distance=units * rows["distance"])
-    kinds = {"weights": "distance in weights (L2)"}
-    kinds["images"] = "distance in images (L∞, 1/255)"
-    for ax, (of, label) in zip(axes, kinds.items(), strict=True):
+    kinds = {"weights": (1, "distance in weights (L2)")}
+    kinds["images"] = (255, "distance in images (L∞, 1/255)")
+    for ax, (of, (unit, label)) in zip(axes, kinds.items(), strict=True):
         for name, look in line_looks(rows).items():
             part = rows[(rows["of"] == of) & (rows["name"] == name)]
+            part = part.assign(distance=unit * part["distance"])
             plot.mean_line(ax, part, "distance", "loss", label=name, **look)
         place = "outside" if ax is axes[-1] else ""
         plot.framed(ax, label, "", place, log={"y": [0.2, 0.5, 1, 2, 5, 10]})
@@ -293,13 +285,11 @@ def drops(table: DataFrame, axes: Panels) -> Panels:
     rows = rows.dropna(subset="restarts_accuracy")
     names = list(rows["name"].unique())
     for ax, test in zip(axes, PAPER_SETS, strict=True):
-        part = rows[rows["test"] == test]
         for way, (marker, label, face) in ways.items():
-            lost = part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"]
-            lost = 100 * lost.dropna()
-            places = part.loc[lost.index, "name"].map(names.index)
+            part = rows[rows["test"] == test].dropna(subset=f"{way}_accuracy")
+            lost = 100 * (part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"])
             look: Any = {"marker": marker, "color": BLUE, "facecolor": face}
-            ax.scatter(places, lost, label=label, **look)
+            ax.scatter(part["name"].map(names.index), lost, label=label, **look)
         ax.axhline(0, color="grey", linewidth=1)
         ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(test))
