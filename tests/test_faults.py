@@ -6,6 +6,7 @@ a cheaper one beside them, in test_results, test_networks or test_cli.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -355,27 +357,50 @@ def test_a_scheduler_that_comes_back_is_given_what_is_left(
 
 
 def waits_for_a_call(seconds):
-    return [{"asked": pool.stopping.wait(seconds)}]
+    for _ in range(10 * seconds):
+        if pool.stopping.is_set():
+            return [{"asked": True}]
+        time.sleep(0.1)
+    return [{"asked": False}]
 
 
-def test_what_a_client_waits_for_no_longer_is_not_begun(monkeypatch):
-    """Others of the same cluster go on: the call is for one client alone."""
+def test_what_a_client_waits_for_no_longer_ends_and_is_not_begun(monkeypatch):
+    """Another's runs in the same worker go on, those under way too."""
     monkeypatch.setattr(pool, "_left", set())
-    began = threading.Event()
+    began = threading.Barrier(3)
 
     def run(seconds):
-        began.set()
+        if seconds:
+            began.wait(60)
         return waits_for_a_call(seconds)
 
-    with ThreadPoolExecutor(1) as worker:
-        under_way = worker.submit(pool._there, run, 60, "ours")
-        assert began.wait(60)
-        pool._stop("ours")
-        assert under_way.result(60) == [{"asked": True}]
+    with ThreadPoolExecutor(2) as worker:
+        ours = worker.submit(pool._there, run, 60, "ours")
+        theirs = worker.submit(pool._there, run, 60, "theirs")
+        began.wait(60)
+        pool._leave("ours")
+        assert ours.result(60) == [{"asked": True}]
         assert worker.submit(pool._there, run, 60, "ours").result(60) is None
-        assert worker.submit(pool._there, run, 0, "theirs").result(60) == [
-            {"asked": False}
-        ]
+        assert not theirs.done()
+        pool._leave("theirs")
+        assert theirs.result(60) == [{"asked": True}]
+        again = worker.submit(pool._there, run, 0, "others")
+        assert again.result(60) == [{"asked": False}]
+
+
+def goes_on_elsewhere(seconds):
+    if seconds == 0:
+        raise pool.Stopped
+    return [{"seconds": seconds}]
+
+
+def test_what_another_process_has_does_not_hold_up_the_rest(monkeypatch):
+    """The loop that hands out runs and hears of them never sleeps."""
+    clock = SimpleNamespace(time=time.time, sleep=lambda _: pytest.fail("sleeps"))
+    monkeypatch.setattr(pool, "time", clock)
+    found = pool.outcomes([0, 0, 0, 1, 2], goes_on_elsewhere, workers=2)
+    assert sorted(item for item, _ in itertools.islice(found, 2)) == [1, 2]
+    found.close()
 
 
 AHEAD = """

@@ -1,13 +1,11 @@
-"""Runs computed by other processes, on this machine or on a Dask cluster.
+"""Runs computed by other processes, of this machine or of a Dask cluster.
 
-Here: one process per core, one thread each, or one per GPU. A worker that dies is
-replaced, one that is asked to stop keeps what it has.
+A worker that dies is replaced, one that is asked to stop keeps what it has.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -15,8 +13,9 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent import futures
+from contextlib import suppress
 from signal import SIG_IGN, SIGINT, SIGTERM, signal
 from typing import Any, TypeVar
 
@@ -36,11 +35,22 @@ SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
-stopping = threading.Event()  # in a worker: set when it is to stop soon
 
 
 class Stopped(Exception):
     """Raised by a run that keeps what it has and is to be tried again."""
+
+
+class _Asked(threading.Event):
+    """Set in a worker that is to stop soon, or that computes for a client that left."""
+
+    def is_set(self) -> bool:
+        return super().is_set() or getattr(_own, "client", "") in _left
+
+
+stopping = _Asked()
+_own = threading.local()  # in a thread of a Dask worker: the client it computes for
+_left: set[str] = set()  # in a Dask worker: clients that wait no longer
 
 
 def outcomes(
@@ -56,10 +66,10 @@ def outcomes(
 
     Args:
         todo: What `run` is called with, in this order.
-        run: A module-level function or a partial of one; if it raises Stopped, its
-            item is tried again after the others.
+        run: A module-level function or a partial of one; where it raises Stopped, its
+            item is tried again.
         device: cpu or cuda; on CUDA workers take the GPUs in turn.
-        workers: Processes here; 0 is one per core, or one per GPU.
+        workers: Processes here, of one thread; 0 is one per core, or one per GPU.
         cluster: Address of a Dask scheduler whose workers compute instead.
         until: When to stop, as of time.time(); workers are asked LEAD seconds earlier.
 
@@ -79,33 +89,31 @@ def outcomes(
         future = places.submit(pending[i])
         future.add_done_callback(lambda done: heard.put((i, done)))
 
-    def listen(end: float | None, again: bool) -> Iterator[tuple[T, Rows | str]]:
+    end, asked = None if until is None else until - LEAD, False
+    try:
+        for i in pending:
+            submit(i)
         while pending:
             left = None if end is None else max(0.0, end - time.time())
             try:
                 i, future = heard.get(timeout=left)
             except queue.Empty:
-                return
-            if (message := _message(future)) is not None:
-                yield pending.pop(i), message
-            elif again:
-                time.sleep(0.1)  # another process may have it for long
-                submit(i)
-            else:
+                if asked:
+                    return
+                places.ask()
+                end, asked = time.time() + GRACE, True
+                continue
+            if (said := _said(future)) is not None:
+                yield pending.pop(i), said
+            elif asked:
                 del pending[i]
-
-    try:
-        for i in pending:
-            submit(i)
-        yield from listen(None if until is None else until - LEAD, again=True)
-        if pending:
-            places.ask()
-            yield from listen(time.time() + GRACE, again=False)
+            else:
+                submit(i)
     finally:
         places.close()
 
 
-def _message(future: Any) -> Any:
+def _said(future: Any) -> Any:
     """Return a run's rows, what it raised as text, or None for one that is not done."""
     try:
         return future.result(timeout=60)
@@ -114,26 +122,16 @@ def _message(future: Any) -> Any:
     except Exception as error:
         if isinstance(future, futures.Future):
             raise  # no process can be started here
-        gone = isinstance(error, OSError)  # with its scheduler; else a worker died
-        return None if gone else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            time.sleep(0.1)  # the scheduler is gone, and nothing comes meanwhile
+            return None
+        return f"{type(error).__name__}: {error}"  # its worker died
 
 
 def cores() -> int:
     """Return the number of cores this process may use."""
     linux = sys.platform == "linux"
     return len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Let processes started meanwhile see variables that are not set otherwise."""
-    new = settings.keys() - os.environ.keys()
-    os.environ.update({name: settings[name] for name in new})
-    try:
-        yield
-    finally:
-        for name in new:
-            del os.environ[name]
 
 
 class _Here:
@@ -161,7 +159,7 @@ class _Here:
                     return None
                 if not hasattr(self.own, "pipe"):
                     self._start()
-            with contextlib.suppress(EOFError, OSError):
+            with suppress(EOFError, OSError):
                 self.own.pipe.send(item)
                 return self.own.pipe.recv()
             del self.own.pipe
@@ -181,15 +179,19 @@ class _Here:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        with environment(SETTINGS):
-            gpu = len(self.processes) % self.gpus if self.gpus else None
-            self.own.process = context.Process(
-                target=_work, args=(theirs, self.run, gpu), daemon=True
-            )
-            self.own.process.start()
-            self.processes.append(self.own.process)
-        self.own.pipe = ours  # not before: a process may not start
+        gpu = len(self.processes) % self.gpus if self.gpus else None
+        call = (theirs, self.run, gpu)
+        process = context.Process(target=_work, args=call, daemon=True)
+        new = SETTINGS.keys() - os.environ.keys()
+        os.environ.update({name: SETTINGS[name] for name in new})
+        try:
+            process.start()
+        finally:
+            for name in new:
+                del os.environ[name]
+        self.processes.append(process)
         theirs.close()  # so that ours ends when the process does
+        self.own.process, self.own.pipe = process, ours
 
     def ask(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -217,10 +219,20 @@ def _work(pipe: Any, run: Run, gpu: int | None) -> None:
         import torch
 
         torch.cuda.set_device(gpu)
-    with contextlib.suppress(EOFError, OSError):
+    with suppress(EOFError, OSError):
         while not stopping.is_set():
             if pipe.poll(0.2):
                 pipe.send(_attempt(run, pipe.recv()))
+
+
+def _attempt(run: Run, item: Any) -> Rows | str | None:
+    try:
+        return run(item)
+    except Stopped:
+        stopping.wait(0.1)  # another process may have it for long
+        return None
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _follow(parent: Any) -> None:
@@ -229,15 +241,6 @@ def _follow(parent: Any) -> None:
     stopping.set()
     time.sleep(2.0)  # for a step and a checkpoint
     os._exit(1)
-
-
-def _attempt(run: Run, item: Any) -> Rows | str | None:
-    try:
-        return run(item)
-    except Stopped:
-        return None
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
 
 
 class _Dask:
@@ -258,27 +261,23 @@ class _Dask:
         return self.client.submit(*call, pure=False, priority=-next(self.order))
 
     def ask(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             ways: dict[str, Any] = {"on_error": "ignore", "callback_timeout": GRACE}
-            self.client.run(_stop, self.client.id, **ways)
+            self.client.run(_leave, self.client.id, **ways)
 
     def close(self) -> None:
         self.ask()
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.client.close(timeout=GRACE)
-
-
-_left: set[str] = set()  # in a Dask worker: clients that wait no longer
 
 
 def _there(run: Run, item: Any, client: str) -> Rows | str | None:
     import torch
 
     torch.set_num_threads(1)
-    stopping.clear()  # it may have been set for another client
-    return None if client in _left else _attempt(run, item)
+    _own.client = client
+    return None if stopping.is_set() else _attempt(run, item)
 
 
-def _stop(client: str) -> None:
+def _leave(client: str) -> None:
     _left.add(client)
-    stopping.set()
