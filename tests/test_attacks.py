@@ -524,10 +524,17 @@ def test_float32_cross_entropy_loses_the_true_class_beyond_24_ln_2():
     assert logits.grad.tolist() == [[-1.0, 1.0]]
 
 
+def test_dlr_is_the_ratio_of_its_paper():
+    logits, y = torch.tensor([[5.0, 4.0, 1.0, 0.0]]), torch.tensor([0])
+    torch.testing.assert_close(attacks.dlr(logits, y), torch.tensor([-1 / 4]))
+    torch.testing.assert_close(attacks.dlr(8 * logits, y), torch.tensor([-1 / 4]))
+
+
 @pytest.mark.parametrize(
     ("loss", "classes", "name"),
     [
-        (attacks.targeted(attacks.margin), 1, "needs at least 2 classes; got 1"),
+        (attacks.dlr, 2, "DLR loss needs at least 3 classes; got 2"),
+        (attacks.targeted(attacks.dlr), 2, "DLR loss needs at least 3 classes; got 2"),
         (attacks.margin, 1, "margin loss needs at least 2 classes; got 1"),
         (attacks.rescaled_cross_entropy, 1, "needs at least 2 classes; got 1"),
     ],

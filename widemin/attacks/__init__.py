@@ -20,6 +20,7 @@ from widemin.attacks.losses import (
     Loss,
     clipped_cross_entropy,
     cross_entropy,
+    dlr,
     fooled,
     margin,
     rescaled_cross_entropy,

@@ -49,6 +49,21 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], -float("inf")).amax(1) - true
 
 
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the difference of logits ratio (Croce and Hein 2020, eq. 6).
+
+    Below 3 classes it is a constant, and raises ValueError.
+
+    >>> dlr(torch.tensor([[5.0, 4.0, 1.0]]), torch.tensor([0]))
+    tensor([-0.2500])
+    """
+    classes = logits.shape[1]
+    check(classes > 2, "the DLR loss needs at least 3 classes", classes)
+    ordered = logits.sort(dim=1, descending=True).values
+    spread = ordered[:, 0] - ordered[:, 2]
+    return margin(logits, y) / spread.clamp_min(1e-12)
+
+
 def rescaled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the cross-entropy after dividing the logits by the image's own margin.
 

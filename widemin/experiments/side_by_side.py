@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +89,14 @@ def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor
     if not isinstance(optimizer, SGD):
         raise ValueError(f"optimizer must be a training.SGD; got {optimizer}")
     weights = optimizer.parameters
-    with _few_images() if len(x) <= 3 else nullcontext():
+    # oneDNN's own overhead exceeds the work of a few images. This is what
+    # torch.backends.mkldnn.flags sets, but for a warning on TF32.
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(before and len(x) > 3)
+    try:
         loss, inner, outer = _gradients(weights, x, y)
+    finally:
+        torch._C._set_mkldnn_enabled(before)
     if optimizer.momentum or optimizer.weight_decay:
         full = [(d.t() @ a, d.sum(0)) for d, a in outer]
         optimizer.descend([*inner, *itertools.chain(*full)])
@@ -103,18 +108,6 @@ def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor
         w.addmm_(d.t(), a, alpha=-rate)
         b.add_(d.sum(0), alpha=-rate)
     return loss
-
-
-@contextmanager
-def _few_images() -> Iterator[None]:
-    """Leave oneDNN aside: its own overhead exceeds the work of a few images."""
-    before = torch._C._get_mkldnn_enabled()
-    # What torch.backends.mkldnn.flags sets, but for a warning on TF32.
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
 
 
 def _gradients(
@@ -139,16 +132,11 @@ def _gradients(
     d3 = _relu_backward(d4 @ w4, a3, 0)
     d2 = _relu_backward((d3 @ w3).view(a2.shape), a2, 0)
 
-    def through(
-        d: Tensor, z: Tensor, index: Tensor, a: Tensor, k: Tensor, deeper: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        common = _ONE, _ZERO, _ONE, False, _ZERO, 1  # stride, padding, dilation, ...
-        asked = [deeper, True, True]
-        d = _unpool(d, z, index)
-        return _convolution_backward(d, a, k, [len(k)], *common, asked)
-
-    d1, gk2, gb2 = through(d2, z2, i2, a1, k2, True)
-    _, gk1, gb1 = through(_relu_backward(d1, a1, 0), z1, i1, x, k1, False)
+    common = _ONE, _ZERO, _ONE, False, _ZERO, 1  # stride, padding, dilation, ...
+    d = _unpool(d2, z2, i2), a1, k2, [len(k2)]
+    d1, gk2, gb2 = _convolution_backward(*d, *common, [True, True, True])
+    d = _unpool(_relu_backward(d1, a1, 0), z1, i1), x, k1, [len(k1)]
+    _, gk1, gb1 = _convolution_backward(*d, *common, [False, True, True])
     loss = -picked.mean((-2, -1))
     return loss, [gk1, gb1, gk2, gb2], [(d3, a2.flatten(1)), (d4, a3)]
 
@@ -156,12 +144,10 @@ def _gradients(
 class Together:
     """Networks of one shape whose weights lie in one tensor, trained side by side.
 
-    Convolutions are matrix products over unfolded images, batched over the networks:
-    few kernels, no autograd, and on CUDA a stretch of steps is replayed as one graph,
-    on a stream of its own. Biases are the last column of the matrices, learning rates
-    part of the gradient in the logits. The parameters of the networks become views of
-    the tensor, so that each is up to date after every epoch. A network that diverges
-    disturbs no other.
+    Convolutions are matrix products over unfolded images, batched over the networks;
+    on CUDA a stretch of steps is replayed as one graph, on a stream of its own. Biases
+    are the last column of the matrices. The parameters of the networks become views of
+    the tensor. A network that diverges disturbs no other.
 
     Args:
         models: Networks that `covers` accepts, of equal shapes, on one device.
@@ -179,12 +165,9 @@ class Together:
     ) -> None:
         """Gather the weights; start with zero velocity."""
         layers = [list(model.parameters()) for model in models]
+        pairs = [list(zip(own[::2], own[1::2], strict=True)) for own in layers]
         rows = [
-            [
-                torch.cat([w.flatten(1), b[:, None]], 1)
-                for w, b in zip(own[::2], own[1::2], strict=True)
-            ]
-            for own in layers
+            [torch.cat([w.flatten(1), b[:, None]], 1) for w, b in own] for own in pairs
         ]
         flat = [torch.cat([matrix.flatten() for matrix in own]) for own in rows]
         self.weights = torch.stack(flat).detach()
@@ -195,17 +178,16 @@ class Together:
             piece.view(len(models), *matrix.shape)
             for piece, matrix in zip(pieces, rows[0], strict=True)
         ]
-        for i, own in enumerate(layers):
-            for w, b, matrix in zip(own[::2], own[1::2], self.matrices, strict=True):
+        for i, own in enumerate(pairs):
+            for (w, b), matrix in zip(own, self.matrices, strict=True):
                 w.data = matrix[i, :, :-1].view(w.shape)
                 b.data = matrix[i, :, -1]
 
         def column(values: Sequence[float]) -> Tensor:
             return self.weights.new_tensor(values)[:, None]
 
-        self.rates = column(learning_rates)
-        self.momenta = column(momenta)
-        self.weight_decays = column(weight_decays)
+        columns = map(column, (learning_rates, momenta, weight_decays))
+        self.rates, self.momenta, self.weight_decays = columns
         self.plain = not any([*momenta, *weight_decays])
         self.stretches: dict[tuple[int, int], _Stretch] = {}
         self.stream = torch.cuda.Stream() if self.weights.is_cuda else None
@@ -256,8 +238,7 @@ class Together:
     def logits(self, x: Tensor) -> Tensor:
         """Return each network's logits of images of its own, differentiable in them.
 
-        Of shape (networks, images, channels, height, width) to (networks, images,
-        classes).
+        Images (networks, images, ...) to (networks, images, classes).
         """
         k1, k2, w3, w4 = self.matrices
         m, images = x.shape[:2]
@@ -272,10 +253,7 @@ class Together:
 
 
 class _Stretch:
-    """Steps of a group: where their images, labels and products lie, and their graph.
-
-    Each step takes a batch of images, of a shape, of each network.
-    """
+    """Steps of a group: where images, labels and products lie, and their graph."""
 
     def __init__(self, group: Together, shape: torch.Size, steps: int, batch: int):
         self.group, self.batch = group, batch
@@ -378,17 +356,17 @@ class _Stretch:
         d1 = torch.bmm(wide[..., :-1].mT, d2)
         d1 = _relu_backward(F.fold(d1, a1.shape[2:], kernel), a1, 0)
         d1 = _unpool(d1, z1, i1).flatten(2)
-        found = [torch.bmm(d1, patches.mT), torch.bmm(d2, inner.mT)]
+        kernels = [torch.bmm(d1, patches.mT), torch.bmm(d2, inner.mT)]
         if b > 1:
-            found = [g.view(m, b, channels, -1).sum(1) for g in found]
+            kernels = [g.view(m, b, channels, -1).sum(1) for g in kernels]
         if group.plain:
             w4.baddbmm_(d4.mT, hidden)
             w3.baddbmm_(d3.mT, features)
-            k2.add_(found[1])
-            k1.add_(found[0])
+            k2.add_(kernels[1])
+            k1.add_(kernels[0])
             return
-        found += [torch.bmm(d3.mT, features), torch.bmm(d4.mT, hidden)]
-        update = torch.cat([g.flatten(1) for g in found], 1)
+        outer = [torch.bmm(d3.mT, features), torch.bmm(d4.mT, hidden)]
+        update = torch.cat([g.flatten(1) for g in kernels + outer], 1)
         update.addcmul_(group.weights, group.weight_decays)
         group.velocity.mul_(group.momenta).add_(update)
         group.weights.addcmul_(group.velocity, self.rates[i], value=-1)
