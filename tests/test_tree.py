@@ -201,12 +201,16 @@ def test_a_file_fits_its_room():
         assert len(path.read_text().splitlines()) <= 400, path
 
 
-CORE_LINES = 4_754  # to fall: the plan of the house says 4,500
+# What grows has to delete. A new chapter may raise the package's by what it needs, with
+# the reason here. The plan of the house: 4,500 and 14,000.
+CORE_LINES, LINES = 4_100, 14_600
 
 
-def test_the_core_is_thin():
-    paths = {path for name, path in modules() if storey(name) == 0}
-    assert sum(len(path.read_text().splitlines()) for path in paths) <= CORE_LINES
+def test_the_house_is_thin():
+    lines = {path: len(path.read_text().splitlines()) for _, path in modules()}
+    core = {path for name, path in modules() if storey(name) == 0}
+    assert sum(lines[path] for path in core) <= CORE_LINES
+    assert sum(lines.values()) <= LINES
 
 
 def test_the_core_needs_torch_numpy_and_scipy_alone():

@@ -67,7 +67,7 @@ def check(
 
 
 def norm_and_radius(ball: str) -> tuple[str, Fraction]:
-    """Return what the text of a perturbation set says; `attacks.parse_ball` makes it.
+    """Return norm and radius of a set written as text; `attacks.parse_ball` makes it.
 
     >>> norm_and_radius("linf 8/255")
     ('linf', Fraction(8, 255))

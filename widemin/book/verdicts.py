@@ -102,7 +102,7 @@ def _rests(verdict: dict[str, Any]) -> str:
 
 
 def by_chance(edition: str) -> str:
-    """Return how many parts judged by rank or sign pass, and would by chance."""
+    """Return the number of rank and sign parts that pass, beside that expected by chance."""
     decided = [
         part | {"name": f"{claim}{part['part']}"}
         for claim, verdict in of_edition(edition).items()
@@ -124,7 +124,7 @@ def by_chance(edition: str) -> str:
 
 
 def in_words(edition: str, page: str = "verdicts.md") -> str:
-    """Return how many claims came out how, our own checks apart, in markdown."""
+    """Return the counts of outcomes, our own checks apart, in markdown."""
     return " ".join(_counts(claims.criteria(), of_edition(edition), page))
 
 
@@ -134,7 +134,7 @@ def tallies(edition: str) -> str:
 
 
 def headlines(edition: str) -> str:
-    """Return what became of the claims that the front page tells."""
+    """Return the outcomes of the claims that the front page tells."""
     return "\n".join(_told(name, of_edition(edition)) for name in HEADLINES)
 
 
@@ -165,7 +165,7 @@ def _counts(
 
 
 def in_short(edition: str, chapter: str, named: list[str]) -> str:
-    """Return what became of a chapter's claims as a box, named ones one by one."""
+    """Return the outcomes of a chapter's claims as a box, named ones one by one."""
     shown = of_edition(edition)
     mine = [n for n, c in claims.criteria().items() if CHAPTER[c.paper] == chapter[:2]]
     lines = [" ".join(_counts(mine, shown, "../verdicts.md")), ""]
@@ -210,7 +210,7 @@ def as_data(edition: str) -> dict[str, Any]:
 
 
 def _section(claim: claims.Claim, there: bool, suffix: str) -> str:
-    """Return where a claim's verdict stands, or else its chapter."""
+    """Return the address of a claim's verdict, or else of its chapter."""
     [chapter] = notebooks.find(CHAPTER[claim.paper])
     page = f"chapters/{chapter}"
     return f"{page}{suffix}" + (f"#{claims.anchor(claim.id)}" if there else "")

@@ -92,7 +92,7 @@ def is_kept(recipe: Recipe, weights: Path) -> bool:
 
 
 def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
-    """Return how much of training is kept of recipes begun, and how many are trained.
+    """Return the shares of training kept of recipes begun, and the number trained.
 
     A share of each that is not trained, in [0, 1); the number of the others, whose
     networks wait to be measured or are measured in part.

@@ -151,7 +151,7 @@ class _Here:
         return self.threads.submit(self._compute, item)
 
     def _compute(self, item: Any) -> Any:
-        """Return what a process answers; start one, or another where it died."""
+        """Return a process's answer; start one, or another where it died."""
         status = 0
         for _ in range(DEATHS):
             with self.lock:

@@ -46,7 +46,7 @@ def _parted(
 
 
 def state(recipes: Sequence[Recipe], folder: Path) -> State:
-    """Return how far the recipes' runs are."""
+    """Return the state of the recipes' runs."""
     runs, left, seconds = _parted(recipes, folder)
     lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
     return State(
@@ -83,7 +83,7 @@ def _is_running(folder: Path, key: str) -> bool:
 
 
 def _stale(recipes: Iterable[Recipe], folder: Path) -> int:
-    """Return how many of the recipes have rows under another key."""
+    """Return the number of recipes that have rows under another key."""
     wanted = [json.loads(json.dumps(as_row(recipe))) for recipe in recipes]
     stale = 0
     for path in (folder / "runs").glob("*.json") if wanted else ():

@@ -109,7 +109,7 @@ def _cuda_precision(convolutions: bool, products: bool) -> str:
 
 @cache
 def _processor() -> dict[str, str]:
-    """Return what /proc/cpuinfo says of the first processor; nothing without it."""
+    """Return the first processor's lines of /proc/cpuinfo; nothing without it."""
     try:
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:

@@ -114,7 +114,7 @@ class Recipe:
         check(self)
 
     def __str__(self) -> str:
-        """Return what it departs from the defaults in."""
+        """Return the fields that are not at their defaults."""
         changes = (f"{name}={value!r}" for name, value in _departures(self).items())
         return f"Recipe({', '.join(changes)})"
 

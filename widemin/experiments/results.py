@@ -128,7 +128,7 @@ def _shared(table: pd.DataFrame) -> list[str]:
 
 
 def _fault(rows: Rows, recipe: Recipe) -> str:
-    """Return what rows computed elsewhere must say of the recipe and do not, or ""."""
+    """Return the first fault of rows computed elsewhere for the recipe, or ""."""
     # CSV leaves an empty text out, older tables have not the newest columns.
     default = {field.name: as_column(field.default) for field in fields(recipe)}
     own = as_row(recipe).items()

@@ -53,7 +53,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
-    """Return what a checkpoint holds, if it is there; set a broken one aside."""
+    """Return the content of a checkpoint, if it is there; set a broken one aside."""
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except FileNotFoundError:
@@ -133,7 +133,7 @@ class _Progress:
 
 
 def share_done(checkpoint: Path, recipe: Recipe) -> float:
-    """Return how much of a recipe's training a checkpoint of `train` has, in [0, 1)."""
+    """Return the share of a recipe's training in a checkpoint of `train`, in [0, 1)."""
     state = read_checkpoint(checkpoint, "cpu") or {}
     try:
         now = training.Position(**state["position"])

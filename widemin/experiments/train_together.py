@@ -32,7 +32,7 @@ VARIED = ("learning_rate", "momentum", "weight_decay", "seed")
 
 
 def family(recipe: Recipe) -> Recipe | None:
-    """Return what recipes share whose networks can be trained side by side, or None."""
+    """Return the recipe that those trained side by side have in common, or None."""
     plain = recipe.method == "standard" and recipe.optimizer == "sgd"
     plain = plain and not (recipe.augment or recipe.label_smoothing)
     if not plain or recipe.model != "m1":

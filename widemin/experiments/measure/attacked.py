@@ -74,7 +74,7 @@ def pgd_attack(
 
 
 def surviving(t: Target, part: Part) -> dict[str, Tensor]:
-    """Return which images each attack leaves right, shape (images,)."""
+    """Return masks of the images right after each attack, shape (images,)."""
     pgd = partial(pgd_attack, t.ball, t.recipe, "test")
     ways = one_step_attacks(t.model, t.ball)
     ways["pgd_accuracy"], ways["pgd_margin_accuracy"] = pgd(), pgd(loss=attacks.margin)
@@ -146,7 +146,7 @@ def wang_values(
 def strong_values(
     t: Target, wanted: Collection[str], pgd: Tensor | None, part: Part
 ) -> dict[str, Any]:
-    """Return what costs most, on the first images alone: nothing where there are none.
+    """Return the dearest columns, of the first images alone: nothing without any.
 
     Margin-loss PGD with five random starts, the same in float64, AutoAttack, where it
     is installed, and the smallest radius that fools each image, with how far FGSM on
@@ -175,7 +175,7 @@ def strong_values(
 
 
 def _restarted(t: Target, wanted: Collection[str]) -> dict[str, float]:
-    """Return what margin-loss PGD with restarts leaves, then the same in float64.
+    """Return accuracies after margin-loss PGD with restarts, in float32 and float64.
 
     One part of the measurement: the second draws on where the first left off.
     """
@@ -211,7 +211,7 @@ def _distances(t: Target) -> dict[str, float]:
 
 
 def _autoattack(t: Target, pgd: Tensor) -> dict[str, Any]:
-    """Return what AutoAttack leaves: nothing where it is not installed."""
+    """Return the accuracy after AutoAttack: nothing where it is not installed."""
     size = t.recipe.autoattack_size or len(t.x)
     x, y, seed = t.x[:size], t.y[:size], t.recipe.seed
     with contextlib.suppress(ImportError), warnings.catch_warnings():
@@ -227,7 +227,7 @@ def _autoattack(t: Target, pgd: Tensor) -> dict[str, Any]:
 
 
 def transferred(t: Target, source: nn.Module) -> Tensor:
-    """Return which images are right after margin-loss PGD on another network."""
+    """Return a mask of the images right after margin-loss PGD on another network."""
     # All steps: an image that just fools its own network fools few others.
     pgd = partial(pgd_attack, t.ball, t.recipe, "transfer")
     attack = pgd(loss=attacks.margin, until_fooled=False)
@@ -235,7 +235,7 @@ def transferred(t: Target, source: nn.Module) -> Tensor:
 
 
 def other_statistics(t: Target) -> dict[str, float]:
-    """Return what PGD leaves, classified rightly and with the other CIFAR's statistics.
+    """Return accuracies after PGD, also with the statistics of the other CIFAR.
 
     The released evaluation of Wei et al. perturbs CIFAR-100 with the network's own
     statistics and classifies with CIFAR-10's.

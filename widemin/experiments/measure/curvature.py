@@ -133,7 +133,7 @@ def lines(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any]]
 
 
 def implicit_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, float]:
-    """Return what SAM's step in the first layer is worth in pixels."""
+    """Return the size in pixels of SAM's step in the first layer."""
     if not recipe.line_size:
         return {}
     size = min(recipe.line_size, recipe.train_size)

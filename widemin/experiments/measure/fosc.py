@@ -81,7 +81,7 @@ def by_strength(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str,
 def _ascend(
     model: nn.Module, recipe: Recipe, device: str, steps: int, size: float
 ) -> list[dict[str, Tensor]]:
-    """Return what PGD records on test images at the start and after each step."""
+    """Return the records of PGD on test images, at the start and after each step."""
     ball = recipe.attack
     assert ball is not None
     path: list[dict[str, Tensor]] = []

@@ -78,7 +78,7 @@ def _drawn(part: Part, rows: Any) -> Array:
 
 
 def judge_part(part: Part, runs: Runs) -> Judged:
-    """Return what becomes of a part on the rows of one preset."""
+    """Return a part judged on the rows of one preset."""
     rows, lacks = rows_of(part, runs)
     if rows.final.empty:
         return Judged(part, NOT_RUN if lacks == "no rows" else UNDECIDABLE, lacks=lacks)
@@ -113,7 +113,7 @@ def judge_part(part: Part, runs: Runs) -> Judged:
 
 
 def basis(table: pd.DataFrame) -> dict[str, Any]:
-    """Return how many runs and seeds rows hold, and where they come from."""
+    """Return the numbers of runs and seeds in rows, and their sources."""
     counts: dict[str, Any] = {"runs": table["key"].nunique()}
     counts["seeds"] = table["seed"].nunique()
     kinds = {"train_size": int, "epochs": int, "dataset": str}
@@ -152,7 +152,7 @@ def _worded(
 
 
 def would_decide(judged: Judged, others: Array, rows: Rows | None) -> str:
-    """Return how many seeds give 80 % power to see the difference that was seen."""
+    """Return the number of seeds for 80 % power to see the difference that was seen."""
     from scipy import stats
 
     what = "seed" if "seed" in judged.part.needs else "key"
@@ -204,7 +204,7 @@ def points(part: Part, rows: Rows) -> int:
 def judge_parts(
     name: str, evidence: Sequence[Runs], simulated: Any = None
 ) -> list[Judged]:
-    """Return what becomes of each part of a claim by rows, the largest runs first."""
+    """Return each part of a claim judged, on the largest runs first."""
     return [_of_all(part, evidence, simulated) for part in parts()[name]]
 
 

@@ -60,7 +60,7 @@ class Runs:
         return {}
 
     def places(self, name: str) -> Array:
-        """Return where in the final rows a list's networks stand.
+        """Return the places of a list's networks in the final rows.
 
         An entry of a mapping stands in brackets: "settings[LR]".
         """
@@ -124,7 +124,7 @@ def rows_of(part: Part, runs: Runs) -> tuple[Rows, str]:
 
 
 def _asked_for(part: Part, rows: pd.DataFrame, chosen: Array) -> tuple[Array, str]:
-    """Return which of chosen rows have a part's values, and one that none has."""
+    """Return a mask of the rows with a part's values, and a value that none has."""
 
     def among(name: str, *values: str) -> Array:
         return rows[name].map(str).isin([*values, f"{values[-1]}.0"]).to_numpy()
@@ -173,7 +173,7 @@ def left_out(part: Part, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def _gaps(rows: pd.DataFrame, needs: Mapping[str, str]) -> str:
-    """Return what a grid of batch sizes and rates lacks to be crossed, or ""."""
+    """Return the lack of a grid of batch sizes and rates to be crossed, or ""."""
     if not {"batch_size", "learning_rate"} <= set(needs):
         return ""
     sizes, rates = int(needs["batch_size"]), int(needs["learning_rate"])
@@ -185,7 +185,7 @@ def _gaps(rows: pd.DataFrame, needs: Mapping[str, str]) -> str:
 
 
 def shortfall(table: pd.DataFrame, needs: Mapping[str, str]) -> str:
-    """Return what rows lack to decide a part, or "".
+    """Return the first need of a part that rows do not meet, or "".
 
     Sizes must be reached by every row, `samples` is the product of images and epochs;
     of seeds, cells and sets there must be as many different ones.

@@ -65,7 +65,7 @@ class Verdict:
         return [j for j in own if measured(j.part) == measured(first)]
 
     def ours(self) -> str:
-        """Return what was measured, and how many parts have which word."""
+        """Return the measurement and the counts of the parts' words."""
         own = self._told()
         part, values = own[0].part, [j.value for j in own]
         if math.isnan(values[0]):
@@ -79,7 +79,7 @@ class Verdict:
         return f"{text}; {self.counted()}"
 
     def counted(self) -> str:
-        """Return how many parts have which word, controls apart.
+        """Return the counts of the parts' words, controls apart.
 
         >>> show("W13", []).counted()
         '2 parts not yet run; controls: 1 not yet run'
@@ -133,7 +133,7 @@ class Verdict:
         )
 
     def _texts(self, judged: Judged) -> dict[str, str]:
-        """Return what is said of a part below a box's table, by title."""
+        """Return the notes on a part below a box's table, by title."""
         part, unseen = judged.part, math.isnan(judged.value)
         name = plain(part.statement.split(":")[0])
         lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
@@ -169,7 +169,7 @@ def _because(word: str, lacks: str, names: Sequence[str]) -> str:
 
 
 def _tally(listed: Sequence[str], what: str = "") -> str:
-    """Return how often each word stands in a list."""
+    """Return the counts of words in a list."""
     texts: list[str] = []
     for each in (each for each in engine.WORDS if each in listed):
         count = listed.count(each)
@@ -191,7 +191,7 @@ def kind_of(name: str) -> str:
 
 
 def _rests(judged: Judged) -> str:
-    """Return what a part rests on; "" for mathematics."""
+    """Return the rows behind a part, in words; "" for mathematics."""
     basis = judged.basis
     if not basis.get("train_size"):
         return ""
@@ -226,5 +226,5 @@ def revision_1() -> dict[str, dict[str, str]]:
 
 
 def anchor(claim: str) -> str:
-    """Return where a claim's verdict stands on its page."""
+    """Return the anchor of a claim's verdict on its page."""
     return f"verdict-{claim.lower()}"

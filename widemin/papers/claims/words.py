@@ -37,7 +37,7 @@ def plain(text: str) -> str:
 
 
 def measured(part: Part) -> str:
-    """Return what a part measures, its criterion without the threshold."""
+    """Return a part's criterion without the threshold."""
     ends = r",? is (?:at least|at most|above|below) [-\d]"
     return plain(re.split(ends, part.criterion)[0])
 
@@ -50,7 +50,7 @@ def asked(part: Part) -> str:
 
 
 def lacking_in_words(lacks: str) -> str:
-    """Return what rows lack as a page says it.
+    """Return the words of a page for a lack of rows.
 
     >>> lacking_in_words("it takes 3 seeds; there are 1")
     'it takes 3 seeds; there is 1'
@@ -76,7 +76,7 @@ def letters(names: Sequence[str]) -> str:
 
 
 def by_letter(texts: Sequence[tuple[Judged, dict[str, str]]], title: str) -> list[str]:
-    """Return what is said of parts under a title, each once, with their letters."""
+    """Return the notes on parts under a title, each once, with their letters."""
     of: dict[str, list[str]] = {}
     for judged, said in texts:
         if said[title]:
@@ -131,7 +131,7 @@ def printed(part: Part) -> float | None:
 
 
 def theirs(part: Part) -> str:
-    """Return what the paper says of a part: its words, its table's number, or that."""
+    """Return the paper's own words or number for a part."""
     if said := _printed().get(part.name, {}).get("said"):
         return said
     value = printed(part)

@@ -132,7 +132,7 @@ def _spectrum(table: DataFrame, of: str) -> DataFrame:
 
 
 def eigenvalues(table: DataFrame) -> DataFrame:
-    """Return what each way of finding an eigenvalue gives, a row a network and way."""
+    """Return the eigenvalues found, a row a network and a way of finding them."""
     forms = {"value": "{:.4g}", "residual": "{:.2g}", "products": "{:.0f}"}
     lines = {
         (plot.cell_name(row), row["way"]): [f.format(row[c]) for c, f in forms.items()]
