@@ -102,7 +102,7 @@ def _rests(verdict: dict[str, Any]) -> str:
 
 
 def by_chance(edition: str) -> str:
-    """Return the number of rank and sign parts that pass, beside that expected by chance."""
+    """Return the rank and sign parts that pass, beside the number by chance."""
     decided = [
         part | {"name": f"{claim}{part['part']}"}
         for claim, verdict in of_edition(edition).items()
