@@ -220,6 +220,11 @@ def test_a_sweep_starts_at_natural_accuracy(ax):
         np.testing.assert_allclose(line.get_ydata(), [natural, *[worst] * 3])
 
 
+def test_a_sweep_of_no_runs_is_empty(ax):
+    wei.sweep_by_method(table_of_sam()[:0], ax)
+    assert not ax.lines
+
+
 def test_controls_have_a_row_each(ax):
     table = apart(table_of_sam())
     groups = {"SGD": [k for k in table["key"] if k.startswith("standard")], "none": []}

@@ -122,7 +122,7 @@ def price_order(rows: Rows, part: Part) -> Array:
     final = rows.final[(rows.final["attack"] != "") & (rows.final["rho"] == 0)]
     sets = [norm_and_radius(name) for name in final["attack"]]
     final = final.assign(radius=[float(radius) for _, radius in sets])
-    final = final[[norm == part.given["norm"] for norm, _ in sets]]
+    final = final[np.array([norm == part.given["norm"] for norm, _ in sets], bool)]
     cells = rows.cells(["radius"], part.column, of=final)
     return cells.rank("radius", part.column)
 

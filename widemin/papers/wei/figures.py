@@ -265,7 +265,7 @@ def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
     rows = with_names(table)
     sets = [norm_and_radius(test) for test in rows["test"]]
     rows = rows.assign(radius=[float(255 * radius) for _, radius in sets])
-    rows = rows[[norm == "linf" for norm, _ in sets]]
+    rows = rows[np.array([norm == "linf" for norm, _ in sets], bool)]
     unattacked = rows.assign(radius=0.0, worst_accuracy=rows["natural_accuracy"])
     rows = pd.concat([unattacked, rows])
     for name, look in line_looks(rows).items():
