@@ -90,11 +90,14 @@ ATTACKS = [
         of("attacks", "test_fgsm_leaves_no_pixel_outside_the_range"),
     ),
     Mutant(
-        "worst_case counts what any attack leaves",
+        "the worst case counts what any attack leaves",
         "evaluation",
-        "survived = torch.stack(list(right.values())).all(0)",
-        "survived = torch.stack(list(right.values())).any(0)",
-        of("evaluation", "test_the_worst_case_is_the_mean_of_the_minima"),
+        'right["worst case"] = torch.stack(list(right.values())).all(0)',
+        'right["worst case"] = torch.stack(list(right.values())).any(0)',
+        of(
+            "evaluation",
+            "test_a_report_of_a_linear_model_is_the_distribution_of_distances",
+        ),
     ),
 ]
 TRAINING = [

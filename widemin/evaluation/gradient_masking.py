@@ -37,7 +37,7 @@ class Sign:
     """One test for masked gradients."""
 
     name: str  # what is compared
-    found: float  # the number measured
+    value: float  # the number measured
     against: float  # the number it is compared with
     masked: bool  # the two say that gradients are masked
 

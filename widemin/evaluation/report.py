@@ -60,9 +60,9 @@ class Report:
             name: (*number, float("nan"), "") for name, number in numbers.items()
         }
         for sign in self.signs:
-            interval = wilson(sign.found, self.images)
+            interval = wilson(sign.value, self.images)
             answer = "yes" if sign.masked else "no"
-            rows[sign.name] = (sign.found, *interval, sign.against, answer)
+            rows[sign.name] = (sign.value, *interval, sign.against, answer)
         return rows
 
     def table(self) -> pd.DataFrame:
