@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import NonFiniteError, inference
+from widemin.attacks import inference
 from widemin.batches import (
     Data,
     Loss,
@@ -30,7 +30,7 @@ from widemin.batches import (
     summed,
     trainable,
 )
-from widemin.names import check, check_counts
+from widemin.names import check, check_counts, check_finite
 
 Product = Callable[[Tensor], Tensor]
 
@@ -71,7 +71,7 @@ def hessian_product(
     >>> bool(product(common).abs().max() < 1e-6)
     True
     """
-    pairs = batches(x, y, at_once(model, chunk))
+    pairs = list(batches(x, y, at_once(model, chunk)))  # drawn once
     parameters = trainable(model)
     check_network(model, pairs, loss)
     count = sum(len(targets) for _, targets in pairs)
@@ -97,9 +97,7 @@ def hessian_product(
                 raise
             slope = _twice_backwards  # a layer of one's own has no forward derivative
             moved = mean(vector)
-        finite = bool(moved.isfinite().all())
-        said = "Hessian products must be finite"
-        check(finite, said, "NaN or infinity", NonFiniteError)
+        check_finite("Hessian products must be finite", moved)
         return moved
 
     return product
@@ -185,8 +183,7 @@ def _krylov(
         w = product(direction)
         within = F.pad(within, (0, 1, 0, 1))
         within[-1, -1] = float(direction @ w)
-        finite = bool(within[-1, -1].isfinite())
-        check(finite, "products must be finite", "NaN or infinity", NonFiniteError)
+        check_finite("products must be finite", within[-1, -1])
         if len(basis) > 1:
             within[-1, -2] = within[-2, -1] = float(length)
         stack = torch.stack(basis)

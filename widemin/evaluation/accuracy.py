@@ -20,7 +20,7 @@ from widemin.attacks import (
     logits_of,
     margin,
 )
-from widemin.batches import Data, at_once, each_batch
+from widemin.batches import Data, at_once, batches
 from widemin.models import fuse
 from widemin.names import check
 
@@ -65,7 +65,7 @@ def margins(
     """
     with inference(model):
         parts = []
-        for inputs, labels in each_batch(x, y, at_once(model, chunk, 500)):
+        for inputs, labels in batches(x, y, at_once(model, chunk, 500)):
             check_labels(inputs, labels)
             parts.append(-margin(logits_of(model, inputs, labels), labels))
     return torch.cat(parts)

@@ -23,7 +23,7 @@ from widemin.batches import (
     trainable,
 )
 from widemin.models import InBfloat16, is_plain
-from widemin.names import check, check_counts
+from widemin.names import check, check_counts, check_finite
 
 # displacement v -> loss at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
@@ -74,8 +74,7 @@ def node_norms(model: nn.Module) -> Tensor:
         rows = w.flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
         parts.append(rows.norm(dim=1, keepdim=True).expand_as(rows).reshape(-1))
     norms = torch.cat(parts)
-    finite = bool(norms.isfinite().all())
-    check(finite, "model must have finite weights", "NaN or infinity", NonFiniteError)
+    check_finite("model must have finite weights", norms)
     return norms
 
 
@@ -99,7 +98,7 @@ def weight_landscape(
     >>> landscape(start)[1].shape, start.dtype
     (torch.Size([10]), torch.float64)
     """
-    pairs = batches(x, y, at_once(model, chunk, 500))
+    pairs = list(batches(x, y, at_once(model, chunk, 500)))
     parameters = trainable(model)
     check_network(model, pairs, loss)
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
