@@ -178,8 +178,8 @@ TRAINING += [
     Mutant(
         "SAM's second pass forgets label smoothing and weights",
         "training.py",
-        "        ):\n            backward(model, x, y, label_smoothing, weighted)",
-        "        ):\n            backward(model, x, y)",
+        "kept:\n            backward(model, x, y, label_smoothing, weighted)",
+        "kept:\n            backward(model, x, y)",
         of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
     ),
     Mutant(

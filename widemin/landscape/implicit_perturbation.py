@@ -28,11 +28,10 @@ def least_squares(
     """Return for each image the smallest u with linear(u) nearest to what is wanted.
 
     Of the shape of `like`; and the share of |wanted|^2 that it explains, shape
-    (batch,). By conjugate gradients on the normal equations, all images at once; each
-    stops at its own solution.
+    (batch,). By conjugate gradients on the normal equations; each image stops at its
+    own solution.
 
-    >>> u, share = least_squares(lambda u: 2 * u, torch.ones(1, 3), torch.zeros(1, 3))
-    >>> u, share
+    >>> least_squares(lambda u: 2 * u, torch.ones(1, 3), torch.zeros(1, 3))
     (tensor([[0.5000, 0.5000, 0.5000]]), tensor([1.]))
     """
     with torch.enable_grad():  # any point does: the map is linear
@@ -73,15 +72,14 @@ def at_first_layer(
 ) -> dict[str, float]:
     """Compare SAM's perturbation of the first layer with one of the images.
 
-    Of the step of length rho (L2) along the gradient over all weights, the first
-    layer's part is kept and answered by the smallest perturbation of each image, in
-    [0, 1], that explains most of it. In inference mode.
+    Of SAM's step of length rho (L2 over all weights) the first layer's part is kept,
+    and answered by the smallest perturbation of each image that explains most of it. In
+    inference mode.
 
     `implicit_share` and `implicit_l2` are medians over images of the share of the
-    layer's change that the perturbation explains, and of its L2 norm in pixels;
-    `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise` rises of
-    the mean loss by moving the layer's weights, the images, or each image as far along
-    its own gradient.
+    layer's change that the perturbation explains, and of its L2 norm in pixels; the
+    rises are of the mean loss, by moving the layer's weights, the images, or each image
+    as far along its own gradient.
 
     Raises:
         NonFiniteError: Weights or logits that are NaN, infinite or too large.
@@ -114,8 +112,8 @@ def at_first_layer(
         return F.conv2d(v, weight, None, *options)
 
     def from_pixels(u: Tensor) -> Tensor:  # linear: normalisation shifts and scales
-        weight = layer.weight.detach()
-        return linear(weight, before(u) - before(torch.zeros_like(u)))
+        moved = before(u) - before(torch.zeros_like(u))
+        return linear(layer.weight.detach(), moved)
 
     def losses(logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, reduction="none")

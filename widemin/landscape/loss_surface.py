@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,11 +59,10 @@ def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Ten
 
 
 def node_norms(model: nn.Module) -> Tensor:
-    """Return, for each weight, the norm of the node (filter) it feeds.
+    """Return for each weight the norm of the node (filter) it feeds, shape (weights,).
 
-    Shape (weights,). Vectors (biases, batch norm) are taken weight by weight. Distances
-    in these units stay where one layer is scaled up and the next one down (Dinh et al.
-    2017).
+    Of vectors (biases, batch norm) its own. Distances in these units stay where one
+    layer is scaled up and the next one down (Dinh et al. 2017).
 
     >>> node_norms(nn.Linear(2, 1, bias=False)).shape
     torch.Size([2])
@@ -88,9 +87,9 @@ def weight_landscape(
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of the weights.
 
-    The network is to be used in inference mode. Scale, shape (weights,), are the units
-    of the displacement, such as `node_norms`. Landscape and zeros of its argument's
-    shape are in float64. Other arguments and errors as of `hessian.hessian_product`.
+    And zeros of its argument's shape, both in float64; the network is used in the mode
+    it is in. Scale, shape (weights,), are the displacement's units, such as
+    `node_norms`. Other arguments and errors as of `hessian.hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -103,8 +102,8 @@ def weight_landscape(
     check_network(model, pairs, loss)
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
     sizes = [p.numel() for p in parameters]
-    units = torch.ones(sum(sizes), dtype=torch.float64, device=device)
-    units = units if scale is None else scale.double()
+    units = torch.ones(sum(sizes), device=device) if scale is None else scale
+    units = units.double()
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         with restored(lambda: parameters):
@@ -213,8 +212,8 @@ def adaptive_sharpness(
 def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
     """Multiply a network's logits by a factor: same predictions, other margins.
 
-    Quantities that move with it do not measure robustness. Of a sequence that ends in
-    a linear layer, that layer's weights are multiplied; of others, the output.
+    What moves with it does not measure robustness. Of a sequence that ends in a linear
+    layer, that layer's weights are multiplied; of others, the output.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x = torch.rand(1, 1, 2, 2)
@@ -229,13 +228,12 @@ def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
         last = last[-1]
     own = list(last.parameters()) if type(last) is nn.Linear and is_plain(last) else []
     every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
-    with ExitStack() as after:
-        if own and all(every.count(id(p)) == 1 for p in own):
-            after.enter_context(restored(lambda: own))
+    if own and all(every.count(id(p)) == 1 for p in own):
+        with restored(lambda: own):
             with torch.no_grad():
                 for parameter in own:
                     parameter.mul_(factor)
-        else:
-            hook = model.register_forward_hook(lambda _, inputs, out: factor * out)
-            after.callback(hook.remove)
-        yield
+            yield
+    else:
+        with model.register_forward_hook(lambda _, inputs, out: factor * out):
+            yield
