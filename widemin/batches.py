@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from widemin.attacks import NonFiniteError, check_labels, check_logits, inference
 from widemin.names import check, check_counts, check_finite
 
-Pairs = Iterable[tuple[Tensor, Tensor]]
-Data = Tensor | Pairs
+Data = Tensor | Iterable[tuple[Tensor, Tensor]]
 # (outputs, targets) -> each input's own loss, shape (batch,), or their mean, shape ();
 # None is the cross-entropy.
 Loss = Callable[[Tensor, Tensor], Tensor] | None
@@ -122,19 +121,22 @@ def restored(tensors: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
                 tensor.copy_(value)
 
 
-def check_network(model: nn.Module, pairs: Pairs, loss: Loss = None) -> None:
-    """Raise unless a network, in inference mode, has outputs with a usable loss.
+def checked(
+    model: nn.Module, x: Data, y: Tensor | None, size: int, loss: Loss = None
+) -> list[tuple[Tensor, Tensor]]:
+    """Return `batches`, read once, for which a network in inference mode has a loss.
 
     Raises:
         NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
             that their differences are lost to rounding.
         ValueError: Outputs or labels that the loss does not take.
 
-    >>> check_network(nn.Linear(2, 2), [(torch.rand(1, 2), torch.tensor([5]))])
+    >>> checked(nn.Linear(2, 2), torch.rand(1, 2), torch.tensor([5]), 1)
     Traceback (most recent call last):
     ...
     ValueError: y must be labels from 0 to 1; got 5 to 5
     """
+    pairs = list(batches(x, y, size))
     check_finite("model must have finite weights", *model.parameters())
     with inference(model), torch.no_grad():
         for x, y in pairs:
@@ -151,3 +153,4 @@ def check_network(model: nn.Module, pairs: Pairs, loss: Loss = None) -> None:
             most = max(2.0**23, 1 / torch.finfo(outputs.dtype).eps)
             expected = f"model must return logits of at most {most:g}"
             check(largest <= most, expected, f"{largest:g}", NonFiniteError)
+    return pairs

@@ -21,15 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import inference
-from widemin.batches import (
-    Data,
-    Loss,
-    at_once,
-    batches,
-    check_network,
-    summed,
-    trainable,
-)
+from widemin.batches import Data, Loss, at_once, checked, summed, trainable
 from widemin.names import check, check_counts, check_finite
 
 Product = Callable[[Tensor], Tensor]
@@ -70,9 +62,8 @@ def hessian_product(
     >>> bool(product(common).abs().max() < 1e-6)
     True
     """
-    pairs = list(batches(x, y, at_once(model, chunk)))  # drawn once
+    pairs = checked(model, x, y, at_once(model, chunk), loss)
     parameters = trainable(model)
-    check_network(model, pairs, loss)
     count = sum(len(targets) for _, targets in pairs)
     sizes = [parameter.numel() for parameter in parameters]
     slope = _forward_over_reverse if count >= FORWARD_FROM else _twice_backwards

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import check_images, inference
-from widemin.batches import check_network, trainable
+from widemin.batches import checked, trainable
 from widemin.names import check, check_sizes
 
 
@@ -92,7 +92,7 @@ def at_first_layer(
     1.0
     """
     check_images(x, y)
-    check_network(model, [(x, y)])
+    checked(model, x, y, len(x))
     check_sizes(rho=rho)
     layers: Any = model if isinstance(model, nn.Sequential) else []
     kinds = nn.Conv2d | nn.Linear

@@ -12,16 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import NonFiniteError, inference
-from widemin.batches import (
-    Data,
-    Loss,
-    at_once,
-    batches,
-    check_network,
-    restored,
-    summed,
-    trainable,
-)
+from widemin.batches import Data, Loss, at_once, checked, restored, summed, trainable
 from widemin.models import InBfloat16, is_plain
 from widemin.names import check, check_counts, check_finite
 
@@ -97,9 +88,8 @@ def weight_landscape(
     >>> landscape(start)[1].shape, start.dtype
     (torch.Size([10]), torch.float64)
     """
-    pairs = list(batches(x, y, at_once(model, chunk, 500)))
+    pairs = checked(model, x, y, at_once(model, chunk, 500), loss)
     parameters = trainable(model)
-    check_network(model, pairs, loss)
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
     sizes = [p.numel() for p in parameters]
     units = torch.ones(sum(sizes), device=device) if scale is None else scale
@@ -140,7 +130,7 @@ def input_landscape(
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ValueError("x must be a tensor of floating point numbers")
     chunk = at_once(model, chunk, 500)
-    check_network(model, batches(x, y, chunk), loss)
+    checked(model, x, y, chunk, loss)
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         moved = (x.double() + v.view(x.shape)).to(x).requires_grad_()
