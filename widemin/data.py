@@ -85,11 +85,7 @@ def load(
 
 
 def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return the first images of a part, laid out channels last, and their labels.
-
-    >>> [tuple(tensor.shape) for tensor in images("digits", "test", 5, "cpu")]
-    [(5, 1, 8, 8), (5,)]
-    """
+    """Return the first images of a part, laid out channels last, and their labels."""
     first = load(name, part, size=size, device=device)
     return first.x.contiguous(memory_format=torch.channels_last), first.y
 
@@ -130,8 +126,8 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
 def _complete(dataset_class: Any, name: str, root: Path) -> None:
     """Download what is missing of a data set, or wait for a process that does.
 
-    Half a download is completed; altered files, which a download would write over, are
-    left to their owner, with a DataError, as where files are missing for good.
+    Altered files, which a download would write over, are left to their owner, with a
+    DataError, as where files are missing for good.
     """
     # Imported here: who has the files needs no lock.
     from filelock import FileLock

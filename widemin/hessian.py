@@ -38,9 +38,10 @@ def hessian_product(
 ) -> Product:
     """Return v -> H v for the Hessian of the mean loss over x.
 
-    By the forward derivative of the gradient; of less than 1,000 inputs, and of layers
-    without a forward derivative, by two backward passes (Pearlmutter 1994). Vectors
-    have shape (weights,), in the order of the parameters that require a gradient.
+    By the forward derivative of the gradient; of fewer than 1,000 inputs, and of
+    layers without a forward derivative, by two backward passes (Pearlmutter 1994).
+    Vectors have shape (weights,), in the order of the parameters that require a
+    gradient.
 
     Args:
         model: Maps inputs to logits; used in the mode it is in.

@@ -88,17 +88,18 @@ def robust_mask(
     chunk: int | None = None,
     each: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, work: work(),
 ) -> dict[str, Tensor]:
-    """Return a mask of the images classified rightly after each attack, on its own.
+    """Return a mask of the images classified rightly after each attack, by its name.
 
-    Images that are wrong already are not attacked: every set contains the unmoved one.
-    In the worst case, under all attacks, those are right that every mask has.
+    Of each alone, bool, shape (images,); in the worst case those are right that every
+    mask has. Images that are wrong already are not attacked: every set contains the
+    unmoved one.
 
     Args:
         model: Maps images to logits.
         x: Images in [0, 1], shape (images, channels, height, width).
         y: Labels, shape (images,).
-        attacks: Name to (model, x, y) -> adversarial images, of the network fused
-            (`models.fuse`). One of your own is held to its set by `within`.
+        attacks: Name to (model, x, y) -> adversarial images; the model is the network
+            fused (`models.fuse`). `within` holds one of your own to its set.
         chunk: Images attacked at a time, by default what suits the device.
         each: From an attack's name and what computes its mask, the mask: one that is
             kept need not be computed again.

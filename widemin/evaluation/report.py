@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ class Report:
     accuracy: dict[str, Estimate]  # with Wilson intervals
     distance: Estimate  # median smallest radius that fools, in the ball's norm
     signs: list[Sign]
-    warnings: list[str] = field(default_factory=list)  # AutoAttack's
+    warnings: list[str]  # AutoAttack's
 
     def rows(self) -> dict[str, tuple[float | str, ...]]:
         """Return value, low, high, against and masked of each number, by its name.
