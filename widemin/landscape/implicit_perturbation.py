@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import check_images, inference
+from widemin.attacks import check_images, cross_entropy, inference, input_gradient
 from widemin.batches import checked, trainable
 from widemin.names import check, check_sizes
 
@@ -115,12 +115,9 @@ def at_first_layer(
         moved = before(u) - before(torch.zeros_like(u))
         return linear(layer.weight.detach(), moved)
 
-    def losses(logits: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, reduction="none")
-
     with inference(model):
         parameters = trainable(model)
-        base = losses(model(x))
+        base = cross_entropy(model(x), y)
         gradients = torch.autograd.grad(base.mean(), parameters, materialize_grads=True)
         norm = torch.stack([g.norm() for g in gradients]).norm()
         at = next(i for i, p in enumerate(parameters) if p is layer.weight)
@@ -129,13 +126,12 @@ def at_first_layer(
             change = linear(rho * gradients[at] / norm, inputs)
         u, share = least_squares(from_pixels, change, x)
         sizes = u.flatten(1).norm(dim=1)
-        image = x.detach().requires_grad_()
-        (steepest,) = torch.autograd.grad(losses(model(image)).sum(), image)
+        steepest = input_gradient(model, x, y)[0]
         lengths = steepest.flatten(1).norm(dim=1).clamp_min(1e-30)
         step = steepest * (sizes / lengths).view(-1, 1, 1, 1)
         with torch.no_grad():
             moved = after(layer(inputs) + change), model(x + u), model(x + step)
-            rises = [float((losses(logits) - base).mean()) for logits in moved]
+            rises = [float((cross_entropy(z, y) - base).mean()) for z in moved]
     return {
         "implicit_share": float(share.median()),
         "implicit_l2": float(sizes.median()),

@@ -79,8 +79,8 @@ def weight_landscape(
     """Return the mean loss as a function of a displacement of the weights.
 
     And zeros of its argument's shape, both in float64; the network is used in the mode
-    it is in. Scale, shape (weights,), are the displacement's units, such as
-    `node_norms`. Other arguments and errors as of `hessian.hessian_product`.
+    it is in. Scale, shape (weights,), are the units of the displacement. Other
+    arguments and errors as of `hessian.hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
