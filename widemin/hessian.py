@@ -296,6 +296,50 @@ def trace(
     return float(values.mean()), float(values.std() / probes**0.5)
 
 
+def batch_sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_size: int,
+    *,
+    generator: torch.Generator,
+    most: int = 100,
+    chunk: int | None = None,
+    loss: Loss = None,
+) -> float:
+    """Return the curvature of a batch's loss along its own gradient, over batches.
+
+    The mean of g . H g / g . g for the gradient g and the Hessian H of a batch's mean
+    loss (Andreyev and Beneventano 2024), over at most `most` disjoint batches that the
+    generator draws; the last images are left out where they fill none. A batch without
+    a gradient counts for nothing; NaN if no batch has one. Other arguments and errors
+    as of `hessian_product`.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
+    >>> batch_sharpness(network, x, y, 5, generator=torch.Generator()) > 0
+    True
+    """
+    check_counts(batch_size=batch_size, most=most)
+    expected = f"batch_size must be at most {len(x)}, the number of images"
+    check(batch_size <= len(x), expected, batch_size)
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    parameters, values = trainable(model), []
+    with inference(model):
+        for batch in order.split(batch_size)[: min(most, len(x) // batch_size)]:
+            product = hessian_product(model, x[batch], y[batch], chunk, loss)
+            slopes = [torch.zeros_like(p) for p in parameters]
+            for some in batch.split(at_once(model, chunk)):
+                value = summed(loss, model(x[some]), y[some])
+                more = torch.autograd.grad(value, parameters, materialize_grads=True)
+                slopes = [slope + g for slope, g in zip(slopes, more, strict=True)]
+            gradient = torch.cat([slope.reshape(-1) for slope in slopes])
+            if gradient.any():
+                unit = gradient / gradient.norm()
+                values.append(float(unit @ product(unit)))
+    return math.fsum(values) / len(values) if values else math.nan
+
+
 def density(
     model: nn.Module,
     x: Data,
