@@ -141,7 +141,6 @@ def test_a_run_measured_again_says_no_more_of_where_it_was_trained(folder, tmp_p
     old = [
         {k: v for k, v in row.items() if k not in lacking} for row in rows_in(folder)
     ]
-    results.collect([RECIPE], lambda _: old, tmp_path, workers=1)
-    for row in results.finished(tmp_path, [RECIPE.key])[RECIPE.key]:
+    for row in results.compute_once(RECIPE, lambda _: old, tmp_path, "cpu"):
         assert not set(lacking) & set(row)
         assert row["source"] == old[0]["source"]
