@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def style() -> None:
     if shell := get_ipython():
         # Not among the formatters, of which pyplot strikes figures.
         bundle = shell.display_formatter.mimebundle_formatter
-        bundle.for_type(Figure, _as_csv)
+        csv = partial(DataFrame.to_csv, index=False, float_format="%.6g")
+        bundle.for_type(Figure, lambda canvas: {"text/csv": csv(drawn(canvas))})
     sns.set_theme(context="notebook", style="ticks")
     mpl.style.use(Path(__file__).with_name("book.mplstyle"))
 
@@ -93,11 +95,6 @@ def unit_of(column: str) -> int:
 def shown(rows: DataFrame, column: str) -> np.ndarray:
     """Return a column as it is drawn: fractions in percent."""
     return unit_of(column) * rows[column].to_numpy(float)
-
-
-def with_columns(rows: DataFrame, columns: Iterable[str]) -> DataFrame:
-    """Return rows that have these columns, empty where nothing was measured."""
-    return rows.reindex(columns=rows.columns.union(list(columns)))
 
 
 def cell_name(row: Any) -> str:
@@ -282,10 +279,6 @@ def _namer(axis: Axis) -> Callable[[float], str | float]:
         return names[nearest] if abs(nearest - place) <= 0.45 else place
 
     return name
-
-
-def _as_csv(canvas: Figure) -> dict[str, str]:
-    return {"text/csv": drawn(canvas).to_csv(index=False, float_format="%.6g")}
 
 
 def listed(part: DataFrame, table: str) -> dict[str, str]:

@@ -131,11 +131,7 @@ def _worded(
 ) -> Judged:
     """Return a judged part with its word by its interval, and what would decide it.
 
-    Args:
-        judged: The part, and its statistic.
-        drawn: The statistic and its draws, whose percentiles are the interval.
-        rows: What it judges, unless it is of theory.
-        ends: The interval, where it is none of draws.
+    The interval is of percentiles of the statistic as drawn, unless its ends are given.
     """
     part, value, word = judged.part, judged.value, PASSES if judged.passed else FAILS
     chance, would, others = by_chance(part, rows), "", drawn[1:]

@@ -15,7 +15,7 @@ from pandas import DataFrame
 from PIL import Image
 
 from widemin.papers import figures as plot
-from widemin.papers.claims import final
+from widemin.papers.claims import final, with_columns
 from widemin.papers.figures import BLACK, BLUE, GREEN, RED, WAYS, Panels
 from widemin.papers.khritankov.claims import best_epochs, measured_widths
 from widemin.papers.khritankov.theory import logistic_widths
@@ -81,7 +81,7 @@ def flatness(grid: DataFrame) -> DataFrame:
 
 def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
     """Draw accuracy under FGSM and the distance that fools against a flatness."""
-    rows = plot.with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
+    rows = with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
     colours = np.log10(rows["ratio"].to_numpy(float))
     for ax, (name, label) in zip(axes, ROBUSTNESS.items(), strict=True):
         plot.marks(ax, rows, column, name, c=colours, cmap="viridis", s=44)
@@ -101,8 +101,7 @@ def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
     for (size, part), colour in zip(sizes.items(), colours, strict=True):
         good = part["natural_accuracy"] > 0.95
         plot.marks(ax, part[good], "ratio", column, color=[colour], label=size)
-        hollow: Any = {"color": [colour], "facecolor": "none"}
-        plot.marks(ax, part[~good], "ratio", column, **hollow)
+        plot.marks(ax, part[~good], "ratio", column, color=[colour], facecolor="none")
     ax.legend(title="batch size", loc="upper right")
     said = "learning rate / batch size", "accuracy under FGSM (%)"
     return plot.framed(ax, *said, log="x", ylim=(-3, 103))
@@ -179,20 +178,19 @@ def chosen_epochs(table: DataFrame) -> DataFrame:
         for rule, column in rules.items()
         for cell, part in plot.by_cell(best_epochs(table, column)).items()
     }
-    found = plot.spreads(parts, "rules of chapter 1")
-    return found.rename_axis(["cell", "epoch chosen"]) if parts else found
+    means = plot.spreads(parts, "rules of chapter 1")
+    return means.rename_axis(["cell", "epoch chosen"]) if parts else means
 
 
 def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
     """Draw what each way of computing one attack answers; a mark per network."""
     cells = plot.by_cell(final(table))
     shifts = np.linspace(0.15, -0.15, max(2, len(cells)))
-    for (cell, part), shift, mark in zip(
-        cells.items(), shifts, cycle("os^Dv"), strict=False
-    ):
-        look: Any = {"marker": mark, "s": 22}
+    looks = zip(cells.items(), shifts, cycle("os^Dv"), strict=False)
+    for (cell, part), shift, mark in looks:
         for row, way in enumerate(WAYS):
-            plot.marks(ax, part, way, row + shift, color=_COLOURS[way], **look)
+            look: Any = {"color": _COLOURS[way], "marker": mark, "s": 22}
+            plot.marks(ax, part, way, row + shift, **look)
         ax.scatter([], [], color="grey", label=cell, marker=mark)
     plot.name_rows(ax, WAYS.values())
     ax.set(xlim=(-3, 103))
@@ -245,7 +243,7 @@ def moved(table: DataFrame) -> DataFrame:
 
     And how sure of themselves the networks are, and what attacks leave right.
     """
-    rows = plot.with_columns(final(table), ["moved_share"])
+    rows = with_columns(final(table), ["moved_share"])
     rows = rows[rows["moved_share"].notna()]
     rows = rows.sort_values(["batch_size", "learning_rate"], kind="stable")
     parts = {  # hard spaces: a head of a row breaks after the comma alone

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import NONE, Array, Part, Rows, claim, final
+from widemin.papers.claims import Array, Part, Rows, claim, final, with_columns
 from widemin.papers.wang import theory
 from widemin.statistics import spearman
 
@@ -95,8 +95,6 @@ def over_bins(rows: Rows, part: Part) -> Array:
     """Spearman's correlation with FOSC over bins, mean of the networks."""
     column = "loss" if "mean loss" in part.criterion else "accuracy"
     bins = rows.of("bin")
-    if bins.empty:
-        return NONE
     bins = bins[(bins["pool"] == part.given["pool"]) & (bins["by"] == part.given["by"])]
     each = {k: spearman(b["value"], b[column]) for k, b in bins.groupby("key")}
     return _over_networks(rows, pd.Series(each, dtype=float))
@@ -110,13 +108,17 @@ def _over_networks(rows: Rows, values: pd.Series[Any]) -> Array:
     return rows.cells(["epochs"], "value", of=plain).of("value")
 
 
+def _last_steps(rows: Rows) -> pd.DataFrame:
+    """Return the last step of the attack on each network, by key."""
+    steps = rows.of("step")
+    last = steps.groupby("key")["step"].transform("max")
+    return steps[steps["step"] == last].set_index("key")
+
+
 @claim("D3")
 def at_last_step(rows: Rows, part: Part) -> Array:
     """FOSC, or the spread of the loss over its own, at the attack's last step."""
-    steps = rows.of("step")
-    if steps.empty:
-        return NONE
-    last = steps[steps["step"] == steps["step"].max()].set_index("key")
+    last = _last_steps(rows)
     if part.statistic == "normalised":
         return _over_networks(rows, last["normalised_fosc_q50"])
     spread = last["loss_q75"] - last["loss_q25"]
@@ -126,11 +128,7 @@ def at_last_step(rows: Rows, part: Part) -> Array:
 @claim("D4", "spearman")
 def with_fosc(rows: Rows, part: Part) -> Array:
     """Spearman's correlation of PGD-20 accuracy with FOSC over sizes of a step."""
-    column, steps = _pgd20(rows.final), rows.of("step")
-    if steps.empty:
-        return NONE
-    ends = steps[steps["step"] == steps.groupby("key")["step"].transform("max")]
-    fosc = rows.joined(ends.set_index("key")["fosc_q50"])
+    column, fosc = _pgd20(rows.final), rows.joined(_last_steps(rows)["fosc_q50"])
     return rows.cells(["attack_step"], column, "value", of=fosc).rank(column, "value")
 
 
@@ -149,10 +147,7 @@ def by_steps(rows: Rows, part: Part) -> Array:
 @claim("D11")
 def stages_apart(rows: Rows, part: Part) -> Array:
     """How much further apart stages are for dynamic training, in logarithms."""
-    epochs = rows.of("epoch")
-    if "fosc_mean" not in epochs:
-        return NONE
-    epochs = epochs[epochs["fosc_mean"].notna()]
+    epochs = with_columns(rows.of("epoch"), ["fosc_mean"]).dropna(subset="fosc_mean")
     each = {key: math.log(separation(run)) for key, run in epochs.groupby("key")}
     final = _defended(rows)
     final = final.assign(value=final["key"].map(pd.Series(each, dtype=float)))
