@@ -43,11 +43,7 @@ def figures() -> dict[str, tuple[ast.AST, ast.Module]]:
 
 
 def functions(label: str) -> list[Callable[..., Any]]:
-    """Return the functions that a figure's cell draws with, in the order of its code.
-
-    Raises:
-        ValueError: No figure has this label.
-    """
+    """Return the functions that a figure's cell draws with, in their order there."""
     shared = "widemin.papers.figures"
     drawing = [thing for thing in _things(label) if isinstance(thing, FunctionType)]
     return list(dict.fromkeys(f for f in drawing if f.__module__ != shared))

@@ -30,7 +30,7 @@ from pandas import DataFrame
 
 from widemin.experiments.columns import COLUMNS
 from widemin.papers.claims import ball_name as ball_name
-from widemin.statistics import over_seeds
+from widemin.papers.claims import mean_in_words
 
 Panels = Sequence[Axes]
 Groups = Mapping[str, list[str]]  # name to the keys of its runs
@@ -194,13 +194,7 @@ def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> st
     Of two runs both values. Times the unit, which for fractions is 100 and else 1.
     """
     values = list((unit or unit_of(column)) * rows[column].dropna())
-    if not values:
-        return "not run"
-    if len(values) == 2:
-        return " and ".join(f"{value:.{digits}f}" for value in values)
-    mean, half = over_seeds(values)
-    interval = "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"
-    return f"{mean:.{digits}f}{interval}"
+    return mean_in_words(values, f".{digits}f") if values else "not run"
 
 
 def spreads(parts: Mapping[Any, DataFrame], table: str) -> DataFrame:

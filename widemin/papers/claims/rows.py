@@ -65,10 +65,7 @@ class Runs:
         return {}
 
     def places(self, name: str) -> Array:
-        """Return the places of a list's networks in the final rows.
-
-        An entry of a mapping stands in brackets: "settings[LR]".
-        """
+        """Return where a list, "settings[LR]" say, has its networks in the final rows."""
         if name not in self._keys:
             of, _, entry = name.rstrip("]").partition("[")
             listed = self.lists.get(of, ())

@@ -103,13 +103,11 @@ def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
 
 
 def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
-    """Return rank correlations of a small top eigenvalue with robustness.
-
-    Held fixed: training loss, median margin (the scale of the logits), learning rate.
-    """
+    """Return rank correlations of a small top eigenvalue with robustness."""
     rows = of_one_revision(table)
     rows = rows.assign(small_eigenvalue=-rows["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
+    # The margin is the scale of the logits.
     held = ["final_train_loss", "median_margin", "learning_rate"]
     named = {"small_eigenvalue": "small top eigenvalue"}
     return rank_correlations(rows, named, outcomes, held)

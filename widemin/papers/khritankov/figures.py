@@ -116,10 +116,8 @@ def cell_means(rows: DataFrame, column: str) -> DataFrame:
 
 
 def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
-    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank.
-
-    seaborn's would draw the whole figure anew for every panel.
-    """
+    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank."""
+    # seaborn's would draw the whole figure anew for every panel.
     cells = cells.sort_index(ascending=False).astype(float)
     ax.pcolormesh(cells.to_numpy(), vmin=0, vmax=100, cmap="viridis")
     look: Any = {"size": 8, "ha": "center", "va": "center"}
@@ -155,23 +153,17 @@ def at_updates(table: DataFrame, updates: int) -> DataFrame:
 
 
 def as_printed(printed: DataFrame) -> DataFrame:
-    """Return the paper's own table in the columns and units of ours.
-
-    It says best epochs, not how many there were; the largest is 117.
-    """
+    """Return the paper's own table in the columns and units of ours."""
     return printed.assign(
-        share=printed["epoch_mean"] / 120,
+        share=printed["epoch_mean"] / 120,  # which it does not say; the best go to 117
         natural_accuracy=printed["acc_mean"] / 100,
         fgsm_accuracy=printed["adv_acc_mean"] / 100,
     )
 
 
 def chosen_epochs(table: DataFrame) -> DataFrame:
-    """Return test accuracies in percent by rules of choosing an epoch.
-
-    Best on the attacked test images, the poster's; on held-out ones; the last.
-    """
-    rules = {"best on test images": "fgsm_accuracy"}
+    """Return test accuracies in percent by rules of choosing an epoch."""
+    rules = {"best on test images": "fgsm_accuracy"}  # the poster's
     rules |= {"best on held-out images": "validation_fgsm_accuracy", "last": "epoch"}
     parts = {
         (cell, rule): part
@@ -239,10 +231,7 @@ def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
 
 
 def moved(table: DataFrame) -> DataFrame:
-    """Return the shares of images that FGSM on clipped probabilities moves.
-
-    And how sure of themselves the networks are, and what attacks leave right.
-    """
+    """Return how many images clipped FGSM moves, and how sure the networks are."""
     rows = with_columns(final(table), ["moved_share"])
     rows = rows[rows["moved_share"].notna()]
     rows = rows.sort_values(["batch_size", "learning_rate"], kind="stable")

@@ -70,8 +70,7 @@ def _printed(table: str) -> DataFrame:
 def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
-    Ours with the half-width of the 95 % interval over seeds; runs of like training,
-    `in_depth`, fill columns that the table lacks. Cost is ours alone; an attack that
+    Runs of like training, `in_depth`, fill columns that the table lacks; an attack that
     neither has a number of is left out.
     """
     more = _labelled(table if in_depth is None else in_depth)

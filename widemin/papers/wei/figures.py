@@ -50,10 +50,7 @@ def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
 
 
 def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
-    """Draw which way SAM on all weights moves the robust one, over the model's sizes.
-
-    The line is where w*^2 = 2 d; marks are exact solutions.
-    """
+    """Draw which way SAM on all weights moves the robust one, by size of the model."""
     line = np.geomspace(min(etas), max(etas), 61)
     odds = np.log(p / (1 - p))
     ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
@@ -146,10 +143,7 @@ def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
 
 
 def beside_the_paper(table: DataFrame) -> DataFrame:
-    """Return ours and the paper's CIFAR-10 table, two rows a method, in percent.
-
-    Ours with the half-width of the 95 % interval over seeds. Cost is ours alone.
-    """
+    """Return ours and the paper's CIFAR-10 table, two rows a method, in percent."""
     printed = paper_table("sam_table2_cifar10").fillna("")
     kinds = {"ST": "standard", "SAM": "SAM", "AT-Linf": "AT L∞", "AT-L2": "AT L2"}
     theirs = {
