@@ -65,7 +65,7 @@ class Runs:
         return {}
 
     def places(self, name: str) -> Array:
-        """Return where a list, "settings[LR]" say, has its networks in the final rows."""
+        """Return the places in the final rows of a list of runs, "settings[LR]" say."""
         if name not in self._keys:
             of, _, entry = name.rstrip("]").partition("[")
             listed = self.lists.get(of, ())
