@@ -4,8 +4,6 @@ Each edition is put together in a folder of its own below _build, built by jupyt
 with warnings as errors, and moved into place when it is whole.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -6,8 +6,6 @@ row of a table, a point of a curve. It stands here once a run of it at the prese
 question. A network that collapsed has nothing more to measure: its cell stands.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

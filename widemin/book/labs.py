@@ -4,8 +4,6 @@ The sources are in notebooks/labs, in nbgrader's format; nbgrader is in the depe
 group `teach`. What the labs themselves import is `widemin.experiments.labs`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Chapters: the runs that presets plan in them, and pages executed from notebooks."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """An edition's sources put together: pages, executed chapters, tables to download."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The verdicts of an edition: for the book, for README.md and for machines."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping

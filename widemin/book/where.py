@@ -1,7 +1,5 @@
 """From a figure's label to the lines of code behind it."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import json

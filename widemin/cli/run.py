@@ -1,7 +1,5 @@
 """`widemin run`, `book`, `labs`: rows are computed, pages drawn, labs put together."""
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

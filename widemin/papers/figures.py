@@ -5,8 +5,6 @@ beyond means. A method keeps one colour, safe for the colour-blind, through the 
 every seed is a visible point; fractions are drawn in percent.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial

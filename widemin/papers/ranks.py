@@ -1,7 +1,5 @@
 """Which measure goes with which: rank correlations, drawn and in words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any

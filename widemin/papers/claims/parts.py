@@ -1,7 +1,5 @@
 """Claims and their parts: both revisions of book/claims.csv."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache

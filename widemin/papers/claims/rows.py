@@ -1,7 +1,5 @@
 """The rows that a part judges, and what they lack to decide it."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections import Counter
@@ -90,7 +88,7 @@ class Rows:
             raise Missing(f"no {measured} rows")
         return rows
 
-    def joined(self, values: pd.Series[Any]) -> pd.DataFrame:
+    def joined(self, values: "pd.Series[Any]") -> pd.DataFrame:
         """Return the final rows with a number of each network, by key, as `value`."""
         return self.final.assign(value=self.final["key"].map(values))
 

@@ -1,7 +1,5 @@
 """Verdicts: what became of a claim, and how a page shows it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

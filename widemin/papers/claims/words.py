@@ -1,7 +1,5 @@
 """What was measured, and what it is measured against, in words."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

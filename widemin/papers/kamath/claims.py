@@ -1,7 +1,5 @@
 """Chapter 4: Kamath et al., SGD hyper-parameters and robustness."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +13,7 @@ from widemin.papers.claims import NONE, Array, Part, Rows, claim
 UNDERTRAINED = {"fashion-mnist": 0.85, "cifar10": 0.70}
 
 
-def undertrained(rows: pd.DataFrame) -> pd.Series[bool]:
+def undertrained(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Return True for networks that have not learnt enough of what they saw."""
     limit = rows["dataset"].map(UNDERTRAINED).fillna(0.95)
     return rows["train_accuracy"] < limit

@@ -1,7 +1,5 @@
 """Chapter 4: everything against batch size, and the spectrum."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

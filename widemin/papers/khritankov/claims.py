@@ -1,7 +1,5 @@
 """Chapter 1: Khritankov et al., adversarial robustness through wide local minima."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

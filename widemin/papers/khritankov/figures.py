@@ -1,7 +1,5 @@
 """Chapter 1: widths, the grid, ways of computing one attack."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

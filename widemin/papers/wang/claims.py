@@ -1,7 +1,5 @@
 """Chapter 3: Wang et al., convergence and robustness of adversarial training."""
 
-from __future__ import annotations
-
 import math
 from functools import cache, partial
 from typing import Any
@@ -16,7 +14,7 @@ from widemin.statistics import spearman
 ATTACKS = ("fgsm", "pgd10", "pgd20", "cw")  # the columns of its tables
 
 
-def _turned(rows: pd.DataFrame) -> pd.Series[bool]:
+def _turned(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Return True for runs with a switch of dynamic training turned."""
     turned = rows["fosc_from_start"].astype(bool) | rows["loss_weighted"].astype(bool)
     return turned | (rows["rate_decay"].astype(float) > 0)
@@ -32,12 +30,10 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 def costs(table: pd.DataFrame) -> dict[str, float]:
     """Return the gradients an image that the shortest run of each defence took."""
-    rows, names = final(table), ["standard", "dynamic", "curriculum"]
-    if rows.empty:
-        return dict.fromkeys(names, math.nan)
+    rows = with_columns(final(table), ["gradients"])
     rows = named(rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])])
-    means = rows.groupby(["defence", "epochs"])["gradients"].mean()
-    return means.groupby("defence").first().reindex(names).to_dict()
+    means = rows.groupby(["defence", "epochs"])["gradients"].mean().groupby("defence")
+    return means.first().reindex(["standard", "dynamic", "curriculum"]).to_dict()
 
 
 def separation(rows: pd.DataFrame) -> float:
@@ -100,7 +96,7 @@ def over_bins(rows: Rows, part: Part) -> Array:
     return _over_networks(rows, pd.Series(each, dtype=float))
 
 
-def _over_networks(rows: Rows, values: pd.Series[Any]) -> Array:
+def _over_networks(rows: Rows, values: "pd.Series[Any]") -> Array:
     """Return the mean over standard adversarial training's networks of a number."""
     final = _defended(rows)
     standard = final.loc[final["defence"] == "standard", "key"]
@@ -149,8 +145,7 @@ def stages_apart(rows: Rows, part: Part) -> Array:
     """How much further apart stages are for dynamic training, in logarithms."""
     epochs = with_columns(rows.of("epoch"), ["fosc_mean"]).dropna(subset="fosc_mean")
     each = {key: math.log(separation(run)) for key, run in epochs.groupby("key")}
-    final = _defended(rows)
-    final = final.assign(value=final["key"].map(pd.Series(each, dtype=float)))
+    final = _defended(rows).assign(value=lambda runs: runs["key"].map(each))
     cells = rows.cells(["defence"], "value", of=final)
     return cells.of("value", defence="dynamic") - cells.of("value", defence="standard")
 

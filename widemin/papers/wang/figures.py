@@ -1,7 +1,5 @@
 """Chapter 3: attacks climbing, and what training against them buys."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Chapter 2: Wei et al., sharpness-aware minimisation and robustness."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -44,9 +42,7 @@ def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
     And, under "standard", what standard training gains by the epoch that held-out
     images choose over its last one.
     """
-    rows = chosen_epochs(table)
-    if rows.empty:
-        return dict.fromkeys([*RULES, "standard"], math.nan)
+    rows = with_columns(chosen_epochs(table), ["fgsm_accuracy"])
     means = rows[rows["attack"] == ""].groupby(["rule", "rho"])["fgsm_accuracy"].mean()
     means = means.unstack().reindex(index=list(RULES), columns=[0.0, rho])
     kept = means.loc["best on held-out images", 0.0] - means.loc["last", 0.0]

@@ -1,7 +1,5 @@
 """Chapter 2: the feature model; robustness, its price and flatness, by method."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any

@@ -1,7 +1,5 @@
 """The runs of chapter 2: SAM and adversarial training, and their controls."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
