@@ -208,7 +208,7 @@ def _again(_: str) -> str:
 MARKS: dict[str, Callable[[str], str]] = {
     "counts": verdicts.in_words,
     "headlines": verdicts.headlines,
-    "tallies": verdicts.tallies,
+    "tallies": lambda edition: "- " + verdicts.in_words(edition, "", "\n- "),
     "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,
     "ledger": _differences,

@@ -156,13 +156,10 @@ def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(
-            f"results must be a folder that can be written; got {folder} "
-            f"({error.strerror})"
-        ) from error
+        wanted, why = "results must be a folder that can be written", error.strerror
+        raise ValueError(f"{wanted}; got {folder} ({why})") from error
 
 
 def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.style
+import matplotlib.pyplot as plt
 import matplotlib.ticker as mt
 import numpy as np
 import pandas as pd
@@ -64,7 +63,7 @@ def style() -> None:
         csv = partial(DataFrame.to_csv, index=False, float_format="%.6g")
         bundle.for_type(Figure, lambda canvas: {"text/csv": csv(drawn(canvas))})
     sns.set_theme(context="notebook", style="ticks")
-    mpl.style.use(Path(__file__).with_name("book.mplstyle"))
+    plt.style.use(Path(__file__).with_name("book.mplstyle"))
 
 
 def glue(name: str, value: float) -> None:
@@ -79,8 +78,6 @@ def glue(name: str, value: float) -> None:
 
 def panels(columns: int, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a figure of equal panels and its axes, wide enough for the page."""
-    import matplotlib.pyplot as plt
-
     size = (3.4 * columns + 0.8, 3.2 * rows + 0.3)
     return plt.subplots(rows, columns, figsize=size, **options)
 
