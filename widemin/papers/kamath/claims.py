@@ -69,11 +69,8 @@ def rises(rows: Rows, part: Part) -> Array:
 @claim("H11")
 def less_change(rows: Rows, part: Part) -> Array:
     """Momentum's change of FGSM accuracy at constant LR/BS over that at LR."""
-    m = part.given["momentum"]
-    pairs = [
-        _pairs(rows, part.column, "list", name, f"{name}, m={m}")
-        for name in ("LR/BS", "LR")
-    ]
+    lists = [(name, f"{name}, m={part.given['momentum']}") for name in ("LR/BS", "LR")]
+    pairs = (_pairs(rows, part.column, "list", *names) for names in lists)
     little, much = (abs(np.diff(pair)).mean(1) for pair in pairs)
     return (little / much)[:, 0]
 

@@ -29,11 +29,9 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
     if rows.empty:
         return rows.assign(rule="")
-    each = [
-        rows.loc[rows.groupby("key", sort=False)[column].idxmax()].assign(rule=rule)
-        for rule, column in RULES.items()
-    ]
-    return pd.concat(each)
+    runs = rows.groupby("key", sort=False)
+    best = (rows.loc[runs[by].idxmax()].assign(rule=rule) for rule, by in RULES.items())
+    return pd.concat(best)
 
 
 def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
