@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from widemin import paths
-from widemin.book import coverage, notebooks
+from widemin.book import notebooks
 from widemin.book.coverage import Difference, differences, effect, pairs
 from widemin.experiments import results
 from widemin.experiments.recipe import Recipe, grid
+from widemin.papers.claims import mean_in_words
 
 LEAK = Difference("02", "sam-holds", "", "", "", {"gradient_leak": True})
 
@@ -40,9 +41,8 @@ def test_effects_are_differences_in_points(tmp_path, monkeypatch):
     assert effect(LEAK, recipes, tmp_path) == (
         "natural +1.0 and +3.0; worst case, L∞ 0.1 +0.5 and +1.5 (2 seeds)"
     )
-    assert (
-        coverage._points([1.0, 2.0, 3.0]) == "+2.0 ± 2.5"
-    )  # of t(2), 4.303 / 3 ** 0.5
+    three = mean_in_words([1.0, 2.0, 3.0], "+.1f")
+    assert three == "+2.0 ±\u00a02.5"  # of t(2), 4.303 / 3 ** 0.5
     assert effect(LEAK, recipes[:2], tmp_path).startswith("natural +1.0; worst case")
     assert effect(LEAK, recipes, tmp_path / "empty") == "not measured yet"
 

@@ -4,9 +4,6 @@ Each edition is put together in a folder of its own below _build, built by jupyt
 with warnings as errors, and moved into place when it is whole.
 """
 
-from __future__ import annotations
-
-import importlib.util
 import json
 import os
 import re
@@ -14,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 from widemin import paths
@@ -26,14 +24,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class BuildFailed(RuntimeError):
-    """jupyter-book refused the book; the message ends with its own words."""
+    """A page, a PDF or README.md could not be made; the message says why."""
 
 
 def render(edition: str) -> tuple[Path, bool]:
     """Build an edition's pages; return its front page and whether it was built anew.
 
-    Raises:
-        BuildFailed: jupyter-book warned or failed; the earlier pages stay in place.
+    Where jupyter-book warns or fails, BuildFailed, the earlier pages stay in place.
     """
     home = paths.BUILD / edition
     stamp, html = stage(edition, home / "source"), home / "html"
@@ -57,11 +54,7 @@ _OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
 
 
 def write_readme(edition: str) -> None:
-    """Write an edition's verdicts and its figure of one attack for README.md.
-
-    Raises:
-        BuildFailed: README.md lacks the two lines between which they belong.
-    """
+    """Write an edition's verdicts and its figure of one attack for README.md."""
     path = paths.ROOT / "README.md"
     share = coverage.share(coverage.of_all(paths.PUBLISHED))
     counts, table = verdicts.in_words(edition, ""), verdicts.as_readme(edition)
@@ -79,11 +72,7 @@ def write_readme(edition: str) -> None:
 
 
 def print_pdf(edition: str) -> Path:
-    """Print a rendered edition as one PDF; return where it is.
-
-    Raises:
-        BuildFailed: There is no Chromium, or it or jupyter-book failed.
-    """
+    """Print a rendered edition as one PDF by Chromium; return where it is."""
     browser, home = _browser(), paths.BUILD / edition
     page, target = _sphinx(home, "singlehtml") / "index.html", home / "widemin.pdf"
     with disk.atomic(target) as part:
@@ -104,11 +93,7 @@ def _browser() -> str:
 
 
 def write_figures(edition: str) -> Path:
-    """Write each named figure of an edition as SVG and PDF; return their folder.
-
-    Raises:
-        BuildFailed: There is no Chromium.
-    """
+    """Write each named figure of an edition as SVG and PDF; return their folder."""
     from playwright.sync_api import sync_playwright
 
     folder = paths.BUILD / edition / "figures"
@@ -154,13 +139,9 @@ def _sphinx(home: Path, builder: str) -> Path:
     if done.returncode or not (html / "index.html").exists():
         lines = [line for line in log.read_text().splitlines() if line.strip()]
         end = "\n".join(lines[-15:])
-        whole = f"jupyter-book failed; all of it is in {log}. It ends:\n{end}"
-        raise BuildFailed(whole)
+        raise BuildFailed(f"jupyter-book failed; {log} has it all. It ends:\n{end}")
     # The one script and the fonts that formulas need, to be read offline.
-    spec = importlib.util.find_spec("sphinx-mathjax-offline")
-    if spec is None or spec.origin is None:
-        raise BuildFailed("the package sphinx-mathjax-offline is not installed")
-    package = Path(spec.origin).parent / "static" / "mathjax"
+    package = Path(str(files("sphinx-mathjax-offline"))) / "static" / "mathjax"
     mathjax, fonts = html / "_static" / "mathjax", "output/chtml/fonts/woff-v2"
     shutil.copytree(package / fonts, mathjax / fonts, dirs_exist_ok=True)
     shutil.copy(package / "tex-chtml.js", mathjax)

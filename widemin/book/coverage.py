@@ -6,8 +6,6 @@ row of a table, a point of a curve. It stands here once a run of it at the prese
 question. A network that collapsed has nothing more to measure: its cell stands.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,8 +23,7 @@ from widemin.experiments import cost, results
 from widemin.experiments.columns import as_column
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.results import Rows
-from widemin.papers.claims import ball_name, final, paper_table
-from widemin.statistics import over_seeds
+from widemin.papers.claims import ball_name, final, mean_in_words, paper_table
 
 
 def _listed(name: str) -> list[dict[str, Any]]:
@@ -46,10 +43,9 @@ class Table:
 
     def kept(self, recipe: Recipe) -> bool:
         """Return True if a run stands for numbers of this table."""
-        wanted = (
-            (as_column(getattr(recipe, name)), of) for name, of in self.runs.items()
-        )
-        return all(value if of == "any" else value in of for value, of in wanted)
+        own = {name: as_column(getattr(recipe, name)) for name in self.runs}
+        wanted = self.runs.items()
+        return all(own[k] if of == "any" else own[k] in of for k, of in wanted)
 
 
 def tables() -> list[Table]:
@@ -199,12 +195,7 @@ def effect(difference: Difference, recipes: list[Recipe], folder: Path) -> str:
     if not gains["natural"]:
         return "not measured yet"
     seeds = len(gains["natural"])
-    words = [f"{name} {_points(values)}" for name, values in gains.items()]
+    words = [
+        f"{name} {mean_in_words(values, '+.1f')}" for name, values in gains.items()
+    ]
     return f"{'; '.join(words)} ({seeds} seed{'s' * (seeds > 1)})"
-
-
-def _points(values: list[float]) -> str:
-    if len(values) < 3:
-        return " and ".join(f"{value:+.1f}" for value in values)
-    mean, half = over_seeds(values)
-    return f"{mean:+.1f} ± {half:.1f}"

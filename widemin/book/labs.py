@@ -4,8 +4,6 @@ The sources are in notebooks/labs, in nbgrader's format; nbgrader is in the depe
 group `teach`. What the labs themselves import is `widemin.experiments.labs`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -43,9 +41,6 @@ def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
 
     All labs by default; files that the folder has stay as they are. A cell may take so
     many seconds when it is graded.
-
-    Raises:
-        ModuleNotFoundError: nbgrader is not installed.
     """
     interface, configuration = _nbgrader()
     if shutil.which("alembic") is None:  # which nbgrader calls by name
@@ -78,12 +73,8 @@ def release(folder: Path) -> list[Path]:
     """Make or renew the students' and the instructor's labs; return what is left.
 
     Of what the folder holds, only files of an earlier call that are as they were
-    written are replaced, and none is removed; what is left is edited since.
-
-    Raises:
-        ValueError: The folder holds files and is not from an earlier call.
-        ModuleNotFoundError: nbgrader is not installed.
-        RuntimeError: It refused a lab.
+    written are replaced, and none is removed; what is left is edited since. Another
+    folder with files in it is a ValueError, a lab that nbgrader refuses a RuntimeError.
     """
     disk.checkout()
     written, kept = _written(folder), []

@@ -1,7 +1,5 @@
 """Chapters: the runs that presets plan in them, and pages executed from notebooks."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -41,11 +39,7 @@ def presets() -> list[str]:
 
 
 def preset(name: str) -> dict[str, Any]:
-    """Return a preset's file, laid over the one it extends; paper.yml explains both.
-
-    Raises:
-        ValueError: There is no such preset.
-    """
+    """Return a preset's file, laid over the one it extends; paper.yml explains both."""
     check_choice("preset", name, presets())
     own = _read((paths.PRESETS / f"{name}.yml").read_bytes())
     base = preset(own["extends"]) if "extends" in own else {}
@@ -61,10 +55,8 @@ def _read(content: bytes) -> dict[str, Any]:
 def resolve(chapter: str, preset_name: str, overrides: Values) -> Values:
     """Return all parameters of a chapter: its cell's, the preset's, then overrides.
 
-    A text among the overrides is read as YAML, like papermill's -p.
-
-    Raises:
-        ValueError: Unknown preset or parameter, or a value of the wrong type.
+    A text among the overrides is read as YAML, like papermill's -p. An unknown preset
+    or parameter, or a value of another type, is a ValueError.
     """
     values = defaults(chapter)
     changed = {**preset(preset_name).get(chapter, {}), "preset": preset_name}
@@ -84,10 +76,8 @@ def departures(values: Values, usual: Values) -> Values:
 def planned(chapter: str, cell: Values) -> tuple[Plan, str]:
     """Return a notebook's lists of runs, and its preset as the page names it.
 
-    `cell` is its `globals()` after its parameter cell; texts in it become values.
-
-    Raises:
-        ValueError: As of `widemin run -p`.
+    `cell` is its `globals()` after its parameter cell; texts in it become values, or a
+    ValueError as of `widemin run -p`.
     """
     values = checked(chapter, cell)
     cell.update(values)
@@ -100,11 +90,7 @@ def planned(chapter: str, cell: Values) -> tuple[Plan, str]:
 
 
 def lists(chapter: str, values: Values) -> Plan:
-    """Return a chapter's lists of runs by name; `recipes` are all of them.
-
-    Raises:
-        ValueError: A value that no run can have.
-    """
+    """Return a chapter's lists of runs by name; `recipes` are all of them."""
     return dict(_PLANS[chapter[:2]](**values))
 
 
@@ -117,10 +103,8 @@ def named(planned: Plan, text: str) -> list[Any]:
     """Return the runs of some of a chapter's lists, each once, in order.
 
     The text has names joined by " + ", an entry of a dictionary in brackets, as in
-    "settings[LR] + settings[LR/BS]". An entry that is not there has no runs.
-
-    Raises:
-        ValueError: There is no such list.
+    "settings[LR] + settings[LR/BS]". An entry that is not there has no runs; a list
+    that is not there is a ValueError.
     """
     runs: dict[str, Any] = {}
     for part in text.split(" + "):
@@ -138,17 +122,14 @@ def settings(
 
     The chapters come in the preset's order of computing them. Parameters `given` go to
     those that have them, which then have no further settings; `machine` goes to all.
-
-    Raises:
-        ValueError: Unknown preset or parameter, or a value of the wrong type.
     """
-    content, plans = preset(preset_name), {}
-    for key in given or {}:
-        every = dict.fromkeys(name for chapter in names for name in defaults(chapter))
-        check_choice("parameter", key, every)
+    content, given, plans = preset(preset_name), given or {}, {}
+    known = dict.fromkeys(name for chapter in names for name in defaults(chapter))
+    for key in given:
+        check_choice("parameter", key, known)
     order = content.get("order", [])
     for name in sorted(names, key=lambda n: [*order, n[:2]].index(n[:2])):
-        own = {k: v for k, v in (given or {}).items() if k in defaults(name)}
+        own = {k: v for k, v in given.items() if k in defaults(name)}
         further = [] if own else content.get(name, {}).get("further", [])
         changes = [own, *further]
         plans[name] = [resolve(name, preset_name, one | machine) for one in changes]
@@ -236,11 +217,9 @@ def is_current(target: Path, stamp: str) -> bool:
 def execute(chapter: str, values: Values, target: Path, stamp: str) -> None:
     """Run a chapter's notebook; put the executed one at target, whole or not at all.
 
-    The stamp is kept in its metadata, to tell later whether it is stale.
-
-    Raises:
-        ChapterFailed: A cell raised, or the kernel died; target stays as it was, and
-            the partial notebook is beside it, *.failed.ipynb.
+    The stamp is kept in its metadata, to tell later whether it is stale. Where a cell
+    raises or the kernel dies, ChapterFailed, target stays as it was, and the partial
+    notebook is beside it, *.failed.ipynb.
     """
     # Imported here: they take seconds, and planning needs neither.
     import nbformat

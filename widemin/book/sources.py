@@ -1,7 +1,5 @@
 """An edition's sources put together: pages, executed chapters, tables to download."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -210,7 +208,7 @@ def _again(_: str) -> str:
 MARKS: dict[str, Callable[[str], str]] = {
     "counts": verdicts.in_words,
     "headlines": verdicts.headlines,
-    "tallies": verdicts.tallies,
+    "tallies": lambda edition: "- " + verdicts.in_words(edition, "", "\n- "),
     "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,
     "ledger": _differences,

@@ -1,7 +1,5 @@
 """A Sphinx extension: mends other extensions' HTML, keeps numbers whole on a line."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

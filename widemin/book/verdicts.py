@@ -1,7 +1,5 @@
 """The verdicts of an edition: for the book, for README.md and for machines."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -123,14 +121,9 @@ def by_chance(edition: str) -> str:
     )
 
 
-def in_words(edition: str, page: str = "verdicts.md") -> str:
+def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str:
     """Return the counts of outcomes, our own checks apart, in markdown."""
-    return " ".join(_counts(claims.criteria(), of_edition(edition), page))
-
-
-def tallies(edition: str) -> str:
-    """Return the same as a list."""
-    return "- " + "\n- ".join(_counts(claims.criteria(), of_edition(edition), ""))
+    return between.join(_counts(claims.criteria(), of_edition(edition), page))
 
 
 def headlines(edition: str) -> str:

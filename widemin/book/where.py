@@ -1,7 +1,5 @@
 """From a figure's label to the lines of code behind it."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import json
@@ -43,11 +41,7 @@ def figures() -> dict[str, tuple[ast.AST, ast.Module]]:
 
 
 def functions(label: str) -> list[Callable[..., Any]]:
-    """Return the functions that a figure's cell draws with, in the order of its code.
-
-    Raises:
-        ValueError: No figure has this label.
-    """
+    """Return the functions that a figure's cell draws with, in their order there."""
     shared = "widemin.papers.figures"
     drawing = [thing for thing in _things(label) if isinstance(thing, FunctionType)]
     return list(dict.fromkeys(f for f in drawing if f.__module__ != shared))

@@ -4,8 +4,6 @@ Everything but click is imported where it is needed: planning and computing runs
 needs neither Jupyter nor a plotting library.
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 from collections.abc import Iterator

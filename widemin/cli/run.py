@@ -1,7 +1,5 @@
 """`widemin run`, `book`, `labs`: rows are computed, pages drawn, labs put together."""
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile
@@ -98,22 +96,18 @@ def run(
             wanted = f"results must hold a row of {name} at preset {preset}"
             got = f"none in {folder} to draw from: run it without --pages-only"
             check(part.attrs["done"], wanted, got)
-    elif not _compute(recipes, folder, how, 5 * (preset == "paper")):
+    elif not _compute(recipes, folder, how):
         return _say_what_is_left(recipes, folder)
     if not rows_only:
         with alone():
             draw("book", [(name, page) for name, (page, *_) in plans.items()], folder)
 
 
-def _compute(
-    recipes: list[Any], folder: Path, how: dict[str, Any], announced: int
-) -> bool:
+def _compute(recipes: list[Any], folder: Path, how: dict[str, Any]) -> bool:
     """Compute what is missing or outdated; return True if nothing is left.
 
-    The next few runs are `announced`; `how` is what `results.collect` takes besides.
-
-    Raises:
-        DataError: All is done but for runs on data that cannot be had.
+    `how` is what `results.collect` takes besides. If all is done but for runs on data
+    that cannot be had, it raises DataError.
     """
     from widemin.experiments import results, running
 
@@ -131,8 +125,6 @@ def _compute(
         [recipe for recipe in runs if recipe.dataset not in lacking]
         for runs in (recipes, todo, old)
     )
-    for recipe in todo[:announced]:
-        click.echo(f"  next: {recipe}", err=True)
     if old:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
         again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
@@ -164,13 +156,10 @@ def _say_what_is_left(recipes: list[Any], folder: Path) -> None:
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(
-            f"results must be a folder that can be written; got {folder} "
-            f"({error.strerror})"
-        ) from error
+        wanted, why = "results must be a folder that can be written", error.strerror
+        raise ValueError(f"{wanted}; got {folder} ({why})") from error
 
 
 def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:

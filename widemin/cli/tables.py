@@ -1,7 +1,5 @@
 """`widemin status`, `where`, `data`, `publish`: what is there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

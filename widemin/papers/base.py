@@ -1,7 +1,5 @@
 """What a chapter's plan starts from."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

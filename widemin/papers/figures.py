@@ -5,15 +5,13 @@ beyond means. A method keeps one colour, safe for the colour-blind, through the 
 every seed is a visible point; fractions are drawn in percent.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.style
+import matplotlib.pyplot as plt
 import matplotlib.ticker as mt
 import numpy as np
 import pandas as pd
@@ -29,7 +27,7 @@ from pandas import DataFrame
 
 from widemin.experiments.columns import COLUMNS
 from widemin.papers.claims import ball_name as ball_name
-from widemin.statistics import over_seeds
+from widemin.papers.claims import mean_in_words
 
 Panels = Sequence[Axes]
 Groups = Mapping[str, list[str]]  # name to the keys of its runs
@@ -62,9 +60,10 @@ def style() -> None:
     if shell := get_ipython():
         # Not among the formatters, of which pyplot strikes figures.
         bundle = shell.display_formatter.mimebundle_formatter
-        bundle.for_type(Figure, _as_csv)
+        csv = partial(DataFrame.to_csv, index=False, float_format="%.6g")
+        bundle.for_type(Figure, lambda canvas: {"text/csv": csv(drawn(canvas))})
     sns.set_theme(context="notebook", style="ticks")
-    mpl.style.use(Path(__file__).with_name("book.mplstyle"))
+    plt.style.use(Path(__file__).with_name("book.mplstyle"))
 
 
 def glue(name: str, value: float) -> None:
@@ -79,8 +78,6 @@ def glue(name: str, value: float) -> None:
 
 def panels(columns: int, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a figure of equal panels and its axes, wide enough for the page."""
-    import matplotlib.pyplot as plt
-
     size = (3.4 * columns + 0.8, 3.2 * rows + 0.3)
     return plt.subplots(rows, columns, figsize=size, **options)
 
@@ -93,11 +90,6 @@ def unit_of(column: str) -> int:
 def shown(rows: DataFrame, column: str) -> np.ndarray:
     """Return a column as it is drawn: fractions in percent."""
     return unit_of(column) * rows[column].to_numpy(float)
-
-
-def with_columns(rows: DataFrame, columns: Iterable[str]) -> DataFrame:
-    """Return rows that have these columns, empty where nothing was measured."""
-    return rows.reindex(columns=rows.columns.union(list(columns)))
 
 
 def cell_name(row: Any) -> str:
@@ -197,13 +189,7 @@ def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> st
     Of two runs both values. Times the unit, which for fractions is 100 and else 1.
     """
     values = list((unit or unit_of(column)) * rows[column].dropna())
-    if not values:
-        return "not run"
-    if len(values) == 2:
-        return " and ".join(f"{value:.{digits}f}" for value in values)
-    mean, half = over_seeds(values)
-    interval = "" if np.isnan(half) else f" ±\u00a0{half:.{digits}f}"
-    return f"{mean:.{digits}f}{interval}"
+    return mean_in_words(values, f".{digits}f") if values else "not run"
 
 
 def spreads(parts: Mapping[Any, DataFrame], table: str) -> DataFrame:
@@ -282,10 +268,6 @@ def _namer(axis: Axis) -> Callable[[float], str | float]:
         return names[nearest] if abs(nearest - place) <= 0.45 else place
 
     return name
-
-
-def _as_csv(canvas: Figure) -> dict[str, str]:
-    return {"text/csv": drawn(canvas).to_csv(index=False, float_format="%.6g")}
 
 
 def listed(part: DataFrame, table: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Which measure goes with which: rank correlations, drawn and in words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -11,6 +9,7 @@ from matplotlib.axes import Axes
 from pandas import DataFrame
 
 from widemin.papers import figures as plot
+from widemin.papers.claims import with_columns
 from widemin.papers.figures import BLUE, LABELS
 from widemin.statistics import partial_spearman, spearman, spearman_interval
 
@@ -28,7 +27,7 @@ def rank_correlations(
     Measures and outcomes are columns to names. Correlations are `plain` and `partial`,
     given other columns, with the ends of their 95 % intervals (`plain_low`, ...).
     """
-    found = []
+    lines = []
     for outcome, measure in product(outcomes, measures):
         rows = table[[measure, outcome, *given]].dropna()
         x, y, *others = (rows[column] for column in rows)
@@ -38,22 +37,22 @@ def rank_correlations(
         for (kind, rho), held in zip(rhos.items(), (0, len(given)), strict=True):
             low, high = spearman_interval(rho, len(rows), held)
             row |= {kind: rho, f"{kind}_low": low, f"{kind}_high": high}
-        found.append(row)
-    return DataFrame(found)
+        lines.append(row)
+    return DataFrame(lines)
 
 
 def rank_flatness(rows: DataFrame, outcomes: dict[str, str]) -> DataFrame:
     """Return rank correlations of flatness, also given margin and training loss."""
-    rows = plot.with_columns(rows, [*FLATNESS, "adaptive_sharpness"])
+    rows = with_columns(rows, [*FLATNESS, "adaptive_sharpness"])
     turned = {"small_eigenvalue": -rows["top_eigenvalue"]}
     rows = rows.assign(**turned, small_sharpness=-rows["adaptive_sharpness"])
     held = ["median_margin", "final_train_loss"]
     return rank_correlations(rows, FLATNESS, outcomes, held)
 
 
-def correlations(found: DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def correlations(ranked: DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Draw rank correlations with intervals; hollow ones are partial."""
-    outcomes = found.groupby("outcome", sort=False) if len(found) else ()
+    outcomes = ranked.groupby("outcome", sort=False) if len(ranked) else ()
     for ax, (outcome, part) in zip(axes, outcomes, strict=False):
         for kind, shift, face in (("plain", -0.13, BLUE), ("partial", 0.13, "white")):
             rho = part[kind].to_numpy()
@@ -65,16 +64,16 @@ def correlations(found: DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         plot.name_rows(ax, part["measure"])
         ax.set(xlim=(-1.05, 1.05), xlabel="Spearman", title=f"with {outcome}")
         ax.label_outer()
-    if len(found):
+    if len(ranked):
         axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=2)
     return axes
 
 
-def in_words(found: DataFrame) -> DataFrame:
+def in_words(ranked: DataFrame) -> DataFrame:
     """Return rank correlations as a reader wants them, e.g. "0.95 (0.89 to 0.98)"."""
-    table = found[["networks"]].copy()
+    table = ranked[["networks"]].copy()
     for kind, head in (("plain", "on its own"), ("partial", "others held fixed")):
-        numbers = found[[kind, f"{kind}_low", f"{kind}_high"]].to_numpy()
+        numbers = ranked[[kind, f"{kind}_low", f"{kind}_high"]].to_numpy()
         table[head] = ["{:.2f} ({:.2f} to {:.2f})".format(*row) for row in numbers]
-    index = found["measure"].rename("Spearman of"), found["outcome"].rename("with")
+    index = ranked["measure"].rename("Spearman of"), ranked["outcome"].rename("with")
     return table.set_index(list(index))

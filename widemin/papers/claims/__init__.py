@@ -22,6 +22,6 @@ from widemin.papers.claims.parts import (
     paper_table,
     parts,
 )
-from widemin.papers.claims.rows import Rows, Runs, final
+from widemin.papers.claims.rows import Rows, Runs, final, with_columns
 from widemin.papers.claims.verdict import Verdict, anchor, kind_of, revision_1, show
-from widemin.papers.claims.words import BALLS, ball_name, odds, plain
+from widemin.papers.claims.words import BALLS, ball_name, mean_in_words, odds, plain

@@ -1,7 +1,5 @@
 """Means over seeds, drawn anew: the bootstrap of book/criteria.md, and its ranks."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import operator

@@ -5,8 +5,6 @@ value in an array of draws, the first of which is the value itself and the other
 those of seeds (or networks) drawn with replacement.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,7 +40,7 @@ class Judged:
     would_decide: str = ""  # seeds for 80 % power; "" unless inconclusive
     preset: str = ""  # whose rows
     basis: Mapping[str, Any] = field(default_factory=dict)  # what the rows are
-    other: Judged | None = None  # by rows of another size that disagree
+    other: "Judged | None" = None  # by rows of another size that disagree
 
     @property
     def passed(self) -> bool:
@@ -131,11 +129,7 @@ def _worded(
 ) -> Judged:
     """Return a judged part with its word by its interval, and what would decide it.
 
-    Args:
-        judged: The part, and its statistic.
-        drawn: The statistic and its draws, whose percentiles are the interval.
-        rows: What it judges, unless it is of theory.
-        ends: The interval, where it is none of draws.
+    The interval is of percentiles of the statistic as drawn, unless its ends are given.
     """
     part, value, word = judged.part, judged.value, PASSES if judged.passed else FAILS
     chance, would, others = by_chance(part, rows), "", drawn[1:]

@@ -1,11 +1,9 @@
 """The rows that a part judges, and what they lack to decide it."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims.draws import Array, Cells, of_one_revision
+from widemin.papers.claims.draws import Array, Cells, Missing, of_one_revision
 from widemin.papers.claims.parts import SAID, Part
 
 # Parts that tell a network of two lists apart, or read each of its test sets.
@@ -39,6 +37,11 @@ def final(table: pd.DataFrame) -> pd.DataFrame:
     return of_one_revision(rows[~rows["diverged"].astype(bool)])
 
 
+def with_columns(rows: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return rows that have these columns, empty where nothing was measured."""
+    return rows.reindex(columns=rows.columns.union(list(columns)))
+
+
 @dataclass(frozen=True)
 class Runs:
     """Rows of one preset, and which of its recipes they belong to."""
@@ -60,10 +63,7 @@ class Runs:
         return {}
 
     def places(self, name: str) -> Array:
-        """Return the places of a list's networks in the final rows.
-
-        An entry of a mapping stands in brackets: "settings[LR]".
-        """
+        """Return the places in the final rows of a list of runs, "settings[LR]" say."""
         if name not in self._keys:
             of, _, entry = name.rstrip("]").partition("[")
             listed = self.lists.get(of, ())
@@ -83,9 +83,12 @@ class Rows:
     def of(self, measured: str) -> pd.DataFrame:
         """Return the rows of one kind, e.g. "epoch", of the networks that count."""
         rows = self.runs.of(measured)
-        return rows[rows["key"].isin(self.final["key"])]
+        rows = rows[rows["key"].isin(self.final["key"])]
+        if rows.empty:
+            raise Missing(f"no {measured} rows")
+        return rows
 
-    def joined(self, values: pd.Series[Any]) -> pd.DataFrame:
+    def joined(self, values: "pd.Series[Any]") -> pd.DataFrame:
         """Return the final rows with a number of each network, by key, as `value`."""
         return self.final.assign(value=self.final["key"].map(values))
 
@@ -155,9 +158,8 @@ def left_out(part: Part, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if excluded := part.untrained.startswith("excluded"):
         lost = lost | rows["constant"].eq(True).to_numpy()
         if limit := _LIMIT.search(part.untrained):
-            lost = (
-                lost | ~(rows[SAID["columns"][limit[1]]] >= float(limit[2])).to_numpy()
-            )
+            learnt = rows[SAID["columns"][limit[1]]] >= float(limit[2])
+            lost = lost | ~learnt.to_numpy()
         if "seed" in part.needs:  # means of a cell are of all its seeds, or of none
             cells = list(zip(*(rows[name] for name in CELL), strict=True))
             poor = {cell for cell, gone in zip(cells, lost, strict=True) if gone}

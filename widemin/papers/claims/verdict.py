@@ -1,7 +1,5 @@
 """Verdicts: what became of a claim, and how a page shows it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +105,8 @@ class Verdict:
     def box(self) -> str:
         """Return the verdict as an admonition in MyST markdown."""
         kind, texts = kind_of(self.claim), [(j, self._texts(j)) for j in self.parts]
-        notes = {title: words.by_letter(texts, title) for title in texts[0][1]}
+        titled = ((title, words.by_letter(texts, title)) for title in texts[0][1])
+        notes = [f"- **{title}:** {'; '.join(of)}.\n" for title, of in titled if of]
         rows = [
             f"| {j.part.part} | {plain(j.part.statement)}"
             f"{' (control)' * (j.part.kind == 'control' != kind)} "
@@ -125,11 +124,7 @@ class Verdict:
             statement=plain(criteria()[self.claim].statement),
             counted=self.counted()[0].upper() + self.counted()[1:],
             table="\n".join([SAID["table"], *rows, "", ""]) if rows else "",
-            notes="".join(
-                f"- **{title}:** {'; '.join(told)}.\n"
-                for title, told in notes.items()
-                if told
-            ),
+            notes="".join(notes),
         )
 
     def _texts(self, judged: Judged) -> dict[str, str]:

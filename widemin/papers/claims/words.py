@@ -1,7 +1,5 @@
 """What was measured, and what it is measured against, in words."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from widemin import paths
 from widemin.names import norm_and_radius
 from widemin.papers.claims.engine import Judged
 from widemin.papers.claims.parts import SAID, STATISTICS, Part, parts
+from widemin.statistics import over_seeds
 
 BALLS = {"linf": "L∞", "l2": "L2"}
 
@@ -21,6 +20,15 @@ def ball_name(test: str) -> str:
     """Return a set as axes and sentences name it, e.g. "L∞ 8/255"."""
     norm, _ = norm_and_radius(test)
     return test.replace(norm, BALLS[norm])
+
+
+def mean_in_words(values: Sequence[float], form: str) -> str:
+    """Return a mean and its 95 % interval, "49.1 ± 5.2"; of two values both."""
+    if len(values) == 2:
+        return " and ".join(f"{value:{form}}" for value in values)
+    mean, half = over_seeds(values)
+    interval = "" if math.isnan(half) else f" ±\u00a0{half:{form.removeprefix('+')}}"
+    return f"{mean:{form}}{interval}"
 
 
 def plain(text: str) -> str:

@@ -1,7 +1,5 @@
 """Chapter 4: Kamath et al., SGD hyper-parameters and robustness."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +13,7 @@ from widemin.papers.claims import NONE, Array, Part, Rows, claim
 UNDERTRAINED = {"fashion-mnist": 0.85, "cifar10": 0.70}
 
 
-def undertrained(rows: pd.DataFrame) -> pd.Series[bool]:
+def undertrained(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Return True for networks that have not learnt enough of what they saw."""
     limit = rows["dataset"].map(UNDERTRAINED).fillna(0.95)
     return rows["train_accuracy"] < limit
@@ -71,11 +69,8 @@ def rises(rows: Rows, part: Part) -> Array:
 @claim("H11")
 def less_change(rows: Rows, part: Part) -> Array:
     """Momentum's change of FGSM accuracy at constant LR/BS over that at LR."""
-    m = part.given["momentum"]
-    pairs = [
-        _pairs(rows, part.column, "list", name, f"{name}, m={m}")
-        for name in ("LR/BS", "LR")
-    ]
+    lists = [(name, f"{name}, m={part.given['momentum']}") for name in ("LR/BS", "LR")]
+    pairs = (_pairs(rows, part.column, "list", *names) for names in lists)
     little, much = (abs(np.diff(pair)).mean(1) for pair in pairs)
     return (little / much)[:, 0]
 

@@ -1,7 +1,5 @@
 """Chapter 4: everything against batch size, and the spectrum."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +10,7 @@ from matplotlib.axes import Axes
 from pandas import DataFrame
 
 from widemin.papers import figures as plot
-from widemin.papers.claims import ball_name, final
+from widemin.papers.claims import ball_name, final, with_columns
 from widemin.papers.claims.draws import of_one_revision
 from widemin.papers.figures import BLUE, COLOURS, GREEN, RED
 from widemin.papers.kamath.claims import undertrained, well_trained
@@ -37,12 +35,11 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
         plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
         part = part.iloc[np.argsort(undertrained(part), kind="stable")]
         face = np.where(undertrained(part), "white", colour)
-        look: Any = {"edgecolor": colour, "facecolor": face, "zorder": 3}
-        plot.marks(ax, part, x, column, **look)
+        plot.marks(ax, part, x, column, edgecolor=colour, facecolor=face, zorder=3)
     sizes = sorted(rows[x].unique())
-    log: dict[str, Any] = {"x": sizes if len(sizes) < 7 else sizes[::2]}
     ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
-    return plot.framed(ax, "batch size", label, log=log)
+    ticks = sizes if len(sizes) < 7 else sizes[::2]
+    return plot.framed(ax, "batch size", label, log={"x": ticks})
 
 
 def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
@@ -65,15 +62,15 @@ def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float
     `_small` and `_large`, fractions in percent, and `_rank`, Spearman's correlation
     with the batch size; with `trained_` of trained batch sizes alone. NaN without runs.
     """
-    rows, found = final(table), dict[str, float]()
+    rows, numbers = final(table), dict[str, float]()
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
         for column in ("batch_size", *columns):
             means = part.groupby("batch_size")[column].mean() * plot.unit_of(column)
-            ends = means.iloc[[0, -1]].tolist() if len(means) else [math.nan] * 2
-            numbers = zip(("small", "large"), ends, strict=True)
-            found |= {f"{prefix}{column}_{end}": float(n) for end, n in numbers}
-            found[f"{prefix}{column}_rank"] = spearman(means.index, means)
-    return found
+            ends = means.iloc[[0, -1]] if len(means) else [math.nan] * 2
+            told = *map(float, ends), spearman(means.index, means)
+            heads = (f"{prefix}{column}_{end}" for end in ("small", "large", "rank"))
+            numbers |= zip(heads, told, strict=True)
+    return numbers
 
 
 def by_run(table: DataFrame) -> DataFrame:
@@ -104,13 +101,11 @@ def beside_printed(printed: DataFrame, usual: DataFrame) -> DataFrame:
 
 
 def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
-    """Return rank correlations of a small top eigenvalue with robustness.
-
-    Held fixed: training loss, median margin (the scale of the logits), learning rate.
-    """
+    """Return rank correlations of a small top eigenvalue with robustness."""
     rows = of_one_revision(table)
     rows = rows.assign(small_eigenvalue=-rows["top_eigenvalue"])
     rows = rows[rows["train_accuracy"] >= 0.95]
+    # The margin is the scale of the logits.
     held = ["final_train_loss", "median_margin", "learning_rate"]
     named = {"small_eigenvalue": "small top eigenvalue"}
     return rank_correlations(rows, named, outcomes, held)
@@ -131,7 +126,7 @@ def with_limit(table: DataFrame) -> DataFrame:
 
 
 def _spectrum(table: DataFrame, of: str) -> DataFrame:
-    rows = plot.with_columns(table, ["of", "way", "value", "residual", "products"])
+    rows = with_columns(table, ["of", "way", "value", "residual", "products"])
     return rows[(rows["measured"] == "spectrum") & (rows["of"] == of)]
 
 
@@ -161,7 +156,7 @@ def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
 
 def eigenvalue_of_each(table: DataFrame) -> DataFrame:
     """Return every network's top eigenvalue, how it was found, and its setting."""
-    rows = plot.with_columns(final(table), ["setting", "key", *_LISTED])
+    rows = with_columns(final(table), ["setting", "key", *_LISTED])
     rows = rows.drop_duplicates(["setting", "key"]).set_index("setting")
     numbers = rows[["top_eigenvalue", "eigenvalue_residual"]].map("{:.3g}".format)
     counts = rows[["hessian_products", "hessian_images"]].astype("Int64")

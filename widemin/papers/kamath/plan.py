@@ -1,7 +1,5 @@
 """The runs of chapter 4: batch sizes by setting, controls, spectra."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Chapter 1: Khritankov et al., adversarial robustness through wide local minima."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from widemin.papers.claims import Array, Part, Rows, claim, final, paper_table, ranks
+from widemin.papers.claims.rows import with_columns
 from widemin.papers.khritankov import theory
 
 _CELL = ("batch_size", "learning_rate")
@@ -22,20 +21,14 @@ def best_epochs(table: pd.DataFrame, column: str = _FGSM) -> pd.DataFrame:
     """
     rows = table[table["measured"] == "epoch"].reset_index(drop=True)
     best = rows.loc[rows.groupby("key")[column].idxmax()]
-    return best.assign(
-        share=best["epoch"] / best["epochs"],
-        ratio=best["learning_rate"] / best["batch_size"],
-    )
+    return best.assign(share=best["epoch"] / best["epochs"])
 
 
 def measured_widths(grid: pd.DataFrame) -> pd.DataFrame:
     """Return the networks whose width was measured and that do not answer one class."""
-    rows = final(grid)
-    if rows.empty or "width_images" not in rows:
-        return rows.iloc[:0]
+    # The distance is not measured where strong_size is 0.
+    rows = with_columns(final(grid), ["width_images", "constant", "distance_q50"])
     rows = rows[rows["width_images"].notna() & ~rows["constant"].astype(bool)]
-    if "distance_q50" not in rows:  # strong_size is 0
-        rows = rows.assign(distance_q50=math.nan)
     return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
 
 

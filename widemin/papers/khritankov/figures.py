@@ -1,7 +1,5 @@
 """Chapter 1: widths, the grid, ways of computing one attack."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from pandas import DataFrame
 from PIL import Image
 
 from widemin.papers import figures as plot
-from widemin.papers.claims import final
+from widemin.papers.claims import final, with_columns
 from widemin.papers.figures import BLACK, BLUE, GREEN, RED, WAYS, Panels
 from widemin.papers.khritankov.claims import best_epochs, measured_widths
 from widemin.papers.khritankov.theory import logistic_widths
@@ -81,7 +79,7 @@ def flatness(grid: DataFrame) -> DataFrame:
 
 def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
     """Draw accuracy under FGSM and the distance that fools against a flatness."""
-    rows = plot.with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
+    rows = with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
     colours = np.log10(rows["ratio"].to_numpy(float))
     for ax, (name, label) in zip(axes, ROBUSTNESS.items(), strict=True):
         plot.marks(ax, rows, column, name, c=colours, cmap="viridis", s=44)
@@ -101,8 +99,7 @@ def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
     for (size, part), colour in zip(sizes.items(), colours, strict=True):
         good = part["natural_accuracy"] > 0.95
         plot.marks(ax, part[good], "ratio", column, color=[colour], label=size)
-        hollow: Any = {"color": [colour], "facecolor": "none"}
-        plot.marks(ax, part[~good], "ratio", column, **hollow)
+        plot.marks(ax, part[~good], "ratio", column, color=[colour], facecolor="none")
     ax.legend(title="batch size", loc="upper right")
     said = "learning rate / batch size", "accuracy under FGSM (%)"
     return plot.framed(ax, *said, log="x", ylim=(-3, 103))
@@ -117,10 +114,8 @@ def cell_means(rows: DataFrame, column: str) -> DataFrame:
 
 
 def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
-    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank.
-
-    seaborn's would draw the whole figure anew for every panel.
-    """
+    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank."""
+    # seaborn's would draw the whole figure anew for every panel.
     cells = cells.sort_index(ascending=False).astype(float)
     ax.pcolormesh(cells.to_numpy(), vmin=0, vmax=100, cmap="viridis")
     look: Any = {"size": 8, "ha": "center", "va": "center"}
@@ -156,43 +151,36 @@ def at_updates(table: DataFrame, updates: int) -> DataFrame:
 
 
 def as_printed(printed: DataFrame) -> DataFrame:
-    """Return the paper's own table in the columns and units of ours.
-
-    It says best epochs, not how many there were; the largest is 117.
-    """
+    """Return the paper's own table in the columns and units of ours."""
     return printed.assign(
-        share=printed["epoch_mean"] / 120,
+        share=printed["epoch_mean"] / 120,  # which it does not say; the best go to 117
         natural_accuracy=printed["acc_mean"] / 100,
         fgsm_accuracy=printed["adv_acc_mean"] / 100,
     )
 
 
 def chosen_epochs(table: DataFrame) -> DataFrame:
-    """Return test accuracies in percent by rules of choosing an epoch.
-
-    Best on the attacked test images, the poster's; on held-out ones; the last.
-    """
-    rules = {"best on test images": "fgsm_accuracy"}
+    """Return test accuracies in percent by rules of choosing an epoch."""
+    rules = {"best on test images": "fgsm_accuracy"}  # the poster's
     rules |= {"best on held-out images": "validation_fgsm_accuracy", "last": "epoch"}
     parts = {
         (cell, rule): part
         for rule, column in rules.items()
         for cell, part in plot.by_cell(best_epochs(table, column)).items()
     }
-    found = plot.spreads(parts, "rules of chapter 1")
-    return found.rename_axis(["cell", "epoch chosen"]) if parts else found
+    means = plot.spreads(parts, "rules of chapter 1")
+    return means.rename_axis(["cell", "epoch chosen"]) if parts else means
 
 
 def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
     """Draw what each way of computing one attack answers; a mark per network."""
     cells = plot.by_cell(final(table))
     shifts = np.linspace(0.15, -0.15, max(2, len(cells)))
-    for (cell, part), shift, mark in zip(
-        cells.items(), shifts, cycle("os^Dv"), strict=False
-    ):
-        look: Any = {"marker": mark, "s": 22}
+    looks = zip(cells.items(), shifts, cycle("os^Dv"), strict=False)
+    for (cell, part), shift, mark in looks:
         for row, way in enumerate(WAYS):
-            plot.marks(ax, part, way, row + shift, color=_COLOURS[way], **look)
+            look: Any = {"color": _COLOURS[way], "marker": mark, "s": 22}
+            plot.marks(ax, part, way, row + shift, **look)
         ax.scatter([], [], color="grey", label=cell, marker=mark)
     plot.name_rows(ax, WAYS.values())
     ax.set(xlim=(-3, 103))
@@ -241,11 +229,8 @@ def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
 
 
 def moved(table: DataFrame) -> DataFrame:
-    """Return the shares of images that FGSM on clipped probabilities moves.
-
-    And how sure of themselves the networks are, and what attacks leave right.
-    """
-    rows = plot.with_columns(final(table), ["moved_share"])
+    """Return how many images clipped FGSM moves, and how sure the networks are."""
+    rows = with_columns(final(table), ["moved_share"])
     rows = rows[rows["moved_share"].notna()]
     rows = rows.sort_values(["batch_size", "learning_rate"], kind="stable")
     parts = {  # hard spaces: a head of a row breaks after the comma alone

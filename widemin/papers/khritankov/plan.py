@@ -1,7 +1,5 @@
 """The runs of chapter 1: a grid, cells trained long, Adam."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any

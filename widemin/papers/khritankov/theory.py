@@ -1,7 +1,5 @@
 """Widths in closed form, and where theorems 1 and 2 of Khritankov et al. fail."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Chapter 3: Wang et al., convergence and robustness of adversarial training."""
 
-from __future__ import annotations
-
 import math
 from functools import cache, partial
 from typing import Any
@@ -9,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widemin.papers.claims import NONE, Array, Part, Rows, claim, final
+from widemin.papers.claims import Array, Part, Rows, claim, final, with_columns
 from widemin.papers.wang import theory
 from widemin.statistics import spearman
 
 ATTACKS = ("fgsm", "pgd10", "pgd20", "cw")  # the columns of its tables
 
 
-def _turned(rows: pd.DataFrame) -> pd.Series[bool]:
+def _turned(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Return True for runs with a switch of dynamic training turned."""
     turned = rows["fosc_from_start"].astype(bool) | rows["loss_weighted"].astype(bool)
     return turned | (rows["rate_decay"].astype(float) > 0)
@@ -32,12 +30,10 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 def costs(table: pd.DataFrame) -> dict[str, float]:
     """Return the gradients an image that the shortest run of each defence took."""
-    rows, names = final(table), ["standard", "dynamic", "curriculum"]
-    if rows.empty:
-        return dict.fromkeys(names, math.nan)
+    rows = with_columns(final(table), ["gradients"])
     rows = named(rows[~_turned(rows) & rows["step_schedule"].isin(["", "rising"])])
-    means = rows.groupby(["defence", "epochs"])["gradients"].mean()
-    return means.groupby("defence").first().reindex(names).to_dict()
+    means = rows.groupby(["defence", "epochs"])["gradients"].mean().groupby("defence")
+    return means.first().reindex(["standard", "dynamic", "curriculum"]).to_dict()
 
 
 def separation(rows: pd.DataFrame) -> float:
@@ -95,14 +91,12 @@ def over_bins(rows: Rows, part: Part) -> Array:
     """Spearman's correlation with FOSC over bins, mean of the networks."""
     column = "loss" if "mean loss" in part.criterion else "accuracy"
     bins = rows.of("bin")
-    if bins.empty:
-        return NONE
     bins = bins[(bins["pool"] == part.given["pool"]) & (bins["by"] == part.given["by"])]
     each = {k: spearman(b["value"], b[column]) for k, b in bins.groupby("key")}
     return _over_networks(rows, pd.Series(each, dtype=float))
 
 
-def _over_networks(rows: Rows, values: pd.Series[Any]) -> Array:
+def _over_networks(rows: Rows, values: "pd.Series[Any]") -> Array:
     """Return the mean over standard adversarial training's networks of a number."""
     final = _defended(rows)
     standard = final.loc[final["defence"] == "standard", "key"]
@@ -110,13 +104,17 @@ def _over_networks(rows: Rows, values: pd.Series[Any]) -> Array:
     return rows.cells(["epochs"], "value", of=plain).of("value")
 
 
+def _last_steps(rows: Rows) -> pd.DataFrame:
+    """Return the last step of the attack on each network, by key."""
+    steps = rows.of("step")
+    last = steps.groupby("key")["step"].transform("max")
+    return steps[steps["step"] == last].set_index("key")
+
+
 @claim("D3")
 def at_last_step(rows: Rows, part: Part) -> Array:
     """FOSC, or the spread of the loss over its own, at the attack's last step."""
-    steps = rows.of("step")
-    if steps.empty:
-        return NONE
-    last = steps[steps["step"] == steps["step"].max()].set_index("key")
+    last = _last_steps(rows)
     if part.statistic == "normalised":
         return _over_networks(rows, last["normalised_fosc_q50"])
     spread = last["loss_q75"] - last["loss_q25"]
@@ -126,11 +124,7 @@ def at_last_step(rows: Rows, part: Part) -> Array:
 @claim("D4", "spearman")
 def with_fosc(rows: Rows, part: Part) -> Array:
     """Spearman's correlation of PGD-20 accuracy with FOSC over sizes of a step."""
-    column, steps = _pgd20(rows.final), rows.of("step")
-    if steps.empty:
-        return NONE
-    ends = steps[steps["step"] == steps.groupby("key")["step"].transform("max")]
-    fosc = rows.joined(ends.set_index("key")["fosc_q50"])
+    column, fosc = _pgd20(rows.final), rows.joined(_last_steps(rows)["fosc_q50"])
     return rows.cells(["attack_step"], column, "value", of=fosc).rank(column, "value")
 
 
@@ -149,13 +143,9 @@ def by_steps(rows: Rows, part: Part) -> Array:
 @claim("D11")
 def stages_apart(rows: Rows, part: Part) -> Array:
     """How much further apart stages are for dynamic training, in logarithms."""
-    epochs = rows.of("epoch")
-    if "fosc_mean" not in epochs:
-        return NONE
-    epochs = epochs[epochs["fosc_mean"].notna()]
+    epochs = with_columns(rows.of("epoch"), ["fosc_mean"]).dropna(subset="fosc_mean")
     each = {key: math.log(separation(run)) for key, run in epochs.groupby("key")}
-    final = _defended(rows)
-    final = final.assign(value=final["key"].map(pd.Series(each, dtype=float)))
+    final = _defended(rows).assign(value=lambda runs: runs["key"].map(each))
     cells = rows.cells(["defence"], "value", of=final)
     return cells.of("value", defence="dynamic") - cells.of("value", defence="standard")
 

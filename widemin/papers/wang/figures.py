@@ -1,7 +1,5 @@
 """Chapter 3: attacks climbing, and what training against them buys."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +9,7 @@ from matplotlib.axes import Axes
 from pandas import DataFrame
 
 from widemin.papers import figures as plot
-from widemin.papers.claims import final, paper_table
+from widemin.papers.claims import ball_name, final, paper_table, with_columns
 from widemin.papers.figures import BLACK, BLUE, GREEN, RED, Groups, Panels
 from widemin.papers.wang import theory
 from widemin.papers.wang.claims import ATTACKS, named
@@ -34,7 +32,7 @@ def _rows(table: DataFrame, measured: str = "final") -> DataFrame:
 
 def _labelled(table: DataFrame) -> DataFrame:
     """Return final rows with defence and label, e.g. "dynamic, 8 epochs"."""
-    rows = plot.with_columns(_rows(table), WHITE_BOX)
+    rows = with_columns(_rows(table), WHITE_BOX)
     label = rows["defence"] + ", " + rows["epochs"].astype(int).astype(str) + " epochs"
     return rows.assign(label=label)
 
@@ -70,8 +68,7 @@ def _printed(table: str) -> DataFrame:
 def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
-    Ours with the half-width of the 95 % interval over seeds; runs of like training,
-    `in_depth`, fill columns that the table lacks. Cost is ours alone; an attack that
+    Runs of like training, `in_depth`, fill columns that the table lacks; an attack that
     neither has a number of is left out.
     """
     more = _labelled(table if in_depth is None else in_depth)
@@ -79,11 +76,8 @@ def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> Da
     for label, part in _labelled(table).groupby("label", sort=False):
         again = more[more["label"] == label]
         printed = theirs.loc[part["defence"].iloc[0]]
-        ours = [
-            plot.spread(part if part[column].notna().any() else again, column)
-            for column in WHITE_BOX
-        ]
-        lines[label, "ours"] = [*ours, *plot.costs(part)]
+        rows = (part if part[column].notna().any() else again for column in WHITE_BOX)
+        lines[label, "ours"] = [*map(plot.spread, rows, WHITE_BOX), *plot.costs(part)]
         places = map(_THEIRS.get, WHITE_BOX)
         said = [f"{printed[place]:g}" if place else "" for place in places]
         lines[label, "paper"] = [*said, "", "", ""]
@@ -110,8 +104,8 @@ def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
     rows = _labelled(table)
     for label, part in rows.groupby("label", sort=False):
-        look = _look(rows, part) | {"label": label}
-        plot.marks(ax, part, "gradients", "worst_accuracy", **look)
+        look = _look(rows, part)
+        plot.marks(ax, part, "gradients", "worst_accuracy", label=label, **look)
     return plot.framed(ax, "gradients taken per training image", _WORST)
 
 
@@ -131,7 +125,7 @@ def best_and_last(table: DataFrame) -> DataFrame:
     """Return accuracy under training's own attack by how the epoch is chosen."""
     rules = {"last": "epoch", "best on held-out images": "validation_attack_accuracy"}
     rules["best on test images"] = "attack_accuracy"
-    rows = plot.with_columns(_rows(table, "epoch"), rules.values())
+    rows = with_columns(_rows(table, "epoch"), rules.values())
     rows = rows.dropna(subset="attack_accuracy")
     # Before the radius is grown the attack is weaker: those epochs do not compete.
     rows = rows[rows["epoch"] >= rows["ramp"] * rows["epochs"]]
@@ -165,7 +159,7 @@ _KINDS["loss"] = "cross-entropy"
 
 def by_bin(table: DataFrame, axes: Panels) -> Panels:
     """Draw accuracy and loss over FOSC, bins of as many images each, mean of seeds."""
-    rows = plot.with_columns(_of_standard(table, "bin"), ["pool", "by", "bin", "value"])
+    rows = with_columns(_of_standard(table, "bin"), ["pool", "by", "bin", "value"])
     pools = {"all": ("every step", BLUE), "last": ("the last step", RED)}
     kinds = [("fosc", "accuracy"), ("fosc", "loss"), ("normalised_fosc", "accuracy")]
     for ax, (by, column) in zip(axes, kinds, strict=True):
@@ -203,19 +197,19 @@ def strengths(table: DataFrame) -> dict[str, float]:
     with `_few` and `_many`; NaN where nothing was measured.
     """
     columns = ["steps_taken", "accuracy", "normalised_fosc_box_q50"]
-    rows = plot.with_columns(_of_standard(table, "strength"), ["step_radii", *columns])
+    rows = with_columns(_of_standard(table, "strength"), ["step_radii", *columns])
     rows = rows[rows["step_radii"] == 0.25]
     means = rows.groupby("steps_taken", as_index=False)[columns].mean()
-    found = dict[str, float]()
+    ends = dict[str, float]()
     for kind, column in zip(("steps", "accuracy", "fosc"), columns, strict=True):
         values = plot.shown(means, column) if len(means) else [math.nan]
-        found |= {f"{kind}_few": float(values[0]), f"{kind}_many": float(values[-1])}
-    return found
+        ends |= {f"{kind}_few": float(values[0]), f"{kind}_many": float(values[-1])}
+    return ends
 
 
 def _watched(table: DataFrame) -> DataFrame:
     """Return the epochs after which FOSC was measured, of each defence's shortest."""
-    rows = plot.with_columns(_rows(table, "epoch"), DECILES)
+    rows = with_columns(_rows(table, "epoch"), DECILES)
     rows = rows.dropna(subset="fosc_d5")
     return rows[rows["epochs"] == rows.groupby("defence")["epochs"].transform("min")]
 
@@ -258,16 +252,18 @@ def gap_in_ball(
     ax.clabel(lines, fontsize="small")
     tip = 0.5 * epsilon * np.array(gradient) / np.hypot(*gradient)
     ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": "white"})
-    ax.set(aspect="equal", title=plot.ball_name(f"{norm} {epsilon:g}"))
+    ax.set(aspect="equal", title=ball_name(f"{norm} {epsilon:g}"))
     plot.framed(ax, "move of pixel 1", "move of pixel 2").label_outer()
     return ax
 
 
 def rates(
-    ax: Axes, lengths: Sequence[int], found: dict[float, list[tuple[float, float]]]
+    ax: Axes, lengths: Sequence[int], gradients: dict[float, list[tuple[float, float]]]
 ) -> Axes:
     """Draw measured mean squared gradients and their bounds, a colour per delta."""
-    for (delta, pairs), colour in zip(found.items(), (BLUE, GREEN, RED), strict=False):
+    for (delta, pairs), colour in zip(
+        gradients.items(), (BLUE, GREEN, RED), strict=False
+    ):
         measured, bound = zip(*pairs, strict=True)
         ax.plot(lengths, bound, color=colour, label=f"δ = {delta:g}")
         ax.plot(lengths, measured, "o", color=colour)

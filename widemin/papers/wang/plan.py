@@ -1,7 +1,5 @@
 """The runs of chapter 3: defences, switches of the dynamic one, sizes of a step."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any

@@ -3,8 +3,6 @@
 Wang et al. 2019, equation 2 and theorem 1.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Chapter 2: Wei et al., sharpness-aware minimisation and robustness."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +9,7 @@ import pandas as pd
 
 from widemin.names import norm_and_radius
 from widemin.papers.claims import NONE, Array, Part, Rows, claim, drawn, final
+from widemin.papers.claims.rows import with_columns
 from widemin.papers.wei import theory
 
 # The columns of its tables, in their order.
@@ -30,11 +29,9 @@ def chosen_epochs(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["watch"].astype(str) != ""] if len(rows) else rows
     if rows.empty:
         return rows.assign(rule="")
-    each = [
-        rows.loc[rows.groupby("key", sort=False)[column].idxmax()].assign(rule=rule)
-        for rule, column in RULES.items()
-    ]
-    return pd.concat(each)
+    runs = rows.groupby("key", sort=False)
+    best = (rows.loc[runs[by].idxmax()].assign(rule=rule) for rule, by in RULES.items())
+    return pd.concat(best)
 
 
 def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
@@ -43,9 +40,7 @@ def gains_by_rule(table: pd.DataFrame, rho: float) -> dict[str, float]:
     And, under "standard", what standard training gains by the epoch that held-out
     images choose over its last one.
     """
-    rows = chosen_epochs(table)
-    if rows.empty:
-        return dict.fromkeys([*RULES, "standard"], math.nan)
+    rows = with_columns(chosen_epochs(table), ["fgsm_accuracy"])
     means = rows[rows["attack"] == ""].groupby(["rule", "rho"])["fgsm_accuracy"].mean()
     means = means.unstack().reindex(index=list(RULES), columns=[0.0, rho])
     kept = means.loc["best on held-out images", 0.0] - means.loc["last", 0.0]
@@ -59,22 +54,16 @@ def bargain(table: pd.DataFrame, test: str) -> dict[str, float]:
     For "sam" and "adversarial" the gain in worst-case accuracy over standard training,
     in points, and under "sam_cost" and "adversarial_cost" the ratio of gradients.
     """
-    rows = final(table)
-    rows = rows[rows["test"] == test] if len(rows) else rows
-    names = ["sam", "sam_cost", "adversarial", "adversarial_cost"]
-    bargains = dict.fromkeys(names, math.nan)
-    if rows.empty or "standard" not in set(rows["method"]):
-        return bargains
     columns = ["worst_accuracy", "gradients"]
+    rows = with_columns(final(table), ["test", *columns])
+    rows = rows[rows["test"] == test]
     means = rows.groupby(["method", "rho", "attack"])[columns].mean()
-    base = means.loc["standard"].iloc[0]
-    for method in {"sam", "adversarial"} & set(rows["method"]):
-        part = means.loc[method]
-        best = part.loc[part["worst_accuracy"].idxmax()]
-        gain = 100 * (best["worst_accuracy"] - base["worst_accuracy"])
-        bargains[method] = float(gain)
-        bargains[f"{method}_cost"] = float(best["gradients"] / base["gradients"])
-    return bargains
+    means = means.sort_values("worst_accuracy", na_position="first").astype(float)
+    best = means.groupby("method").last()
+    worst, cost = best.reindex(["standard", "sam", "adversarial"]).to_numpy().T
+    gain, ratio = (100 * (worst - worst[0])).tolist(), (cost / cost[0]).tolist()
+    bargains = {"sam": gain[1], "sam_cost": ratio[1], "adversarial": gain[2]}
+    return bargains | {"adversarial_cost": ratio[2]}
 
 
 def gains(table: pd.DataFrame) -> dict[str, float]:
@@ -209,10 +198,8 @@ def theorems(rows: Any, part: Part) -> Array:
 def trained_ratio(ratios: Mapping[int, Array], part: Part) -> Array:
     """The robust weight over the weak ones, largest radius against none.
 
-    Args:
-        ratios: Number of weak features d to ratios, shape (seeds, radii), the first
-            radius 0, of `theory.sam_on_samples` at p = 0.95 and eta = 0.1.
-        part: Which.
+    Ratios by number of weak features d, shape (seeds, radii), the first radius 0, are
+    of `theory.sam_on_samples` at p = 0.95 and eta = 0.1.
     """
     of = ratios[int(part.given["d"])]
     each = of[:, -1] / of[:, 0]

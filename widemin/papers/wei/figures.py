@@ -1,7 +1,5 @@
 """Chapter 2: the feature model; robustness, its price and flatness, by method."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -13,7 +11,7 @@ from pandas import DataFrame
 
 from widemin.names import norm_and_radius
 from widemin.papers import figures as plot
-from widemin.papers.claims import ball_name, final, paper_table
+from widemin.papers.claims import ball_name, final, paper_table, with_columns
 from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
 from widemin.papers.wei import theory
 from widemin.papers.wei.claims import PAPER_SETS, chosen_epochs
@@ -50,39 +48,30 @@ def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
 
 
 def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
-    """Draw which way SAM on all weights moves the robust one, over the model's sizes.
-
-    The line is where w*^2 = 2 d; marks are exact solutions.
-    """
+    """Draw which way SAM on all weights moves the robust one, by size of the model."""
     line = np.geomspace(min(etas), max(etas), 61)
     odds = np.log(p / (1 - p))
     ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
     places = np.array([(d, eta) for d in ds for eta in etas])
     shifts = np.array([_shift(p, eta, int(d), radius, "all") for d, eta in places])
-    for sign, marker, colour, name in ((1, "^", BLUE, "more"), (-1, "v", RED, "less")):
-        look: Any = {
-            "marker": marker,
-            "color": colour,
-            "label": f"{name} robust weight",
-        }
-        ax.scatter(*places[sign * shifts > 0].T, **look)
-    ends = (min(ds) / 2, 2 * max(ds))
-    return plot.framed(
-        ax, "weak features d", "their mean η", "outside", log="xy", xlim=ends
-    )
+    more, less = ("^", BLUE, "more robust weight"), ("v", RED, "less robust weight")
+    for sign, (marker, colour, name) in ((1, more), (-1, less)):
+        at = places[sign * shifts > 0].T
+        ax.scatter(*at, marker=marker, color=colour, label=name)
+    said, ends = ("weak features d", "their mean η"), (min(ds) / 2, 2 * max(ds))
+    return plot.framed(ax, *said, "outside", log="xy", xlim=ends)
 
 
 def _shift(p: float, eta: float, d: int, radius: float, weights: str) -> float:
-    found = theory.sam_optimum(p, eta, d, radius, weights)
-    return found - theory.optimum(p, eta, d)
+    return theory.sam_optimum(p, eta, d, radius, weights) - theory.optimum(p, eta, d)
 
 
 def trained_ratios(
     ax: Axes, radii: Sequence[float], ratios: dict[int, np.ndarray]
 ) -> Axes:
     """Draw the robust over the weak weights after SAM, relative to SGD, by radius."""
-    for (d, found), colour in zip(sorted(ratios.items()), [BLUE, RED], strict=False):
-        change = 100 * (found / found[:, :1] - 1)
+    for (d, each), colour in zip(sorted(ratios.items()), [BLUE, RED], strict=False):
+        change = 100 * (each / each[:, :1] - 1)
         ax.plot(radii, change.mean(0), color=colour, label=f"d = {d}")
         ax.plot(radii, change.T, "o", color=colour, markersize=4)
     ax.axhline(0, color="grey", linewidth=1)
@@ -125,8 +114,7 @@ def robust_by_method(table: DataFrame, axes: Panels) -> Panels:
     for ax, (test, part) in zip(axes, rows.groupby("test", sort=False), strict=False):
         at, colour = part["name"].map(names.index), part["colour"]
         plot.marks(ax, part, at - 0.1, "pgd_accuracy", color=colour)
-        hollow: Any = {"edgecolor": colour, "facecolor": "none"}
-        plot.marks(ax, part, at + 0.1, "worst_accuracy", **hollow)
+        plot.marks(ax, part, at + 0.1, "worst_accuracy", color=colour, facecolor="none")
         ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(str(test)), ylim=(0, top))
         ax.label_outer()
@@ -153,10 +141,7 @@ def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
 
 
 def beside_the_paper(table: DataFrame) -> DataFrame:
-    """Return ours and the paper's CIFAR-10 table, two rows a method, in percent.
-
-    Ours with the half-width of the 95 % interval over seeds. Cost is ours alone.
-    """
+    """Return ours and the paper's CIFAR-10 table, two rows a method, in percent."""
     printed = paper_table("sam_table2_cifar10").fillna("")
     kinds = {"ST": "standard", "SAM": "SAM", "AT-Linf": "AT L∞", "AT-L2": "AT L2"}
     theirs = {
@@ -165,11 +150,10 @@ def beside_the_paper(table: DataFrame) -> DataFrame:
     }
     lines = {}
     for name, rows in with_names(table).groupby("name", sort=False):
-        one = rows.drop_duplicates("key")
-        ours = [plot.spread(one, "natural_accuracy")]
-        for test in PAPER_SETS:
-            ours.append(plot.spread(rows[rows["test"] == test], "pgd_accuracy"))
-        lines[name, "ours"] = [*ours, *plot.costs(one)]
+        one, sets = rows.drop_duplicates("key"), dict(list(rows.groupby("test")))
+        robust = [plot.spread(sets.get(t, one[:0]), "pgd_accuracy") for t in PAPER_SETS]
+        natural = plot.spread(one, "natural_accuracy")
+        lines[name, "ours"] = [natural, *robust, *plot.costs(one)]
         if name in theirs:
             lines[name, "paper"] = [*theirs[name], "", "", ""]
     heads = ["natural", *map(ball_name, PAPER_SETS), *plot.COSTS]
@@ -224,12 +208,12 @@ def by_flatness(
     table: DataFrame, axes: Panels, columns: dict[str, str], test: str
 ) -> Panels:
     """Draw worst-case accuracy over measures of flatness, a point a network."""
-    rows = plot.with_columns(with_names(table, test=test), ["width_images", *columns])
+    rows = with_columns(with_names(table, test=test), ["width_images", *columns])
     rows = rows.dropna(subset="width_images")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
-            look: Any = {"color": COLOURS[str(method)], "label": method}
-            plot.marks(ax, part, column, "worst_accuracy", **look)
+            colour = COLOURS[str(method)]
+            plot.marks(ax, part, column, "worst_accuracy", color=colour, label=method)
         if rows.empty:
             ax.set(title="not measured at this preset")
         plot.framed(ax, label, "", "best" if ax is axes[-1] else "", log={"x": 4})
@@ -240,9 +224,9 @@ def by_flatness(
 def along_lines(table: DataFrame, axes: Panels) -> Panels:
     """Draw the loss along the steepest line in weights and in images, by method."""
     rows = with_names(table, "line")
-    kinds = {"weights": (1, "distance in weights (L2)")}
-    kinds["images"] = (255, "distance in images (L∞, 1/255)")
-    for ax, (of, (unit, label)) in zip(axes, kinds.items(), strict=True):
+    weights = "weights", 1, "distance in weights (L2)"
+    images = "images", 255, "distance in images (L∞, 1/255)"
+    for ax, (of, unit, label) in zip(axes, (weights, images), strict=True):
         for name, look in line_looks(rows).items():
             part = rows[(rows["of"] == of) & (rows["name"] == name)]
             part = part.assign(distance=unit * part["distance"])
@@ -256,7 +240,7 @@ def along_lines(table: DataFrame, axes: Panels) -> Panels:
 def in_pixels(table: DataFrame) -> DataFrame:
     """Return SAM's step in the first layer in pixels, a row a method."""
     rows = with_names(table).drop_duplicates("key")
-    rows = plot.with_columns(rows, ["implicit_share"]).dropna(subset="implicit_share")
+    rows = with_columns(rows, ["implicit_share"]).dropna(subset="implicit_share")
     return plot.spreads(dict(list(rows.groupby("name", sort=False))), "in pixels")
 
 
@@ -269,8 +253,7 @@ def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
     unattacked = rows.assign(radius=0.0, worst_accuracy=rows["natural_accuracy"])
     rows = pd.concat([unattacked, rows])
     for name, look in line_looks(rows).items():
-        look |= {"marker": "o", "label": name}
-        part = rows[rows["name"] == name]
+        part, look = rows[rows["name"] == name], look | {"marker": "o", "label": name}
         plot.mean_line(ax, part, "radius", "worst_accuracy", **look)
     ax.set(ylim=(0, None))
     return plot.framed(ax, "L∞ radius (1/255)", "worst-case accuracy (%)", "outside")
@@ -278,18 +261,19 @@ def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
 
 def drops(table: DataFrame, axes: Panels) -> Panels:
     """Draw what stronger attacks take beyond PGD-10 on the same images, per set."""
-    ways = {"restarts": ("o", "PGD-50, margin, 5 restarts", BLUE)}
-    ways["autoattack"] = ("s", "AutoAttack", "none")
-    kinds = [f"{way}{kind}_accuracy" for way in ways for kind in ("", "_pgd")]
-    rows = plot.with_columns(with_names(table), kinds)
+    looks: dict[str, Any] = {
+        "restarts": {"marker": "o", "label": "PGD-50, margin, 5 restarts"},
+        "autoattack": {"marker": "s", "label": "AutoAttack", "facecolor": "none"},
+    }
+    kinds = [f"{way}{kind}_accuracy" for way in looks for kind in ("", "_pgd")]
+    rows = with_columns(with_names(table), kinds)
     rows = rows.dropna(subset="restarts_accuracy")
     names = list(rows["name"].unique())
     for ax, test in zip(axes, PAPER_SETS, strict=True):
-        for way, (marker, label, face) in ways.items():
+        for way, look in looks.items():
             part = rows[rows["test"] == test].dropna(subset=f"{way}_accuracy")
             lost = 100 * (part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"])
-            look: Any = {"marker": marker, "color": BLUE, "facecolor": face}
-            ax.scatter(part["name"].map(names.index), lost, label=label, **look)
+            ax.scatter(part["name"].map(names.index), lost, color=BLUE, **look)
         ax.axhline(0, color="grey", linewidth=1)
         ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(test))

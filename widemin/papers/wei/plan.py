@@ -1,7 +1,5 @@
 """The runs of chapter 2: SAM and adversarial training, and their controls."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +7,9 @@ from typing import Any
 from widemin.attacks import parse_ball
 from widemin.experiments.recipe import grid
 from widemin.papers.base import base_recipe
+from widemin.papers.wei.claims import PAPER_SETS
 
-_PAPERS = "linf 1/255", "linf 2/255", "l2 16/255", "l2 32/255"
-TEST_BALLS = tuple(map(parse_ball, _PAPERS))
+TEST_BALLS = tuple(map(parse_ball, PAPER_SETS))
 LARGER_BALLS = parse_ball("linf 4/255"), parse_ball("linf 8/255")
 
 

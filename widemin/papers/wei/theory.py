@@ -6,8 +6,6 @@ sign(w x_1 + x_2 + ... + x_{d+1}). Radii are Euclidean in weights, L-infinity in
 features. A model out of range is a ValueError.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
