@@ -17,7 +17,7 @@ import torch
 from widemin.attacks import Ball, Linf
 from widemin.experiments import own
 from widemin.experiments.columns import as_column, as_row
-from widemin.experiments.recipe_checks import STRONG_ATTACKS, check, declared
+from widemin.experiments.recipe_checks import STRONG_ATTACKS, check_recipe, declared
 
 # Part of every key. Raise the first when training can give other weights by more than
 # the rounding in which machines differ anyway, the second when all that is measured of
@@ -27,8 +27,11 @@ TRAINING_REVISION = 1
 MEASURING_REVISION = 1
 
 
-def _field(default: Any, *bounds: float, measures: bool = False) -> Any:
-    """Return a field with its bounds: from, and to where there is an end."""
+def _field(default: Any, *bounds: float | str, measures: bool = False) -> Any:
+    """Return a field and its bounds: from and, where it ends, to what.
+
+    The number of images of a part of the data set, by the part's name.
+    """
     about = {"bounds": bounds, "measures": measures}
     return dataclasses.field(default=default, metadata=about)
 
@@ -56,7 +59,7 @@ class Recipe:
     """
 
     dataset: str = "digits"  # one of data.DATASETS, or your own: "mine.sets:load"
-    train_size: int = 1_000  # the first images; beyond the train part: all
+    train_size: int = _field(1_000, 1, "train")  # the first; beyond the train part: all
     augment: str = ""  # one of AUGMENTATIONS
     model: str = "mlp"  # one of models.BUILDERS, or your own: "mine.nets:build"
     width: int = _field(0, 0)  # 0 is the paper's
@@ -83,25 +86,25 @@ class Recipe:
     seed: int = _field(0, 0)
     watch: Ball | None = None  # FGSM in this set after each epoch
     watch_fosc: bool = False  # FOSC after each epoch, where its attack stops
-    validation_size: int = 0  # held-out images under the watch, besides test images
+    validation_size: int = _field(0, 0, "held_out")  # held-out images under the watch
     # How it is measured, once trained
     tests: tuple[Ball, ...] = _how((Linf(0.1),))
-    test_size: int = _how(300)
+    test_size: int = _how(300, 1, "test")
     pgd_steps: int = _how(10, 1)  # of 2.5 radii over the number of steps
     hessian_size: int = _how(300, 1)  # training images under the eigenvalue
-    spectrum_size: int = _how(0)  # training images under the top eigenvalue, once more
+    spectrum_size: int = _how(0, 0, "train")  # under the top eigenvalue, once more
     strong_size: int = _how(0, 0)  # test images under the strong attacks
     strong_steps: int = _how(0, 0)  # of PGD with restarts; 0 is pgd_steps
     strong_attacks: tuple[str, ...] = _how(STRONG_ATTACKS)
     autoattack_size: int = _how(0, 0)  # of the strong ones, under AutoAttack; 0 is all
-    width_size: int = _how(0)  # training images under widths and adaptive sharpness
-    line_size: int = _how(0)  # training images under the loss along lines
+    width_size: int = _how(0, 0, "train")  # training images under the widths
+    line_size: int = _how(0, 0, "train")  # training images under the loss along lines
     other_statistics: bool = _how(False)  # classified as the other CIFAR's
     brief_epochs: int = _how(0, 0)  # of one scaled in its logits, which attacks
     fosc_bins: int = _how(0, 0)  # of images by FOSC; and the attack's strength swept
     white_box: bool = _how(False)  # Wang et al.'s attacks, of a quarter radius
     surrogate_epochs: int = _how(0, 0)  # of two networks that attack
-    pictures: int = _how(0)  # test images kept as pictures, attacked in every way
+    pictures: int = _how(0, 0, "test")  # test images kept, attacked in every way
     own_attack: str = _how("")  # your own, beside PGD: "mine.attacks:run"
 
     def __post_init__(self) -> None:
@@ -111,7 +114,7 @@ class Recipe:
             object.__setattr__(self, field.name, value)
         # Not a field: part of the key, and sent along to workers.
         object.__setattr__(self, "sources", own.sources(self))
-        check(self)
+        check_recipe(self)
 
     def __str__(self) -> str:
         """Return the fields that are not at their defaults."""

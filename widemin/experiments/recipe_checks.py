@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,8 @@ import torch
 from widemin import data, models, training
 from widemin.attacks import L2, Linf, parse_ball
 from widemin.experiments import own
-from widemin.experiments.columns import as_column
-from widemin.names import check_choice
+from widemin.experiments.columns import as_row
+from widemin.names import check, check_choice
 
 if TYPE_CHECKING:
     from widemin.experiments.recipe import Recipe
@@ -36,10 +38,12 @@ _CHOICES = {
     "schedule": training.SCHEDULES,
     "step_schedule": STEP_SCHEDULES,
 }
-
-
-_KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
-_KINDS[str] = "a text"
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
 _BALL = "a perturbation set like Linf(0.1) or 'linf 8/255'"
 
 
@@ -53,22 +57,20 @@ def declared(name: str, value: Any, default: Any) -> Any:
     """
     plain, kind = _plain(value), type(default)
     if kind is tuple:
-        if not isinstance(plain, tuple):
-            raise ValueError(f"{name} must be a list; got {value!r}")
+        check(isinstance(plain, tuple), f"{name} must be a list", repr(value))
         return tuple(declared(name, part, default[0]) for part in plain)
     if default is None or isinstance(default, Linf):
         if plain in (None, "") and default is None:
             return None
         if isinstance(plain, str):
             return parse_ball(plain)
-        if not isinstance(plain, Linf | L2):
-            raise ValueError(f"{name} must be {_BALL}; got {value!r}")
+        check(isinstance(plain, Linf | L2), f"{name} must be {_BALL}", repr(value))
         return plain
     if kind is int and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
     fits = isinstance(plain, (int, float) if kind is float else kind)
-    if not fits or (isinstance(plain, bool) and kind is not bool):
-        raise ValueError(f"{name} must be {_KINDS[kind]}; got {value!r}")
+    fits = fits and (kind is bool or not isinstance(plain, bool))
+    check(fits, f"{name} must be {_KINDS[kind]}", repr(value))
     return plain
 
 
@@ -85,88 +87,70 @@ def _plain(value: Any) -> Any:
     return float(str(array[()])) if array.dtype.kind == "f" else array.item()
 
 
-def check(recipe: Recipe) -> None:
+# What holds of every recipe; an error says what the fields named here are.
+_RULES: dict[str, Callable[[Recipe], object]] = {
+    "own_attack must be a function to import, like 'mine.attacks:run'": (
+        lambda r: ":" in r.own_attack or not r.own_attack
+    ),
+    "learning_rate must be above 0 and finite": (
+        lambda r: 0 < r.learning_rate < math.inf
+    ),
+    "batch_size must be at most the number of training images, train_size": (
+        lambda r: r.batch_size <= r.train_size
+    ),
+    "optimizer 'algorithm1' must come without attack and rho": (
+        lambda r: r.optimizer != "algorithm1" or not (r.attack or r.rho)
+    ),
+    "watch_fosc must come with an attack": lambda r: r.attack or not r.watch_fosc,
+    f"other_statistics must come with one of {', '.join(OTHER)} as dataset": (
+        lambda r: r.dataset in OTHER or not r.other_statistics
+    ),
+    "gradient_leak must come with as many steps for every image, no step_schedule": (
+        lambda r: not (r.gradient_leak and r.step_schedule == "random")
+    ),
+    "gradient_leak must come with an attack and a rho above 0": (
+        lambda r: not r.gradient_leak or (r.attack and r.rho)
+    ),
+    "batch_size must leave no single image of train_size: the model trains on two": (
+        lambda r: _leaves_no_one(r)
+    ),
+}
+
+
+def check_recipe(recipe: Recipe) -> None:
     """Raise ValueError for an unknown name or a value out of range."""
     for name, known in _CHOICES.items():
         check_choice(name, getattr(recipe, name), known)
-    if recipe.own_attack and ":" not in recipe.own_attack:
-        raise ValueError(
-            "own_attack must be a function to import, like 'mine.attacks:run'; "
-            f"got {recipe.own_attack!r}"
-        )
     for attack in recipe.strong_attacks:
         check_choice("strong_attacks", attack, STRONG_ATTACKS)
+    row, record = as_row(recipe), data.DATASETS[recipe.dataset]
     for field in fields(recipe):
         if bounds := field.metadata.get("bounds"):
-            _check(field.name, getattr(recipe, field.name), *bounds)
-    if not 0 < recipe.learning_rate < math.inf:
-        raise ValueError(
-            f"learning_rate must be above 0 and finite; got {recipe.learning_rate}"
-        )
-    _check_sizes(recipe)
-    _check_together(recipe)
+            ends = [getattr(record, str(end), end) for end in (*bounds, math.inf)]
+            _check_range(field.name, row[field.name], *ends[:2])
+    for rule, holds in _RULES.items():
+        if not holds(recipe):
+            named = [name for name in row if name in re.findall(r"\w+", rule)]
+            got = ", ".join(f"{name} {row[name]!r}" for name in named)
+            raise ValueError(f"{rule}; got {got}")
 
 
-def _check_sizes(recipe: Recipe) -> None:
-    """Raise ValueError for more images than there are."""
-    found = data.DATASETS[recipe.dataset]
-    _check("train_size", recipe.train_size, 1, found.train)
-    _check("test_size", recipe.test_size, 1, found.test)
-    _check("pictures", recipe.pictures, 0, found.test)
-    for name in ("width_size", "line_size", "spectrum_size"):
-        _check(name, getattr(recipe, name), 0, found.train)
-    _check("validation_size", recipe.validation_size, 0, found.held_out)
-    if recipe.batch_size > recipe.train_size:
-        raise ValueError(
-            "batch_size must be at most the number of training images, "
-            f"{recipe.train_size}; got {recipe.batch_size}"
-        )
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    upper = "" if most == math.inf else f" and at most {most:g}"
+    fits = least <= value <= most and value != math.inf  # NaN fails too
+    check(fits, f"{name} must be at least {least:g}{upper}", value)
+
+
+def _leaves_no_one(recipe: Recipe) -> bool:
+    """Return True where no batch is one image that the network cannot be trained on."""
     size = 1 if recipe.optimizer == "algorithm1" else recipe.batch_size
     alone = 1 in (size, recipe.train_size % size)
-    if (alone or ":" in recipe.model) and (
-        not _takes_one(recipe.dataset, recipe.model, recipe.width) and alone
-    ):
-        raise ValueError(
-            f"batch_size must leave no batch of one image, which batch norm of "
-            f"{recipe.model!r} cannot train on; got {recipe.train_size} images in "
-            f"batches of {size}"
-        )
+    if not alone and ":" not in recipe.model:
+        return True
+    return _takes_one(recipe.dataset, recipe.model, recipe.width) or not alone
 
 
 @cache
 def _takes_one(dataset: str, model: str, width: int) -> bool:
-    """Return True if a network can be trained on one image of a data set."""
     network = own.network(dataset, model, width, torch.Generator())
     return training.takes_one(network, torch.zeros(1, *data.DATASETS[dataset].shape))
-
-
-def _check_together(recipe: Recipe) -> None:
-    """Raise ValueError for what makes no sense without, or with, another field."""
-    if recipe.optimizer == "algorithm1" and (recipe.attack or recipe.rho):
-        raise ValueError(
-            "optimizer 'algorithm1' must come without attack and rho; got "
-            f"attack {as_column(recipe.attack)!r} and rho {recipe.rho}"
-        )
-    if recipe.watch_fosc and not recipe.attack:
-        raise ValueError("watch_fosc must come with an attack; got none")
-    if recipe.other_statistics and recipe.dataset not in OTHER:
-        raise ValueError(
-            f"other_statistics must come with one of {', '.join(OTHER)}; got "
-            f"dataset {recipe.dataset!r}"
-        )
-    if recipe.gradient_leak and recipe.step_schedule == "random":
-        raise ValueError(
-            "gradient_leak must come with as many steps for every image; got "
-            "step_schedule 'random'"
-        )
-    if recipe.gradient_leak and not (recipe.attack and recipe.rho):
-        raise ValueError(
-            "gradient_leak must come with an attack and a rho above 0; got "
-            f"attack {as_column(recipe.attack)!r} and rho {recipe.rho}"
-        )
-
-
-def _check(name: str, value: float, least: float, most: float = math.inf) -> None:
-    if not least <= value <= most or value == math.inf:  # NaN fails too
-        upper = "" if most == math.inf else f" and at most {most:g}"
-        raise ValueError(f"{name} must be at least {least:g}{upper}; got {value}")
