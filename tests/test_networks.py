@@ -19,7 +19,7 @@ from widemin.experiments.checkpoints import (
 from widemin.experiments.measure import final, parts
 from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import run
-from widemin.experiments.train_together import family
+from widemin.experiments.train import family
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
 SMALL = dataclasses.replace(SMALL, test_size=40, hessian_size=40)

@@ -25,34 +25,20 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """What a column says.
-
-    Attributes:
-        name: As it stands in tables.
-        kinds: Kinds of rows that have it, as `measured` names them; "recipe" and
-            "provenance" are of every row. In the order of KINDS.
-        function: Dotted name of what computes it, in rows of the first of its kinds.
-        unit: Empty for names, numbers without a unit, and True or False.
-        sentence: What it is.
-    """
+    """What a column says."""
 
     name: str
-    kinds: tuple[str, ...]
-    function: str
-    unit: str
+    kinds: tuple[str, ...]  # of rows that have it, in the order of KINDS
+    function: str  # dotted name of what computes it, in rows of its first kind
+    unit: str  # empty for names, numbers without a unit, and True or False
     sentence: str
 
 
-def _read() -> dict[str, Column]:
-    path = Path(__file__).with_suffix(".csv")
-    with path.open(encoding="utf-8", newline="") as lines:
-        return {
-            row["name"]: Column(**row | {"kinds": tuple(row["kinds"].split())})
-            for row in csv.DictReader(lines)
-        }
-
-
-COLUMNS = _read()
+with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as lines:
+    COLUMNS = {
+        row["name"]: Column(**row | {"kinds": tuple(row["kinds"].split())})
+        for row in csv.DictReader(lines)
+    }
 
 
 def page() -> str:
@@ -89,9 +75,7 @@ def as_row(recipe: Any) -> dict[str, Any]:
     >>> as_row(Recipe(tests=(Linf(0.1), "linf 8/255")))["tests"]
     ('linf 0.1', 'linf 8/255')
     """
-    return {
-        field.name: as_column(getattr(recipe, field.name)) for field in fields(recipe)
-    }
+    return {f.name: as_column(getattr(recipe, f.name)) for f in fields(recipe)}
 
 
 def as_column(value: Any) -> Any:

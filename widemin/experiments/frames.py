@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 from widemin import paths
 from widemin.experiments import disk
 from widemin.experiments.columns import as_row
-from widemin.names import check_choice
+from widemin.names import check, check_choice
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.DataFrame:
-    """Return the rows of a chapter, every recipe column filled.
-
-    Committed tables say what a run's rows share in the first of them alone, and leave
-    out fields that are at their defaults: both are filled in.
+    """Return the rows of a chapter, with what committed tables leave out filled in.
 
     Args:
         chapter: Its number or name, e.g. "01".
@@ -52,16 +49,15 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     name = named[chapter]
     files = [folder / f"{name}.csv", *sorted(folder.glob(f"{name}-*.csv"))]
     runs = {key: rows for path in files for key, rows in by_key(path).items()}
-    if not runs:
-        raise ValueError(f"scale must have rows of {name}; found none in {folder}")
+    check(runs, f"scale must have rows of {name}", f"none in {folder}")
     default = as_row(Recipe())
     table = pd.DataFrame(
         [{"key": key} | default | row for key, rows in runs.items() for row in rows]
     )
-    sources = [
-        str(path.relative_to(root)) if root in path.parents else str(path)
-        for path in files
-        if path.is_file()
+    there = [path for path in files if path.is_file()]
+    inside = [
+        path.relative_to(root) if root in path.parents else path for path in there
     ]
+    sources = list(map(str, inside))
     table.attrs = {"chapter": name, "scale": scale, "files": sources, "runs": len(runs)}
     return table

@@ -150,7 +150,7 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
     >>> round(3600 * gpu_hours([small]), 2)  # 720 passes of half a millisecond
     0.36
     """
-    from widemin.experiments.train_together import family
+    from widemin.experiments.train import family
 
     families: defaultdict[Any, list[Recipe]] = defaultdict(list)
     for key, recipe in {recipe.training_key: recipe for recipe in recipes}.items():

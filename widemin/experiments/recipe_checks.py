@@ -111,9 +111,6 @@ _RULES: dict[str, Callable[[Recipe], object]] = {
     "gradient_leak must come with an attack and a rho above 0": (
         lambda r: not r.gradient_leak or (r.attack and r.rho)
     ),
-    "batch_size must leave no single image of train_size: the model trains on two": (
-        lambda r: _leaves_no_one(r)
-    ),
 }
 
 
@@ -133,6 +130,7 @@ def check_recipe(recipe: Recipe) -> None:
             named = [name for name in row if name in re.findall(r"\w+", rule)]
             got = ", ".join(f"{name} {row[name]!r}" for name in named)
             raise ValueError(f"{rule}; got {got}")
+    _check_batches(recipe)
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:
@@ -141,13 +139,18 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
     check(fits, f"{name} must be at least {least:g}{upper}", value)
 
 
-def _leaves_no_one(recipe: Recipe) -> bool:
-    """Return True where no batch is one image that the network cannot be trained on."""
+def _check_batches(recipe: Recipe) -> None:
+    """Raise ValueError for a batch of one image that batch norm cannot train on."""
     size = 1 if recipe.optimizer == "algorithm1" else recipe.batch_size
     alone = 1 in (size, recipe.train_size % size)
-    if not alone and ":" not in recipe.model:
-        return True
-    return _takes_one(recipe.dataset, recipe.model, recipe.width) or not alone
+    if alone or ":" in recipe.model:  # a network of one's own is tried anyway
+        takes_one = _takes_one(recipe.dataset, recipe.model, recipe.width)
+        check(
+            takes_one or not alone,
+            "batch_size must leave no batch of one image, which batch norm of "
+            f"{recipe.model!r} cannot train on",
+            f"{recipe.train_size} images in batches of {size}",
+        )
 
 
 @cache
