@@ -34,13 +34,9 @@ def trained(
 ) -> Trained:
     """Return a recipe's network, its learning curve and what training took.
 
-    Args:
-        recipe: Whose network.
-        device: cpu or cuda.
-        weights: Folder of trained networks; none there, or in book/networks, is
-            trained again.
-        peers: Recipes whose networks will be asked for, too: on CUDA those that can
-            are trained side by side with this one.
+    A network in the folder of weights, or in book/networks, is not trained again. Of
+    peers, whose networks will be asked for too, those that can are trained side by side
+    with this one on CUDA.
 
     Raises:
         Stopped: Training was asked to stop; a checkpoint has all of it.

@@ -46,11 +46,8 @@ def _wanted(expected: str) -> Iterator[None]:
 def imported(argument: str, name: str) -> tuple[Callable[..., Any], str]:
     """Return a function that a user wrote, and the SHA-256 sum of its module's file.
 
-    Read once a process: restart it after a change of the file.
-
-    Args:
-        argument: What the name stands for, to be named in an error.
-        name: A module that Python can import, and a function: "mine.nets:build".
+    Read once a process: restart it after a change of the file. An error names the
+    argument.
 
     Raises:
         ValueError: It cannot be imported, has no source, or cannot be called.

@@ -16,7 +16,7 @@ import yaml
 
 from widemin import paths
 from widemin.experiments import disk
-from widemin.names import check_choice
+from widemin.names import check, check_choice
 
 Values = dict[str, Any]  # a chapter's parameters, by name
 _CONSTANT = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.BinOp)
@@ -32,8 +32,8 @@ def chapters() -> list[str]:
     """
     disk.checkout()
     contents = (paths.BOOK / "_toc.yml").read_text(encoding="utf-8")
-    found = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
-    return sorted(n for n in found if (paths.NOTEBOOKS / f"{n}.ipynb").exists())
+    names = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
+    return sorted(n for n in names if (paths.NOTEBOOKS / f"{n}.ipynb").exists())
 
 
 def find(text: str) -> list[str]:
@@ -50,11 +50,7 @@ def find(text: str) -> list[str]:
 
 
 def parameters(cells: list[dict[str, Any]]) -> Values:
-    """Return the values that the parameter cell among a notebook's cells assigns.
-
-    Raises:
-        ValueError: A line of it is no name and its constant.
-    """
+    """Return the values that the parameter cell among a notebook's cells assigns."""
     values: Values = {}
     for cell in cells:
         if "parameters" in cell["metadata"].get("tags", []):
@@ -88,8 +84,8 @@ def _defaults(content: bytes, path: str) -> Values:
         tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} must be a notebook; got another file") from error
-    if "parameters" not in tags:
-        raise ValueError(f"{path} must have a cell tagged 'parameters'; got none")
+    wanted = f"{path} must have a cell tagged 'parameters'"
+    check("parameters" in tags, wanted, "none")
     return parameters(cells)
 
 
@@ -125,9 +121,10 @@ def _assigned(source: str) -> Iterator[tuple[str, ast.expr]]:
         match body:
             case []:  # a comment
                 continue
-            case [ast.Assign(targets=[ast.Name(id=name)], value=value)]:
-                yield name, value
-            case [ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)]:
+            case [
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ]:
                 yield name, value
             case _:
                 raise ValueError(f"{wanted}; got {line!r}")
@@ -165,11 +162,9 @@ def _written(value: Any) -> str:
 
 
 def checked(chapter: str, cell: Values) -> Values:
-    """Return a notebook's parameters as its cells have set them, checked.
+    """Return a chapter's parameters as its notebook's cells have set them, checked.
 
-    Args:
-        chapter: Its name.
-        cell: The notebook's `globals()`: with them what papermill has injected.
+    `cell` is the notebook's `globals()`: with them what papermill has injected.
 
     Raises:
         ValueError: A name that is no parameter, or a value of another type.
@@ -179,10 +174,8 @@ def checked(chapter: str, cell: Values) -> Values:
         if source.startswith("# Parameters\n"):  # papermill's own cell
             for name, value in literals(source).items():
                 check_choice("parameter", name, known)
-                if name == "preset":
-                    raise ValueError(
-                        f"preset must be given as --preset; got -p preset {value}"
-                    )
+                wanted = "preset must be given as --preset"
+                check(name != "preset", wanted, f"-p preset {value}")
     return {name: typed(name, cell[name], known[name]) for name in known}
 
 

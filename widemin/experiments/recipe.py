@@ -8,7 +8,7 @@ import itertools
 import json
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -47,9 +47,7 @@ class Recipe:
     changes nothing leaves finished rows valid. A default is never changed without
     raising a revision.
 
-    Numbers of NumPy and torch become Python's, lists and arrays tuples; perturbation
-    sets may be texts, "linf 8/255" or "l2 0.5", and are written as given.
-
+    Perturbation sets may be texts, "linf 8/255" or "l2 0.5", and are written as given.
     A model, a data set and an attack of your own are functions, "module:function", as
     `own` says. Their files are part of the key: once changed, they are run again.
 
@@ -135,12 +133,12 @@ class Recipe:
     def transfer_source(self) -> Recipe:
         """The briefly trained network beside: another seed's, a few epochs long."""
         brief = dict[str, Any](seed=self.seed + 1_000, epochs=self.brief_epochs)
-        return dataclasses.replace(self, **brief, watch=None, validation_size=0)
+        return replace(self, **brief, watch=None, validation_size=0)
 
     def without(self, *names: str) -> Recipe:
         """Return it with some fields at their defaults."""
         plain: dict[str, Any] = {f.name: f.default for f in _FIELDS if f.name in names}
-        return dataclasses.replace(self, **plain)
+        return replace(self, **plain)
 
     @property
     def surrogates(self) -> dict[str, Recipe]:
@@ -148,12 +146,10 @@ class Recipe:
 
         The same for every defence: trained naturally, and on all steps of the attack.
         """
-        robust = dataclasses.replace(
-            self.without(*_OF_A_DEFENCE),
-            seed=1_000 if self.seed != 1_000 else 2_000,
-            epochs=self.surrogate_epochs,
-        )
-        natural = dataclasses.replace(robust, attack=None, ramp=0.0)
+        seed = 1_000 if self.seed != 1_000 else 2_000
+        plain = self.without(*_OF_A_DEFENCE)
+        robust = replace(plain, seed=seed, epochs=self.surrogate_epochs)
+        natural = replace(robust, attack=None, ramp=0.0)
         return {"natural": natural, "robust": robust}
 
     @property
@@ -171,8 +167,7 @@ class Recipe:
     @property
     def training_key(self) -> str:
         """What weights are found by: as `key`, without how they are measured."""
-        fields = _departures(self)
-        fields |= self.sources
+        fields = _departures(self) | self.sources
         for name in MEASURED_BY:
             fields.pop(name, None)
             fields.pop(f"{name} source", None)
@@ -183,8 +178,8 @@ _FIELDS = dataclasses.fields(Recipe)
 # Fields that say how a network is measured; the rest decide its weights.
 MEASURED_BY = tuple(f.name for f in _FIELDS if f.metadata.get("measures"))
 _OF_A_DEFENCE = ["fosc_max", "fosc_from_start", "attack_step", "step_schedule"]
-_OF_A_DEFENCE += ["loss_weighted", "rate_decay"]
-_OF_A_DEFENCE += ["watch", "watch_fosc", "validation_size"]
+_OF_A_DEFENCE += ["loss_weighted", "rate_decay", "watch", "watch_fosc"]
+_OF_A_DEFENCE += ["validation_size"]
 
 
 def _departures(recipe: Recipe) -> dict[str, Any]:
@@ -213,10 +208,8 @@ def grid(base: Recipe, **axes: Iterable[Any]) -> list[Recipe]:
     >>> [(recipe.seed, recipe.rho) for recipe in recipes]
     [(0, 0.0), (0, 0.1), (1, 0.0), (1, 0.1)]
     """
-    return [
-        dataclasses.replace(base, **dict(zip(axes, values, strict=True)))
-        for values in itertools.product(*axes.values())
-    ]
+    every = itertools.product(*axes.values())
+    return [replace(base, **dict(zip(axes, values, strict=True))) for values in every]
 
 
 def cells(
@@ -224,16 +217,10 @@ def cells(
 ) -> list[Recipe]:
     """Return base in cells of their own lengths, every cell once before the next seed.
 
-    Args:
-        base: What the cells share.
-        listed: For each its batch size, learning rate, training images and epochs.
-        seeds: Runs of every cell.
+    A cell is its batch size, learning rate, training images and epochs.
     """
-    names = ("batch_size", "learning_rate", "train_size", "epochs")
-    return [
-        dataclasses.replace(
-            base, seed=seed, **dict[str, Any](zip(names, cell, strict=True))
-        )
-        for seed in range(seeds)
-        for cell in listed
+    lengths: list[dict[str, Any]] = [
+        {"batch_size": b, "learning_rate": rate, "train_size": size, "epochs": epochs}
+        for b, rate, size, epochs in listed
     ]
+    return [replace(base, seed=s, **cell) for s in range(seeds) for cell in lengths]

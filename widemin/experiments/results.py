@@ -59,9 +59,7 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
 
 
 def computed(recipes: Iterable[Recipe], folder: Path) -> dict[str, Rows]:
-    """Return the rows of runs finished here and of CSVs copied in, by key.
-
-    Of two results of a run that of newer instruments counts.
+    """Return the rows of runs finished here and of CSVs copied in, the newer, by key.
 
     Raises:
         ValueError: Rows computed elsewhere say another recipe than their key does,
@@ -274,11 +272,10 @@ def collect(
 
 
 def table_of(recipes: Sequence[Recipe], folder: Path) -> pd.DataFrame:
-    """Return the rows there are for the recipes, in their order.
+    """Return the rows there are for the recipes, in their order; ours before published.
 
-    In its attrs, `planned` counts the recipes and `done` those that have rows. Rows
-    computed here go before published ones. A run that failed is a row too, with its
-    message as `error`.
+    In its attrs, `planned` counts the recipes and `done` those that have rows. A run
+    that failed is a row too, with its message as `error`.
     """
     unique = {recipe.key: recipe for recipe in recipes}
     done = published() | computed(unique.values(), folder)
@@ -335,11 +332,8 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = 900_000) -
     What all rows of a run share, its recipe (the columns left of `measured`) and its
     provenance, stands in the first of them alone. Older files of the name go.
 
-    Args:
-        table: Rows of whole runs, those of a run one after the other.
-        folder: Where to.
-        name: Of the first file, without its suffix.
-        most: Bytes of a file; a run that has more of its own gets one to itself.
+    Rows of a run come one after the other. A file has `most` bytes; a run that has more
+    of its own gets one to itself.
     """
     first, shared = ~table.duplicated("key"), _shared(table)
     whole = [name for name in shared if table[name].dtype.kind != "f"]

@@ -149,14 +149,10 @@ def share_done(checkpoint: Path, recipe: Recipe) -> float:
 def train(
     model: nn.Module, recipe: Recipe, device: str, checkpoint: Path | None = None
 ) -> tuple[Curve, Facts]:
-    """Train a freshly built network; return its learning curve and what it took.
+    """Train a freshly built network in place; return its learning curve and its cost.
 
-    Args:
-        model: Trained in place.
-        recipe: What to do.
-        device: cpu or cuda.
-        checkpoint: File from which to go on, if it is there, and in which to keep how
-            far training is: every minute, and when asked to stop.
+    The checkpoint is the file from which to go on, if it is there, and in which to keep
+    how far training is: every minute, and when asked to stop.
 
     Raises:
         Stopped: Training was asked to stop; the checkpoint has all of it.
@@ -229,12 +225,12 @@ def _beginning(model: nn.Module, fresh: dict[str, Any], recipe: Recipe) -> _Prog
 
 
 def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    if not recipe.augment:
+        return lambda x: x
     if recipe.augment == "turn+shift+flip":
         return partial(data.turn, generator=generator)
-    if recipe.augment:
-        padding = 4 if recipe.augment == "crop+flip" else 0
-        return partial(data.augment, generator=generator, padding=padding)
-    return lambda x: x
+    padding = 4 if recipe.augment == "crop+flip" else 0
+    return partial(data.augment, generator=generator, padding=padding)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
@@ -250,9 +246,8 @@ VARIED = ("learning_rate", "momentum", "weight_decay", "seed")
 
 def family(recipe: Recipe) -> Recipe | None:
     """Return the recipe that those trained side by side have in common, or None."""
-    plain = recipe.method == "standard" and recipe.optimizer == "sgd"
-    plain = plain and not (recipe.augment or recipe.label_smoothing)
-    if not plain or recipe.model != "m1":
+    kind = recipe.model, recipe.method, recipe.optimizer
+    if kind != ("m1", "standard", "sgd") or recipe.augment or recipe.label_smoothing:
         return None
     return recipe.without(*VARIED, *MEASURED_BY)
 
@@ -260,12 +255,9 @@ def family(recipe: Recipe) -> Recipe | None:
 def train_together(
     recipes: Sequence[Recipe], device: str, checkpoint: Path
 ) -> list[Trained]:
-    """Train networks side by side; return each with its curve and what it took.
+    """Train networks of one `family` side by side; return each with curve and cost.
 
-    Args:
-        recipes: Of one `family`: they differ in rates and seeds alone.
-        device: cpu or cuda.
-        checkpoint: As of `train`, kept after an epoch.
+    The checkpoint is as of `train`, kept after an epoch.
 
     Raises:
         Stopped: Training was asked to stop; a checkpoint has all of it.
