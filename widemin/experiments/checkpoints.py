@@ -36,10 +36,7 @@ def trained(
 
     A network in the folder of weights, or in book/networks, is not trained again. Of
     peers, whose networks will be asked for too, those that can are trained side by side
-    with this one on CUDA.
-
-    Raises:
-        Stopped: Training was asked to stop; a checkpoint has all of it.
+    with this one on CUDA. What is Stopped is in a checkpoint, and goes on from there.
     """
     path, published = _path(recipe, weights), paths.NETWORKS / _file(recipe)
     kept = _kept(path, recipe) or _kept(published, recipe)
@@ -66,11 +63,7 @@ def _on(model: nn.Module, device: str) -> nn.Module:
 
 
 def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
-    """Return a network that several runs ask for: one of them trains it.
-
-    Raises:
-        Stopped: Asked to stop, while training or while another process trains.
-    """
+    """Return a network that several runs ask for: one trains it, the others wait."""
     from filelock import Timeout
 
     lock = disk.lock(_path(recipe, weights).with_suffix(".lock"))

@@ -40,8 +40,7 @@ def _first(recipe: Recipe, device: str, most: int) -> tuple[Tensor, Tensor]:
 def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor] | None:
     """Return images, if any, to choose an epoch on: training never sees them.
 
-    They are the validation part, or the last test images where training takes that
-    part as well.
+    They are the validation part or, where training takes it too, the last test images.
     """
     record, size = data.DATASETS[recipe.dataset], recipe.validation_size
     if not size:

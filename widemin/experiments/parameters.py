@@ -26,9 +26,6 @@ def chapters() -> list[str]:
     """Return the names of all chapters: the notebooks that the book's contents name.
 
     A copy beside one of them, as JupyterLab and file managers make it, is none.
-
-    Raises:
-        ValueError: There is no checkout to find them in.
     """
     disk.checkout()
     contents = (paths.BOOK / "_toc.yml").read_text(encoding="utf-8")
@@ -37,11 +34,7 @@ def chapters() -> list[str]:
 
 
 def find(text: str) -> list[str]:
-    """Return the chapters that "all", a number or a name stands for.
-
-    Raises:
-        ValueError: There is no such chapter.
-    """
+    """Return the chapters that "all", a number or a name stands for."""
     known = chapters()
     named = [name for name in known if text in ("all", name, name[:2], name[1:2])]
     if not named:
@@ -68,11 +61,7 @@ def drawn(chapter: str, cells: list[dict[str, Any]]) -> Values:
 
 
 def defaults(chapter: str) -> Values:
-    """Return the values in the parameter cell of a chapter's notebook.
-
-    Raises:
-        ValueError: There is no such cell, or a line of it is no name and its constant.
-    """
+    """Return the values in the parameter cell of a chapter's notebook."""
     path = paths.NOTEBOOKS / f"{chapter}.ipynb"
     return dict(_defaults(path.read_bytes(), str(path)))
 
@@ -215,22 +204,20 @@ _WANTED = {  # in words, by the type of an example
 def _as(value: Any, example: Any, whole: bool = True) -> Any:
     """Return value as the example's type; raise TypeError, or another error, if not.
 
-    A list is of any length, and its items are like its first; a tuple, and a list
-    within a list, is of just so many.
+    A whole list is of any length, all else of just so many items.
     """
     if isinstance(example, list | tuple):
         if not isinstance(value, list | tuple) or not value:
             raise TypeError
-        if isinstance(example, list) and whole:
-            return [_as(item, example[0], whole=False) for item in value]
-        pairs = zip(value, example, strict=True)
+        any_length = isinstance(example, list) and whole
+        likes = [example[0]] * len(value) if any_length else example
+        pairs = zip(value, likes, strict=True)
         return type(example)(_as(item, like, whole=False) for item, like in pairs)
-    if isinstance(example, str):
-        if not isinstance(value, str):
-            raise TypeError
-        return value.encode().decode()  # what a file can hold
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    kinds = str if isinstance(example, str) else int | float | str
+    if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError
+    if isinstance(example, str):
+        return str(value).encode().decode()  # what a file can hold
     if isinstance(example, int):
         if isinstance(value, float) or int(value) < 0:
             raise TypeError

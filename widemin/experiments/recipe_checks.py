@@ -38,12 +38,7 @@ _CHOICES = {
     "schedule": training.SCHEDULES,
     "step_schedule": STEP_SCHEDULES,
 }
-_KINDS = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-}
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number"}
 _BALL = "a perturbation set like Linf(0.1) or 'linf 8/255'"
 
 
@@ -59,18 +54,17 @@ def declared(name: str, value: Any, default: Any) -> Any:
     if kind is tuple:
         check(isinstance(plain, tuple), f"{name} must be a list", repr(value))
         return tuple(declared(name, part, default[0]) for part in plain)
+    if default is None and plain in (None, ""):
+        return None
     if default is None or isinstance(default, Linf):
-        if plain in (None, "") and default is None:
-            return None
-        if isinstance(plain, str):
-            return parse_ball(plain)
+        plain = parse_ball(plain) if isinstance(plain, str) else plain
         check(isinstance(plain, Linf | L2), f"{name} must be {_BALL}", repr(value))
         return plain
     if kind is int and isinstance(plain, float) and plain.is_integer():
         plain = int(plain)
     fits = isinstance(plain, (int, float) if kind is float else kind)
     fits = fits and (kind is bool or not isinstance(plain, bool))
-    check(fits, f"{name} must be {_KINDS[kind]}", repr(value))
+    check(fits, f"{name} must be {_KINDS.get(kind, 'a text')}", repr(value))
     return plain
 
 

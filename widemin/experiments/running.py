@@ -54,11 +54,8 @@ def outdated(
 ) -> list[Recipe]:
     """Return the recipes whose network is kept and rows an older instrument made."""
     unique = {recipe.key: recipe for recipe in recipes if recipe.key in known}
-    return [
-        recipe
-        for key, recipe in unique.items()
-        if instruments.outdated(known[key]) and is_kept(recipe, folder / "weights")
-    ]
+    old = [unique[key] for key in unique if instruments.outdated(known[key])]
+    return [recipe for recipe in old if is_kept(recipe, folder / "weights")]
 
 
 def renew(
@@ -100,11 +97,8 @@ def run(
 
     They are of the kinds that `columns.KINDS` explains: one per epoch, those that the
     recipe asks for beside, and last a "final" one per test set. Networks and parts of
-    measurements found in the folder of weights are not made again; peers may be trained
-    side by side with this one.
-
-    Raises:
-        Stopped: Asked to stop; what is trained and measured so far is kept.
+    measurements found in the folder of weights are not made again, and are kept there
+    where it is Stopped; peers may be trained side by side with this one.
     """
     own.check(recipe)
     with ALONE:  # in a worker with several threads they take turns

@@ -73,10 +73,9 @@ def covers(model: nn.Module, optimizer: Optimizer) -> bool:
 
 @torch.no_grad()
 def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor:
-    """Take one step of SGD; return the loss before it, shape ().
+    """Take one step of SGD, as `training.train_step`; return the loss before it.
 
-    Arguments as of `training.train_step`. The weights reached differ from those of
-    autograd by rounding alone; no gradient is left in the parameters.
+    The weights reached differ by rounding alone; no gradient is left in the parameters.
 
     >>> from widemin.models import build
     >>> model = build("m1", torch.Generator().manual_seed(0))

@@ -31,7 +31,6 @@ Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
 Trained = tuple[nn.Module, Curve, Facts]
 
 CHECKPOINT_SECONDS = 60
-_DRAWN_IN_TRAINING = ("batches", "augment", "attack")
 
 
 def spent_seconds(device: str) -> float:
@@ -219,7 +218,8 @@ def _beginning(model: nn.Module, fresh: dict[str, Any], recipe: Recipe) -> _Prog
     """Return a training not begun, its weights and the global generator as then."""
     model.load_state_dict(fresh)
     torch.manual_seed(stream(recipe.seed, "dropout").initial_seed())
-    streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
+    drawn = ("batches", "augment", "attack")
+    streams = {name: stream(recipe.seed, name) for name in drawn}
     start, key = training.Position(), recipe.training_key
     return _Progress(model, _optimizer(model, recipe), streams, start, [], 0, 0.0, key)
 
@@ -258,9 +258,6 @@ def train_together(
     """Train networks of one `family` side by side; return each with curve and cost.
 
     The checkpoint is as of `train`, kept after an epoch.
-
-    Raises:
-        Stopped: Training was asked to stop; a checkpoint has all of it.
     """
     first = recipes[0]
     x, y = images(first.dataset, "train", first.train_size, device)

@@ -40,7 +40,7 @@ class Target:
     y: Tensor
 
     def left(self, attack: Attack, source: nn.Module | None = None) -> Tensor:
-        """Return a mask of the images right after an attack, made on the source if given."""
+        """Return a mask of the images right after an attack, on the source if given."""
         if source is not None:
             return evaluation.transfer(source, self.model, self.x, self.y, attack)
         return evaluation.robust_mask(self.model, self.x, self.y, {"": attack})[""]

@@ -31,9 +31,6 @@ def measure(
 
     Brief is the recipe's `transfer_source`, trained, as are its surrogates; parts are
     what has been measured already, and where the rest is kept.
-
-    Raises:
-        Stopped: Asked to stop; the parts that are done are kept.
     """
     parts = parts or Parts()
     x, y = images(recipe.dataset, "test", recipe.test_size, device)
