@@ -22,8 +22,7 @@ from widemin.data import images
 from widemin.evaluation import Attack, share
 from widemin.experiments import own
 from widemin.experiments.measure.parts import Part
-from widemin.experiments.recipe import Recipe, stream
-from widemin.experiments.recipe_checks import OTHER
+from widemin.experiments.recipe import OTHER, Recipe, stream
 from widemin.models import Normalise, fuse
 
 FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
