@@ -36,7 +36,7 @@ def trained(
 
     A network in the folder of weights, or in book/networks, is not trained again. Of
     peers, whose networks will be asked for too, those that can are trained side by side
-    with this one on CUDA. What is Stopped is in a checkpoint, and goes on from there.
+    with this one on CUDA. Where it raises Stopped, a checkpoint has all of it.
     """
     path, published = _path(recipe, weights), paths.NETWORKS / _file(recipe)
     kept = _kept(path, recipe) or _kept(published, recipe)

@@ -201,7 +201,7 @@ def compute_once(
 ) -> Rows:
     """Return a run's rows with their provenance, kept; a worker's part of `collect`.
 
-    It is Stopped where another process computes them now.
+    It raises Stopped where another process computes them now.
     """
     from filelock import Timeout
 

@@ -97,8 +97,8 @@ def run(
 
     They are of the kinds that `columns.KINDS` explains: one per epoch, those that the
     recipe asks for beside, and last a "final" one per test set. Networks and parts of
-    measurements found in the folder of weights are not made again, and are kept there
-    where it is Stopped; peers may be trained side by side with this one.
+    measurements found in the folder of weights are not made again; where it raises
+    Stopped, they are kept there. Peers may be trained side by side with this one.
     """
     own.check(recipe)
     with ALONE:  # in a worker with several threads they take turns
