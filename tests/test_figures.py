@@ -470,6 +470,8 @@ def test_above_the_limit_gradient_descent_diverges(momentum):
         row = pd.DataFrame([{"momentum": momentum, "learning_rate": 0.1}])
         row["top_eigenvalue"] = curvature = share * 2 * (1 + momentum) / 0.1
         assert kamath.with_limit(row)["limit_share"].item() == pytest.approx(share)
+        row["batch_sharpness"] = share * 2 * (1 - momentum) / 0.1
+        assert kamath.with_limit(row)["sharpness_share"].item() == pytest.approx(share)
         weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.SGD([weight], lr=0.1, momentum=momentum)
         for _ in range(2000):

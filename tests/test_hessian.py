@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from widemin.attacks import NonFiniteError, inference
 from widemin.experiments.measure.curvature import pyhessian
 from widemin.hessian import (
+    batch_sharpness,
     bottom_eigenvalues,
     density,
     hessian_product,
@@ -445,5 +446,43 @@ def test_a_loss_that_is_no_mean_is_refused():
     ):
         with pytest.raises(ValueError, match=f"loss must return .* got {said}"):
             top_eigenvalues(model, x, y, loss=loss, **options)
-    with pytest.raises(ValueError, match=r"x must yield pairs .* got a tuple of 3"):
+    with pytest.raises(ValueError, match="got Tensor, Tensor, Tensor"):
         top_eigenvalues(model, [(x, y, y)], **options)
+
+
+def test_batch_sharpness_is_the_curvature_along_each_batchs_gradient(curved, generator):
+    """Against dense Hessians, batch by batch."""
+    model, x, y = curved
+    start, expected = generator.get_state(), []
+    order = torch.randperm(len(x), generator=generator)
+    for batch in order.split(3)[: len(x) // 3]:
+        with inference(model):
+            value = F.cross_entropy(model(x[batch]), y[batch])
+            slopes = torch.autograd.grad(value, model.parameters())
+        g = torch.cat([slope.flatten() for slope in slopes])
+        expected.append(float(g @ dense(model, x[batch], y[batch]) @ g / (g @ g)))
+    means = {100: sum(expected) / len(expected), 1: expected[0]}
+    for most, chunk in ((100, None), (100, 2), (1, None)):
+        generator.set_state(start)
+        value = batch_sharpness(
+            model, x, y, 3, generator=generator, most=most, chunk=chunk
+        )
+        assert value == pytest.approx(means[most], rel=1e-9)
+
+
+def test_batch_sharpness_of_a_quadratic_is_its_curvature(generator):
+    """Half the squared distance to a target, times c, curves by c everywhere."""
+    model = nn.Linear(1, 1, bias=False).double()
+    x, y = torch.ones(8, 1).double(), torch.zeros(8, 1).double()
+
+    def loss(outputs, y):
+        return 3.5 * ((outputs - y) ** 2).sum(1)
+
+    for size in (1, 3, 8):
+        value = batch_sharpness(model, x, y, size, generator=generator, loss=loss)
+        assert value == pytest.approx(7.0)
+    nn.init.zeros_(model.weight)  # at the minimum no batch has a direction
+    lost = batch_sharpness(model, x, y, 2, generator=generator, loss=loss)
+    assert lost != lost
+    with pytest.raises(ValueError, match="batch_size must be at most 8"):
+        batch_sharpness(model, x, y, 9, generator=generator, loss=loss)

@@ -90,11 +90,14 @@ ATTACKS = [
         of("attacks", "test_fgsm_leaves_no_pixel_outside_the_range"),
     ),
     Mutant(
-        "worst_case counts what any attack leaves",
+        "the worst case counts what any attack leaves",
         "evaluation",
-        "survived = torch.stack(list(right.values())).all(0)",
-        "survived = torch.stack(list(right.values())).any(0)",
-        of("evaluation", "test_the_worst_case_is_the_mean_of_the_minima"),
+        'right["worst case"] = torch.stack(list(right.values())).all(0)',
+        'right["worst case"] = torch.stack(list(right.values())).any(0)',
+        of(
+            "evaluation",
+            "test_a_report_of_a_linear_model_is_the_distribution_of_distances",
+        ),
     ),
 ]
 TRAINING = [
@@ -175,8 +178,8 @@ TRAINING += [
     Mutant(
         "SAM's second pass forgets label smoothing and weights",
         "training.py",
-        "        ):\n            backward(model, x, y, label_smoothing, weighted)",
-        "        ):\n            backward(model, x, y)",
+        "kept:\n            backward(model, x, y, label_smoothing, weighted)",
+        "kept:\n            backward(model, x, y)",
         of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
     ),
     Mutant(

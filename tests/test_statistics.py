@@ -1,4 +1,4 @@
-"""Rank correlations and sample sizes against closed forms and other formulas."""
+"""Rank correlations against closed forms and other formulas."""
 
 import math
 
@@ -8,12 +8,7 @@ import pytest
 from scipy import stats
 
 from widemin.papers.ranks import rank_correlations
-from widemin.statistics import (
-    partial_spearman,
-    seeds_to_decide,
-    spearman,
-    spearman_interval,
-)
+from widemin.statistics import partial_spearman, spearman, spearman_interval
 
 
 @pytest.fixture
@@ -61,16 +56,6 @@ def test_intervals_need_enough_pairs():
     assert all(map(math.isnan, spearman_interval(0.5, 3)))
     assert all(map(math.isnan, spearman_interval(0.5, 5, given=2)))
     assert spearman_interval(1.0, 20) == (1.0, 1.0)
-
-
-def test_the_seeds_needed_are_the_first_that_do():
-    values, threshold = [0.70, 0.75, 0.80], 0.80
-    needed = seeds_to_decide(values, threshold)
-    half = [0.05 / n**0.5 * stats.t.ppf(0.975, n - 1) for n in (needed - 1, needed)]
-    assert half[1] < 0.05 <= half[0]
-    assert seeds_to_decide([0.5], 0.8) is None
-    assert seeds_to_decide([0.8, 0.8], 0.8) is None  # on the threshold, for ever
-    assert seeds_to_decide([0.5, 0.5], 0.8) == 2
 
 
 def test_a_table_of_correlations_leaves_missing_networks_out():

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import NonFiniteError, check_logits, inference
-from widemin.names import check, check_counts
+from widemin.attacks import NonFiniteError, check_labels, check_logits, inference
+from widemin.names import check, check_counts, check_finite
 
 Data = Tensor | Iterable[tuple[Tensor, Tensor]]
-Batches = list[tuple[Tensor, Tensor]]
 # (outputs, targets) -> each input's own loss, shape (batch,), or their mean, shape ();
 # None is the cross-entropy.
 Loss = Callable[[Tensor, Tensor], Tensor] | None
@@ -37,27 +36,21 @@ def summed(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     return values * len(y) if values.ndim == 0 else values.sum()
 
 
-def batches(x: Data, y: Tensor | None, size: int) -> Batches:
-    """Return pairs of inputs and targets, at most `size` in each.
+def batches(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield pairs of inputs and targets, at most `size` in each.
 
     Args:
         x: Inputs, shape (n, ...), or an iterable of pairs of inputs and targets, such
-            as a DataLoader; it is read once, so that augmentation is drawn once.
+            as a DataLoader.
         y: Targets of a tensor, shape (n, ...); None where x yields them.
         size: Inputs at a time.
 
     Raises:
         ValueError: No inputs, or not finite; targets of another number; a size below 1.
 
-    >>> pairs = batches(torch.rand(5, 2), torch.arange(5), 2)
-    >>> [y.tolist() for _, y in pairs]
+    >>> [y.tolist() for _, y in batches(torch.rand(5, 2), torch.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    return list(each_batch(x, y, size))
-
-
-def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what `batches` returns, one pair at a time."""
     check_counts(chunk=size)
     kinds = f"{type(x).__name__} and {type(y).__name__}"
     beside = "y must come with a tensor x, and not with a DataLoader"
@@ -65,16 +58,11 @@ def each_batch(x: Data, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, T
     empty = True
     pairs: Iterable[Any] = [(x, y)] if isinstance(x, Tensor) else x
     for pair in pairs:
-        listed, kind = isinstance(pair, tuple | list), type(pair).__name__
-        kind += f" of {len(pair)}" if listed else ""
-        two = listed and len(pair) == 2
-        check(two, "x must yield pairs of inputs and targets", f"a {kind}")
+        parts = pair if isinstance(pair, tuple | list) else [pair]
+        two = len(parts) == 2 and all(isinstance(part, Tensor) for part in parts)
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        check(two, "x must be a tensor or a DataLoader of pairs of tensors", kinds)
         inputs, targets = pair
-        check(
-            isinstance(inputs, Tensor) and isinstance(targets, Tensor),
-            "x must be a tensor or a DataLoader of pairs of tensors",
-            f"a pair of {type(inputs).__name__} and {type(targets).__name__}",
-        )
         check(
             0 not in (inputs.ndim, targets.ndim) and len(inputs) == len(targets),
             "y must be one target an input",
@@ -133,36 +121,36 @@ def restored(tensors: Callable[[], Iterable[Tensor]]) -> Iterator[None]:
                 tensor.copy_(value)
 
 
-def check_network(model: nn.Module, pairs: Batches, loss: Loss = None) -> None:
-    """Raise unless a network, in inference mode, has outputs with a usable loss.
+def checked(
+    model: nn.Module, x: Data, y: Tensor | None, size: int, loss: Loss = None
+) -> list[tuple[Tensor, Tensor]]:
+    """Return `batches`, read once, for which a network in inference mode has a loss.
 
     Raises:
         NonFiniteError: Weights or outputs that are NaN or infinite, or logits so large
             that their differences are lost to rounding.
         ValueError: Outputs or labels that the loss does not take.
 
-    >>> check_network(nn.Linear(2, 2), [(torch.rand(1, 2), torch.tensor([5]))])
+    >>> checked(nn.Linear(2, 2), torch.rand(1, 2), torch.tensor([5]), 1)
     Traceback (most recent call last):
     ...
     ValueError: y must be labels from 0 to 1; got 5 to 5
     """
-    finite = all(bool(p.isfinite().all()) for p in model.parameters())
-    check(finite, "model must have finite weights", "NaN or infinity", NonFiniteError)
+    pairs = list(batches(x, y, size))
+    check_finite("model must have finite weights", *model.parameters())
     with inference(model), torch.no_grad():
         for x, y in pairs:
             outputs = model(x.to(next(model.parameters(), x).device))
             kind = type(outputs).__name__
             check(isinstance(outputs, Tensor), "model must return a tensor", kind)
-            finite = loss is None or bool(outputs.isfinite().all())
-            expected = "model must return finite outputs"
-            check(finite, expected, "NaN or inf", NonFiniteError)
-            if loss is None:
-                shape = f"y must be int64 labels, shape ({len(y)},)"
-                labels = y.ndim == 1 and y.dtype == torch.int64
-                check(labels, shape, f"{y.dtype}, shape {tuple(y.shape)}")
-                check_logits(outputs, y)
-                largest = float(outputs.abs().max())
-                # Beyond it float32 does not tell logits apart that differ by 1.
-                most = max(2.0**23, 1 / torch.finfo(outputs.dtype).eps)
-                expected = f"model must return logits of at most {most:g}"
-                check(largest <= most, expected, f"{largest:g}", NonFiniteError)
+            if loss is not None:
+                check_finite("model must return finite outputs", outputs)
+                continue
+            check_labels(x, y)
+            check_logits(outputs, y)
+            largest = float(outputs.abs().max())
+            # Beyond it float32 does not tell logits apart that differ by 1.
+            most = max(2.0**23, 1 / torch.finfo(outputs.dtype).eps)
+            expected = f"model must return logits of at most {most:g}"
+            check(largest <= most, expected, f"{largest:g}", NonFiniteError)
+    return pairs

@@ -19,6 +19,7 @@ from widemin import paths
 from widemin.names import DATASETS, DataSet, check, check_choice
 
 PARTS = ("train", "validation", "test")
+ALTERED = "truncated or altered"
 
 
 class DataError(ValueError):
@@ -84,11 +85,7 @@ def load(
 
 
 def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return the first images of a part, laid out channels last, and their labels.
-
-    >>> [tuple(tensor.shape) for tensor in images("digits", "test", 5, "cpu")]
-    [(5, 1, 8, 8), (5,)]
-    """
+    """Return the first images of a part, laid out channels last, and their labels."""
     first = load(name, part, size=size, device=device)
     return first.x.contiguous(memory_format=torch.channels_last), first.y
 
@@ -118,7 +115,7 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
         ) from None
 
     dataset_class = getattr(datasets, DATASETS[name].torchvision)
-    if any(_wrong(dataset_class, DATASETS[name], root)):
+    if _wrong(dataset_class, DATASETS[name], root):
         _complete(dataset_class, name, root)
     dataset = dataset_class(str(root), train=train)
     x = torch.as_tensor(dataset.data)
@@ -129,8 +126,8 @@ def _torchvision(name: str, train: bool, root: Path) -> tuple[Tensor, Tensor, An
 def _complete(dataset_class: Any, name: str, root: Path) -> None:
     """Download what is missing of a data set, or wait for a process that does.
 
-    Half a download is completed; altered files, which a download would write over, are
-    left to their owner, with a DataError, as where files are missing for good.
+    Altered files, which a download would write over, are left to their owner, with a
+    DataError, as where files are missing for good.
     """
     # Imported here: who has the files needs no lock.
     from filelock import FileLock
@@ -139,52 +136,50 @@ def _complete(dataset_class: Any, name: str, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            missing, altered = _wrong(dataset_class, DATASETS[name], root)
+            wrong = _wrong(dataset_class, DATASETS[name], root)
             try:
-                if missing and not altered:
+                if wrong and ALTERED not in wrong.values():
                     dataset_class(str(root), download=True)
             finally:  # who waits looks again at what is missing
                 lock.unlink(missing_ok=True)
     except (OSError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-    missing, altered = _wrong(dataset_class, DATASETS[name], root)
-    if altered:
-        problems = [f"{path} is missing" for path in missing]
-        problems += [f"{path} is truncated or altered" for path in altered]
+    wrong = _wrong(dataset_class, DATASETS[name], root)
+    if ALTERED in wrong.values():
+        problems = [f"{path} is {problem}" for path, problem in wrong.items()]
         raise DataError(
             f"dataset {name!r}: {', '.join(problems)} (wrong md5 sums); unless "
             "something writes them now, move altered files away to have them "
             "downloaded again, or point WIDEMIN_DATA elsewhere"
         )
-    if missing:
+    if wrong:
+        first = next(iter(wrong))
         raise DataError(
-            f"dataset {name!r}: {missing[0]} is missing and could not be downloaded "
+            f"dataset {name!r}: {first} is missing and could not be downloaded "
             f"({reason}); point WIDEMIN_DATA at a folder that has it in torchvision's "
             "layout, or use --preset smoke, which needs no download"
         )
 
 
-def _wrong(
-    dataset_class: Any, dataset: DataSet, root: Path
-) -> tuple[list[Path], list[Path]]:
-    """Return the files of a data set that are missing, and those not as published."""
+def _wrong(dataset_class: Any, dataset: DataSet, root: Path) -> dict[Path, str]:
+    """Return the files of a data set that are not as published: missing or altered."""
     sums = dataset.md5 or dict([*dataset_class.train_list, *dataset_class.test_list])
-    missing, altered = [], []
+    wrong = {}
     for name, md5 in sums.items():
         path = root / dataset.folder / name
         if not path.exists():
-            missing.append(path)
+            wrong[path] = "missing"
         elif hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
-            altered.append(path)
-    return missing, altered
+            wrong[path] = ALTERED
+    return wrong
 
 
 def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     """Return randomly shifted and mirrored images: reflect padding, crop, flip.
 
-    Each image, of x's shape (batch, channels, height, width), has its own shift, in
-    [-padding, padding] pixels along both axes (4 for CIFAR: Wei et al., Kamath et
-    al.), and is mirrored with probability 1/2; `generator`, on the CPU, draws both.
+    Each image of x, shape (batch, channels, height, width), has its own shift, of up to
+    `padding` pixels along both axes (4 for CIFAR: Wei et al., Kamath et al.), and is
+    mirrored with probability 1/2; `generator`, on the CPU, draws both.
     """
     n, channels, height, width = x.shape
     flipped = (torch.rand(n, generator=generator) < 0.5).to(x.device)

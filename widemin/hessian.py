@@ -20,17 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import NonFiniteError, inference
-from widemin.batches import (
-    Data,
-    Loss,
-    at_once,
-    batches,
-    check_network,
-    summed,
-    trainable,
-)
-from widemin.names import check, check_counts
+from widemin.attacks import inference
+from widemin.batches import Data, Loss, at_once, checked, summed, trainable
+from widemin.names import check, check_counts, check_finite
 
 Product = Callable[[Tensor], Tensor]
 
@@ -46,10 +38,10 @@ def hessian_product(
 ) -> Product:
     """Return v -> H v for the Hessian of the mean loss over x.
 
-    From 1,000 inputs on by the forward derivative of the gradient, of fewer, and of
+    By the forward derivative of the gradient; of fewer than 1,000 inputs, and of
     layers without a forward derivative, by two backward passes (Pearlmutter 1994).
     Vectors have shape (weights,), in the order of the parameters that require a
-    gradient; one that the loss does not depend on has curvature 0.
+    gradient.
 
     Args:
         model: Maps inputs to logits; used in the mode it is in.
@@ -71,9 +63,8 @@ def hessian_product(
     >>> bool(product(common).abs().max() < 1e-6)
     True
     """
-    pairs = batches(x, y, at_once(model, chunk))
+    pairs = checked(model, x, y, at_once(model, chunk), loss)
     parameters = trainable(model)
-    check_network(model, pairs, loss)
     count = sum(len(targets) for _, targets in pairs)
     sizes = [parameter.numel() for parameter in parameters]
     slope = _forward_over_reverse if count >= FORWARD_FROM else _twice_backwards
@@ -97,9 +88,7 @@ def hessian_product(
                 raise
             slope = _twice_backwards  # a layer of one's own has no forward derivative
             moved = mean(vector)
-        finite = bool(moved.isfinite().all())
-        said = "Hessian products must be finite"
-        check(finite, said, "NaN or infinity", NonFiniteError)
+        check_finite("Hessian products must be finite", moved)
         return moved
 
     return product
@@ -171,8 +160,7 @@ def _krylov(
     """Yield, product by product, H within start, H start, H^2 start, ...
 
     As a tridiagonal matrix, in float64, with the orthonormal basis, the length of what
-    leaves their space, and whether that is nothing, which is the end. New directions
-    are orthogonalised twice: once leaves rounding errors that grow.
+    leaves their space, and whether that is nothing, which is the end.
     """
     length = start.norm()
     sound = 0 < float(length) < math.inf
@@ -185,12 +173,11 @@ def _krylov(
         w = product(direction)
         within = F.pad(within, (0, 1, 0, 1))
         within[-1, -1] = float(direction @ w)
-        finite = bool(within[-1, -1].isfinite())
-        check(finite, "products must be finite", "NaN or infinity", NonFiniteError)
+        check_finite("products must be finite", within[-1, -1])
         if len(basis) > 1:
             within[-1, -2] = within[-2, -1] = float(length)
         stack = torch.stack(basis)
-        for _ in range(2):
+        for _ in range(2):  # once leaves rounding errors that grow
             w = w - stack.T @ (stack @ w)
         length = w.norm()
         invariant = float(length) <= 1e-12 * max(1e-30, float(within.abs().max()))
@@ -214,16 +201,16 @@ def lanczos(
     (n,), best drawn at random, not at all.
 
     >>> diagonal = torch.tensor([5.0, 2.0, 1.0], dtype=torch.float64)
-    >>> found = lanczos(lambda v: diagonal * v, torch.ones(3).double(), k=2)
-    >>> found.values.round(decimals=3).tolist(), found.converged
+    >>> top = lanczos(lambda v: diagonal * v, torch.ones(3).double(), k=2)
+    >>> top.values.round(decimals=3).tolist(), top.converged
     ([5.0, 2.0], True)
     """
     check_counts(k=k, most=most)
     # A start of n numbers holds about 1/sqrt(n) of a vector: where nearly all else is
     # one value, a single product shows none of the others.
     least = min(len(start), most, 4)
-    for done, found in enumerate(_krylov(product, start), 1):
-        within, basis, left, exact = found
+    for done, space in enumerate(_krylov(product, start), 1):
+        within, basis, left, exact = space
         values, vectors = torch.linalg.eigh(within)
         values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k]
         residuals = left * vectors[-1].abs()
@@ -248,16 +235,15 @@ def top_eigenvalues(
     sign: int = 1,
     **search: Any,
 ) -> Eigenvalues:
-    """Return the largest eigenvalues of the Hessian of the mean loss.
+    """Return the largest eigenvalues of the Hessian of the mean loss, or of -H.
 
-    The generator draws the starting vector of `lanczos`, of which k, tolerance and most
-    are; other arguments and errors as of `hessian_product`. With sign=-1 they are those
-    of -H.
+    The latter with sign=-1. The generator draws the start of `lanczos`, of which k,
+    tolerance and most are; other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
-    >>> found = top_eigenvalues(network, x, y, generator=torch.Generator())
-    >>> found.converged and found.values.item() > 0
+    >>> top = top_eigenvalues(network, x, y, generator=torch.Generator())
+    >>> top.converged and top.values.item() > 0
     True
     """
     product = hessian_product(model, x, y, chunk, loss)
@@ -273,12 +259,12 @@ def bottom_eigenvalues(
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
-    >>> found = bottom_eigenvalues(network, x, y, generator=torch.Generator())
-    >>> found.values.item() > -1e-3  # a linear model's loss is convex
+    >>> bottom = bottom_eigenvalues(network, x, y, generator=torch.Generator())
+    >>> bottom.values.item() > -1e-3  # a linear model's loss is convex
     True
     """
-    found = top_eigenvalues(model, x, y, k, sign=-1, **options)
-    return replace(found, values=-found.values)
+    negated = top_eigenvalues(model, x, y, k, sign=-1, **options)
+    return replace(negated, values=-negated.values)
 
 
 def trace(
@@ -291,11 +277,10 @@ def trace(
     chunk: int | None = None,
     loss: Loss = None,
 ) -> tuple[float, float]:
-    """Return the trace of the Hessian and its standard error, by Hutchinson's estimate.
+    """Return the trace of the Hessian and its standard error (Hutchinson 1990).
 
-    The mean of v . H v over probes v, vectors of independent signs from the generator
-    (Hutchinson 1990); the error falls with the square root of their number, at least 2.
-    Other arguments and errors as of `hessian_product`.
+    The mean of v . H v over probes v, at least 2, of independent signs. Other arguments
+    and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -309,6 +294,50 @@ def trace(
         signs = (_gaussian(model, generator).sign() for _ in range(probes))
         values = torch.stack([v @ product(v) for v in signs]).double()
     return float(values.mean()), float(values.std() / probes**0.5)
+
+
+def batch_sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    batch_size: int,
+    *,
+    generator: torch.Generator,
+    most: int = 100,
+    chunk: int | None = None,
+    loss: Loss = None,
+) -> float:
+    """Return the curvature of a batch's loss along its own gradient, over batches.
+
+    The mean of g . H g / g . g for the gradient g and the Hessian H of a batch's mean
+    loss (Andreyev and Beneventano 2024), over at most `most` disjoint batches that the
+    generator draws; the last images are left out where they fill none. A batch without
+    a gradient counts for nothing; NaN if no batch has one. Other arguments and errors
+    as of `hessian_product`.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
+    >>> batch_sharpness(network, x, y, 5, generator=torch.Generator()) > 0
+    True
+    """
+    check_counts(batch_size=batch_size, most=most)
+    expected = f"batch_size must be at most {len(x)}, the number of images"
+    check(batch_size <= len(x), expected, batch_size)
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    parameters, values = trainable(model), []
+    with inference(model):
+        for batch in order.split(batch_size)[: min(most, len(x) // batch_size)]:
+            product = hessian_product(model, x[batch], y[batch], chunk, loss)
+            slopes = [torch.zeros_like(p) for p in parameters]
+            for some in batch.split(at_once(model, chunk)):
+                value = summed(loss, model(x[some]), y[some])
+                more = torch.autograd.grad(value, parameters, materialize_grads=True)
+                slopes = [slope + g for slope, g in zip(slopes, more, strict=True)]
+            gradient = torch.cat([slope.reshape(-1) for slope in slopes])
+            if gradient.any():
+                unit = gradient / gradient.norm()
+                values.append(float(unit @ product(unit)))
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def density(
@@ -325,10 +354,9 @@ def density(
 ) -> Tensor:
     """Return the spectral density of the Hessian on a grid, shape (n,).
 
-    Each of `probes` random starts gives, in `steps` products, the nodes and weights of
-    a quadrature, drawn as Gaussians whose standard deviation is a hundredth of the
-    grid; they are averaged. The grid is in loss per squared weight. Other arguments and
-    errors as of `hessian_product`.
+    The mean over random starts, `probes`, of a `quadrature` in `steps` products, whose
+    nodes are drawn as Gaussians of a hundredth of the grid, in loss per squared weight.
+    Other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3
@@ -363,7 +391,7 @@ def quadrature(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Ten
     ([2.0], [1.0])
     """
     check_counts(steps=steps)
-    found = islice(_krylov(product, start), min(steps, len(start)))
-    [(within, *_)] = deque(found, maxlen=1)
+    spaces = islice(_krylov(product, start), min(steps, len(start)))
+    [(within, *_)] = deque(spaces, maxlen=1)
     values, vectors = torch.linalg.eigh(within)
     return values, vectors[0] ** 2

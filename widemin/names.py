@@ -66,6 +66,16 @@ def check(
         raise error(f"{expected}; got {got}")
 
 
+class NonFiniteError(ValueError):
+    """A network whose logits or gradients are NaN or infinite: broken, not robust."""
+
+
+def check_finite(expected: str, *tensors: Any) -> None:
+    """Raise NonFiniteError for a tensor with a NaN or an infinity."""
+    finite = all(bool(tensor.isfinite().all()) for tensor in tensors)
+    check(finite, expected, "NaN or infinity", NonFiniteError)
+
+
 def norm_and_radius(ball: str) -> tuple[str, Fraction]:
     """Return norm and radius of a set written as text; `attacks.parse_ball` makes it.
 

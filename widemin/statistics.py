@@ -1,4 +1,4 @@
-"""Intervals, rank correlations, and how many runs would decide; without torch."""
+"""Intervals and rank correlations; without torch."""
 
 from __future__ import annotations
 
@@ -102,22 +102,3 @@ def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]
         return rho, rho
     half = 1.96 * math.sqrt((1 + rho**2 / 2) / free)
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
-
-
-def seeds_to_decide(
-    values: Sequence[float], threshold: float, most: int = 1_000
-) -> int | None:
-    """Return the number of seeds whose 95 % t interval leaves a threshold out.
-
-    With the mean and the spread of the values as they are; None where one value tells
-    no spread, or `most` seeds would not do.
-
-    >>> seeds_to_decide([0.5, 0.6, 0.7], 0.8)
-    4
-    """
-    if len(values) < 2:
-        return None
-    n = np.arange(2, most + 1)
-    halves = float(np.std(values, ddof=1)) / n**0.5 * scipy.stats.t.ppf(0.975, n - 1)
-    enough = n[halves < abs(float(np.mean(values)) - threshold)]
-    return int(enough[0]) if len(enough) else None

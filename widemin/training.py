@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from widemin.attacks import NonFiniteError, clean, inference
 from widemin.batches import restored, trainable
-from widemin.names import check_choice, check_counts, check_sizes
+from widemin.names import check, check_choice, check_counts, check_sizes
 
 # The factor on the learning rate after the fraction t of training, t in [0, 1).
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -62,8 +62,7 @@ class SGD:
         """Start with zero velocity."""
         check_sizes(lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.parameters: list[Tensor] = list(parameters)
-        if not self.parameters:
-            raise ValueError("parameters must hold at least one; got none")
+        check(self.parameters, "parameters must hold at least one", "none")
         self.velocities: dict[int, Tensor] = {}  # by the place of the parameter
         self.momentum, self.weight_decay = momentum, weight_decay
         self.param_groups = [{"lr": lr}]
@@ -85,17 +84,15 @@ class SGD:
     @torch.no_grad()
     def descend(self, gradients: Sequence[Tensor | None]) -> None:
         """Move the parameters along gradients, one for each; None moves nothing."""
-        update = [gradient for gradient in gradients if gradient is not None]
-        if not update:
+        held = {i: g for i, g in enumerate(gradients) if g is not None}
+        if not held:
             return
-        held = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        weights = [self.parameters[i] for i in held]
+        weights, update = [self.parameters[i] for i in held], list(held.values())
         if self.weight_decay:
             update = list(torch._foreach_add(update, weights, alpha=self.weight_decay))
         if self.momentum:
-            for i in held:
-                if i not in self.velocities:
-                    self.velocities[i] = torch.zeros_like(self.parameters[i])
+            for i in held.keys() - self.velocities.keys():
+                self.velocities[i] = torch.zeros_like(self.parameters[i])
             velocities = [self.velocities[i] for i in held]
             torch._foreach_mul_(velocities, self.momentum)
             torch._foreach_add_(velocities, update)
@@ -163,10 +160,10 @@ def train_step(
             steps=...) is adversarial training (Madry et al. 2018), `pgd_path` with
             fosc_below dynamic training (Wang et al. 2019).
         rho: Radius of SAM's ascent in the weights; 0 is plain descent.
-        second_pass_statistics: Whether SAM's second pass also updates the running
-            statistics of batch norm (released code of Wei et al.).
+        second_pass_statistics: SAM's second pass updates batch norm's running
+            statistics too (released code of Wei et al.).
         label_smoothing: Share of each label that is spread over all classes.
-        weighted: Whether each image's loss is multiplied by its own value, held fixed
+        weighted: Each image's loss is multiplied by its own value, held fixed
             (released code of Wang et al.).
         leak: (model, labels) to gradients, one for each parameter that requires it,
             added to the one along which SAM climbs.
@@ -189,12 +186,9 @@ def train_step(
             for parameter, tilt in zip(trainable(model), leak(model, y), strict=True):
                 if parameter.grad is not None:
                     parameter.grad.add_(tilt)
-        moves = second_pass_statistics
+        kept = nullcontext() if second_pass_statistics else restored(model.buffers)
         # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
-        with (
-            perturbed_weights(model, rho),
-            nullcontext() if moves else restored(model.buffers),
-        ):
+        with perturbed_weights(model, rho), kept:
             backward(model, x, y, label_smoothing, weighted)
     optimizer.step()
     return loss
@@ -209,8 +203,7 @@ def backward(
 ) -> Tensor:
     """Leave the mean loss's gradient in the parameters; return the loss, shape ().
 
-    Arguments as of `train_step`. A parameter that is frozen, or that the loss does not
-    depend on, is left without a gradient.
+    Arguments as of `train_step`. A parameter that is frozen, or unused, has none.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> loss = backward(model, torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0]))
@@ -232,10 +225,10 @@ def backward(
 def weight_gradient(
     model: nn.Module, batches: Iterable[Tensor], y: Tensor
 ) -> list[Tensor]:
-    """Return the sum over batches of images of the mean loss's gradient.
+    """Return the sum over batches of images, all with labels y, of the loss's gradient.
 
-    One for each parameter that requires it, 0 where the loss does not depend on it; in
-    inference mode, as where attacks are made. Each batch has the labels y.
+    Of the mean loss in inference mode, as where attacks are made: one for each
+    parameter that requires it, 0 where it is unused.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -251,8 +244,7 @@ def weight_gradient(
 def algorithm_1(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor:
     """Take a step an image, from zero velocity; return the mean loss, shape ().
 
-    Algorithm 1 of Kamath et al. as it is printed: the velocity starts anew with every
-    batch, and the weights move after each of its images. The optimiser must be `SGD`.
+    Algorithm 1 of Kamath et al. as it is printed. The optimiser must be `SGD`.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -326,19 +318,17 @@ def fit(
     >>> len(losses), losses[-1] < losses[0]
     (9, True)
     """
-    if len(x) == 0:
-        raise ValueError("x must hold at least one image; got none")
-    if len(y) != len(x):
-        raise ValueError(f"y must be one label an image, {len(x)}; got {len(y)}")
+    check(len(x), "x must hold at least one image", "none")
+    check(len(y) == len(x), f"y must be one label an image, {len(x)}", len(y))
     check_counts(epochs=epochs, batch_size=batch_size)
     check_choice("schedule", schedule, SCHEDULES)
     check_sizes(rate_decay=rate_decay)
     one = 1 in (batch_size, len(x) % batch_size) and x.is_floating_point()
-    if one and not takes_one(model.train(), x[:1]):
-        raise ValueError(
-            "batch_size must leave no batch of one image, which batch norm cannot "
-            f"train on; got {len(x)} images in batches of {batch_size}"
-        )
+    check(
+        not one or takes_one(model.train(), x[:1]),
+        "batch_size must leave no batch of one image, on which batch norm cannot train",
+        f"{len(x)} images in batches of {batch_size}",
+    )
     position, losses = position or Position(), []
     rates = [(group, group["lr"]) for group in optimizer.param_groups]
     updates = epochs * -(-len(x) // batch_size)
@@ -362,11 +352,9 @@ def fit(
             losses.append(float(position.total) / len(x))
             position.epoch, position.order, position.batch = position.epoch + 1, None, 0
             after_epoch(position.epoch, losses[-1])
-            if not math.isfinite(losses[-1]):
-                raise NonFiniteError(
-                    f"training loss must be finite; got {losses[-1]} in epoch "
-                    f"{position.epoch}"
-                )
+            said = f"{losses[-1]} in epoch {position.epoch}"
+            finite = math.isfinite(losses[-1])
+            check(finite, "training loss must be finite", said, NonFiniteError)
     finally:
         for group, rate in rates:
             group["lr"] = rate

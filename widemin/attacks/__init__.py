@@ -7,7 +7,6 @@ batch. Attacks leave the network's mode, gradients and buffers as they were.
 
 from widemin.attacks.balls import L2, Ball, Linf, fosc, fosc_box, parse_ball
 from widemin.attacks.images import (
-    NonFiniteError,
     check_images,
     check_labels,
     check_logits,
@@ -27,3 +26,4 @@ from widemin.attacks.losses import (
     targeted,
 )
 from widemin.attacks.pgd import fgsm, pgd, pgd_path
+from widemin.names import NonFiniteError

@@ -10,11 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin.attacks.losses import Loss, cross_entropy
-from widemin.names import check
-
-
-class NonFiniteError(ValueError):
-    """A network whose logits or gradients are NaN or infinite: broken, not robust."""
+from widemin.names import check, check_finite
 
 
 @contextmanager
@@ -106,8 +102,7 @@ def check_logits(logits: Any, y: Tensor) -> None:
     low, high, last = int(y.min()), int(y.max()), shape[1] - 1
     labels = f"y must be labels from 0 to {last}"
     check(0 <= low and high <= last, labels, f"{low} to {high}")
-    finite = bool(logits.isfinite().all())
-    check(finite, "model must return finite logits", "NaN or infinity", NonFiniteError)
+    check_finite("model must return finite logits", logits)
 
 
 def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -166,7 +161,5 @@ def input_gradient(
             (gradient,) = torch.autograd.grad(losses.sum(), x, allow_unused=True)
         if gradient is None:
             raise ValueError("model and loss must have a gradient in x; got none")
-    finite = bool(gradient.isfinite().all())
-    expected = "model must have finite gradients"
-    check(finite, expected, "NaN or infinity", NonFiniteError)
+    check_finite("model must have finite gradients", gradient)
     return gradient, losses.detach(), logits.detach()

@@ -158,13 +158,13 @@ def pgd_path(
             gradient, losses, logits = input_gradient(model, at, label, loss)
             done = fooled(loss, logits, label)
             if record is not None:
-                gaps = {"fosc": fosc(ball, gradient, at - origin)}
-                gaps["reach"] = ball.support(gradient)
+                taken = {"images": moving, "at": at, "loss": losses, "fooled": done}
+                taken["fosc"] = fosc(ball, gradient, at - origin)
+                taken["reach"] = ball.support(gradient)
                 if isinstance(ball, Linf):
                     box = fosc_box(ball, gradient, origin, at)
-                    gaps["fosc_box"], gaps["reach_box"] = box
-                taken = {"images": moving, "at": at, "loss": losses, "fooled": done}
-                record.append(taken | gaps)
+                    taken["fosc_box"], taken["reach_box"] = box
+                record.append(taken)
             go = ~done if until_fooled else torch.ones_like(done)
             # Always one step, as published code does: a random start at which the
             # loss is flat must not pass for a solved inner problem.

@@ -2,16 +2,13 @@
 
 from widemin.evaluation.accuracy import (
     Attack,
-    Robustness,
     autoattack,
     correct,
     margins,
     robust_mask,
     share,
-    sweep,
     transfer,
     within,
-    worst_case,
 )
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (

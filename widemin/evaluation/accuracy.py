@@ -1,10 +1,9 @@
-"""Accuracy: of answers, under attacks, in the worst case, by transfer, over radii."""
+"""Accuracy: of answers, under attacks, by transfer, under AutoAttack."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from logging.handlers import BufferingHandler
 
@@ -21,7 +20,7 @@ from widemin.attacks import (
     logits_of,
     margin,
 )
-from widemin.batches import Data, at_once, each_batch
+from widemin.batches import Data, at_once, batches
 from widemin.models import fuse
 from widemin.names import check
 
@@ -66,7 +65,7 @@ def margins(
     """
     with inference(model):
         parts = []
-        for inputs, labels in each_batch(x, y, at_once(model, chunk, 500)):
+        for inputs, labels in batches(x, y, at_once(model, chunk, 500)):
             check_labels(inputs, labels)
             parts.append(-margin(logits_of(model, inputs, labels), labels))
     return torch.cat(parts)
@@ -89,23 +88,21 @@ def robust_mask(
     chunk: int | None = None,
     each: Callable[[str, Callable[[], Tensor]], Tensor] = lambda name, work: work(),
 ) -> dict[str, Tensor]:
-    """Return a mask of the images classified rightly after each attack, on its own.
+    """Return a mask of the images classified rightly after each attack, by its name.
 
-    Images that are wrong already are not attacked: every set contains the unmoved one.
-    Accuracy is the mean of a mask, the worst case the mean of all of them.
+    Of each alone, bool, shape (images,); in the worst case those are right that every
+    mask has. Images that are wrong already are not attacked: every set contains the
+    unmoved one.
 
     Args:
         model: Maps images to logits.
         x: Images in [0, 1], shape (images, channels, height, width).
         y: Labels, shape (images,).
-        attacks: Name to (model, x, y) -> adversarial images. They are handed the
-            network fused (`models.fuse`): the same function, quicker.
+        attacks: Name to (model, x, y) -> adversarial images; the model is the network
+            fused (`models.fuse`). `within` holds one of your own to its set.
         chunk: Images attacked at a time, by default what suits the device.
         each: From an attack's name and what computes its mask, the mask: one that is
             kept need not be computed again.
-
-    Returns:
-        Name to mask, bool, shape (images,).
 
     Raises:
         ValueError: Images outside [0, 1], given or made by an attack, or wrong labels.
@@ -115,8 +112,8 @@ def robust_mask(
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
     >>> attacks = {"none": clean, "fgsm": partial(fgsm, ball=Linf(1))}
-    >>> right = robust_mask(model, x, y, attacks)
-    >>> bool((right["none"] == correct(model, x, y)).all())
+    >>> masks = robust_mask(model, x, y, attacks)
+    >>> share(torch.stack(list(masks.values())).all(0)) <= share(masks["none"])
     True
     """
     check_images(x, y)
@@ -145,8 +142,7 @@ def transfer(
 ) -> Tensor:
     """Return a mask of images the target has right after an attack on the source.
 
-    Arguments and mask as of `robust_mask`. Images that the target gets wrong
-    unattacked are wrong.
+    Arguments and mask as of `robust_mask`.
 
     >>> from widemin.attacks import clean
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -161,17 +157,6 @@ def transfer(
             return attack(fast, x, y)
 
     return robust_mask(target, x, y, {"transfer": from_source})["transfer"]
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """Accuracy under several attacks and under all of them together, as fractions."""
-
-    natural: float  # without an attack
-    attacks: dict[str, float]  # under each alone
-    accuracy: float  # images right under every attack: the mean of the minima
-    interval: tuple[float, float]  # its 95 % Wilson interval over images
-    survived: Tensor  # the images right under every attack, bool, shape (images,)
 
 
 def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
@@ -200,79 +185,6 @@ def within(attack: Attack, ball: Ball, name: str = "attack") -> Attack:
     return inside
 
 
-def worst_case(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    attacks: Mapping[str, Attack],
-    ball: Ball,
-    chunk: int | None = None,
-) -> Robustness:
-    """Return accuracy under each attack and in the worst case per image.
-
-    Arguments and errors as of `robust_mask`; no attack, or one that leaves the ball,
-    is a ValueError too.
-
-    >>> from widemin.attacks import Linf, fgsm
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
-    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
-    >>> ways = {"fgsm": partial(fgsm, ball=Linf(1))}
-    >>> worst_case(model, x, y, ways, Linf(1)).accuracy
-    0.0
-    """
-    check(attacks, "attacks must name at least one attack", "none")
-    # Imported here: it brings scipy.stats, for which no worker waits otherwise.
-    from widemin.statistics import wilson
-
-    inside = {name: within(attack, ball, name) for name, attack in attacks.items()}
-    right = robust_mask(model, x, y, inside, chunk)
-    survived = torch.stack(list(right.values())).all(0)
-    return Robustness(
-        natural=share(correct(model, x, y)),
-        attacks={name: share(mask) for name, mask in right.items()},
-        accuracy=share(survived),
-        interval=wilson(share(survived), len(x)),
-        survived=survived,
-    )
-
-
-def sweep(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    balls: Sequence[Ball],
-    attack: Callable[..., Tensor],
-    chunk: int | None = None,
-) -> list[float]:
-    """Return the accuracy under one attack in growing sets, which must fall to chance.
-
-    An image that is fooled in a set counts as fooled in every larger one: the sets
-    contain each other. Arguments and errors as of `worst_case`, but for `balls`, the
-    sets, in growing order and of one norm, and `attack`: (model, x, y, ball) ->
-    adversarial images.
-
-    >>> from widemin.attacks import Linf, fgsm
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
-    >>> x, y = torch.rand(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64)
-    >>> sweep(model, x, y, [Linf(0.1), Linf(1.0)], fgsm)[-1]
-    0.0
-    """
-    radii = [ball.epsilon for ball in balls]
-    ordered = len({type(ball) for ball in balls}) == 1 and radii == sorted(radii)
-    check(ordered, "balls must be of one norm and grow", list(balls))
-    check_images(x, y)
-    right, rates = correct(model, x, y, chunk), []
-    for ball in balls:
-        # What has fallen stays: only the others are attacked again.
-        index = right.nonzero()[:, 0]
-        if len(index):
-            here = partial(lambda ball, *images: attack(*images, ball), ball)
-            ways = {"": within(here, ball)}
-            right[index] = robust_mask(model, x[index], y[index], ways, chunk)[""]
-        rates.append(share(right))
-    return rates
-
-
 def autoattack(
     model: nn.Module,
     x: Tensor,
@@ -283,15 +195,13 @@ def autoattack(
     attacks: Sequence[str] = ("apgd-ce", "apgd-t", "fab-t", "square"),
     chunk: int | None = None,
 ) -> tuple[Tensor, list[str]]:
-    """Return a mask of what survives AutoAttack, and its warnings.
+    """Return a mask of what survives AutoAttack, and its warnings (Croce, Hein 2020).
 
-    Runs the authors' code (Croce and Hein 2020), the package pyautoattack; the images
-    it returns are predicted again here. Square alone needs no gradient.
-
-    Its attacks are made in order; by default they are the standard version. Those that
-    are not defined for so few classes (apgd-t below 4, apgd-dlr below 3) or pixels
-    (square in L2 below 5) are left out, with a warning. Other arguments and errors as
-    of `robust_mask`; without the package (the extra `attacks`) an ImportError.
+    Runs the authors' code; the images it returns are predicted again here. Attacks are
+    made in order, by default those of the standard version. Those that are not defined
+    for so few classes (apgd-t below 4, apgd-dlr below 3) or pixels (square in L2 below
+    5) are left out, with a warning. Other arguments and errors as of `robust_mask`;
+    without the package pyautoattack (the extra `attacks`) an ImportError.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64)

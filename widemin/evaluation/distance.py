@@ -36,21 +36,16 @@ def minimal_distance(
 ) -> Tensor:
     """Return an upper bound on each image's distance to the decision boundary.
 
+    In pixels, shape (images,): 0 for an image that is wrong without an attack, infinity
+    for one that is not fooled within `most`. The share of larger ones is the accuracy
+    at a radius.
+
     The better of two searches by the fast minimum-norm attack (Pintor et al. 2021,
-    algorithm 1) up the margin, which no confidence can hide: from the image, and from
-    three times the distance at which a linear network would change its answer. The
-    line from the image to the point found is halved at last.
+    algorithm 1) up the margin, which no confidence can hide, each of `steps`: from the
+    image, and from three times the distance at which a linear network would change its
+    answer. The line from the image to the point found is halved at last.
 
-    Arguments and errors as of `robust_mask`, and these:
-
-    - norm: "linf" or "l2".
-    - most: Largest radius that counts, in pixels.
-    - steps: Steps of each search.
-    - halvings: Of the line.
-
-    Returns:
-        Radii, shape (images,): 0 for an image that is wrong without an attack,
-        infinity for one that is not fooled within `most`.
+    The norm is "linf" or "l2"; other arguments and errors as of `robust_mask`.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
@@ -58,7 +53,7 @@ def minimal_distance(
     True
     """
     check(norm in ("linf", "l2"), "norm must be 'linf' or 'l2'", repr(norm))
-    check(0 < most < float("inf"), "most must be above 0 and finite", most)
+    check(0 < most < math.inf, "most must be above 0 and finite", most)
     check_counts(steps=steps, halvings=halvings)
     check_images(x, y)
     natural = correct(model, x, y)
@@ -85,7 +80,7 @@ def _search(
     start: float,
     halvings: int,
 ) -> Tensor:
-    """Return the radii of the nearest points found, infinity where there is none.
+    """Return the radius of the nearest point that fools, infinity where none does.
 
     Each step goes up the margin and back into a ball: of the linearised distance until
     the image is fooled, then a little smaller where it is and larger where it is not.

@@ -37,7 +37,7 @@ class Sign:
     """One test for masked gradients."""
 
     name: str  # what is compared
-    found: float  # the number measured
+    value: float  # the number measured
     against: float  # the number it is compared with
     masked: bool  # the two say that gradients are masked
 
@@ -111,8 +111,8 @@ def signs(
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(50, 1, 2, 2), torch.zeros(50, dtype=torch.int64)
-    >>> found = signs(model, x, y, Linf(0.1), generator=torch.Generator(), steps=3)
-    >>> any(sign.masked for sign in found)  # a small linear model hides nothing
+    >>> measured = signs(model, x, y, Linf(0.1), generator=torch.Generator(), steps=3)
+    >>> any(sign.masked for sign in measured)  # a small linear model hides nothing
     False
     """
     fgsm = partial(attacks.fgsm, ball=ball)
@@ -140,13 +140,13 @@ def signs(
     rate |= {"nothing": 0.0, "constant": float(y.bincount().max()) / len(y)}
     if other is not None:
         rate["transfer"] = share(transfer(other, model, x, y, pgd))
-    slack, found = TOLERANCE + 2 * (0.25 / len(x)) ** 0.5, []
+    slack, measured = TOLERANCE + 2 * (0.25 / len(x)) ** 0.5, []
     for sign in _SIGNS:
         if sign["against"] in rate:
             number, against = rate[sign["number"]], rate[sign["against"]]
             most = against + (0.01 if sign["against"] == "nothing" else slack)
-            found.append(Sign(sign["sign"], number, against, number > most))
-    return found
+            measured.append(Sign(sign["sign"], number, against, number > most))
+    return measured
 
 
 def _still(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import check_images, inference
-from widemin.batches import check_network, trainable
+from widemin.attacks import check_images, cross_entropy, inference, input_gradient
+from widemin.batches import checked, trainable
 from widemin.names import check, check_sizes
 
 
@@ -28,11 +28,10 @@ def least_squares(
     """Return for each image the smallest u with linear(u) nearest to what is wanted.
 
     Of the shape of `like`; and the share of |wanted|^2 that it explains, shape
-    (batch,). By conjugate gradients on the normal equations, all images at once; each
-    stops at its own solution.
+    (batch,). By conjugate gradients on the normal equations; each image stops at its
+    own solution.
 
-    >>> u, share = least_squares(lambda u: 2 * u, torch.ones(1, 3), torch.zeros(1, 3))
-    >>> u, share
+    >>> least_squares(lambda u: 2 * u, torch.ones(1, 3), torch.zeros(1, 3))
     (tensor([[0.5000, 0.5000, 0.5000]]), tensor([1.]))
     """
     with torch.enable_grad():  # any point does: the map is linear
@@ -73,15 +72,14 @@ def at_first_layer(
 ) -> dict[str, float]:
     """Compare SAM's perturbation of the first layer with one of the images.
 
-    Of the step of length rho (L2) along the gradient over all weights, the first
-    layer's part is kept and answered by the smallest perturbation of each image, in
-    [0, 1], that explains most of it. In inference mode.
+    Of SAM's step of length rho (L2 over all weights) the first layer's part is kept,
+    and answered by the smallest perturbation of each image that explains most of it. In
+    inference mode.
 
     `implicit_share` and `implicit_l2` are medians over images of the share of the
-    layer's change that the perturbation explains, and of its L2 norm in pixels;
-    `implicit_weights_rise`, `implicit_images_rise`, `implicit_gradient_rise` rises of
-    the mean loss by moving the layer's weights, the images, or each image as far along
-    its own gradient.
+    layer's change that the perturbation explains, and of its L2 norm in pixels; the
+    rises are of the mean loss, by moving the layer's weights, the images, or each image
+    as far along its own gradient.
 
     Raises:
         NonFiniteError: Weights or logits that are NaN, infinite or too large.
@@ -94,7 +92,7 @@ def at_first_layer(
     1.0
     """
     check_images(x, y)
-    check_network(model, [(x, y)])
+    checked(model, x, y, len(x))
     check_sizes(rho=rho)
     layers: Any = model if isinstance(model, nn.Sequential) else []
     kinds = nn.Conv2d | nn.Linear
@@ -114,15 +112,12 @@ def at_first_layer(
         return F.conv2d(v, weight, None, *options)
 
     def from_pixels(u: Tensor) -> Tensor:  # linear: normalisation shifts and scales
-        weight = layer.weight.detach()
-        return linear(weight, before(u) - before(torch.zeros_like(u)))
-
-    def losses(logits: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, reduction="none")
+        moved = before(u) - before(torch.zeros_like(u))
+        return linear(layer.weight.detach(), moved)
 
     with inference(model):
         parameters = trainable(model)
-        base = losses(model(x))
+        base = cross_entropy(model(x), y)
         gradients = torch.autograd.grad(base.mean(), parameters, materialize_grads=True)
         norm = torch.stack([g.norm() for g in gradients]).norm()
         at = next(i for i, p in enumerate(parameters) if p is layer.weight)
@@ -131,13 +126,12 @@ def at_first_layer(
             change = linear(rho * gradients[at] / norm, inputs)
         u, share = least_squares(from_pixels, change, x)
         sizes = u.flatten(1).norm(dim=1)
-        image = x.detach().requires_grad_()
-        (steepest,) = torch.autograd.grad(losses(model(image)).sum(), image)
+        steepest = input_gradient(model, x, y)[0]
         lengths = steepest.flatten(1).norm(dim=1).clamp_min(1e-30)
         step = steepest * (sizes / lengths).view(-1, 1, 1, 1)
         with torch.no_grad():
             moved = after(layer(inputs) + change), model(x + u), model(x + step)
-            rises = [float((losses(logits) - base).mean()) for logits in moved]
+            rises = [float((cross_entropy(z, y) - base).mean()) for z in moved]
     return {
         "implicit_share": float(share.median()),
         "implicit_l2": float(sizes.median()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,18 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from widemin.attacks import NonFiniteError, inference
-from widemin.batches import (
-    Data,
-    Loss,
-    at_once,
-    batches,
-    check_network,
-    restored,
-    summed,
-    trainable,
-)
+from widemin.batches import Data, Loss, at_once, checked, restored, summed, trainable
 from widemin.models import InBfloat16, is_plain
-from widemin.names import check, check_counts
+from widemin.names import check, check_counts, check_finite
 
 # displacement v -> loss at the minimum plus v, and its gradient there
 Landscape = Callable[[Tensor], tuple[float, Tensor]]
@@ -59,11 +50,10 @@ def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Ten
 
 
 def node_norms(model: nn.Module) -> Tensor:
-    """Return, for each weight, the norm of the node (filter) it feeds.
+    """Return for each weight the norm of the node (filter) it feeds, shape (weights,).
 
-    Shape (weights,). Vectors (biases, batch norm) are taken weight by weight. Distances
-    in these units stay where one layer is scaled up and the next one down (Dinh et al.
-    2017).
+    Of vectors (biases, batch norm) its own. Distances in these units stay where one
+    layer is scaled up and the next one down (Dinh et al. 2017).
 
     >>> node_norms(nn.Linear(2, 1, bias=False)).shape
     torch.Size([2])
@@ -74,8 +64,7 @@ def node_norms(model: nn.Module) -> Tensor:
         rows = w.flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
         parts.append(rows.norm(dim=1, keepdim=True).expand_as(rows).reshape(-1))
     norms = torch.cat(parts)
-    finite = bool(norms.isfinite().all())
-    check(finite, "model must have finite weights", "NaN or infinity", NonFiniteError)
+    check_finite("model must have finite weights", norms)
     return norms
 
 
@@ -89,9 +78,9 @@ def weight_landscape(
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of the weights.
 
-    The network is to be used in inference mode. Scale, shape (weights,), are the units
-    of the displacement, such as `node_norms`. Landscape and zeros of its argument's
-    shape are in float64. Other arguments and errors as of `hessian.hessian_product`.
+    And zeros of its argument's shape, both in float64; the network is used in the mode
+    it is in. Scale, shape (weights,), are the units of the displacement. Other
+    arguments and errors as of `hessian.hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
@@ -99,13 +88,12 @@ def weight_landscape(
     >>> landscape(start)[1].shape, start.dtype
     (torch.Size([10]), torch.float64)
     """
-    pairs = batches(x, y, at_once(model, chunk, 500))
+    pairs = checked(model, x, y, at_once(model, chunk, 500), loss)
     parameters = trainable(model)
-    check_network(model, pairs, loss)
     count, device = sum(len(targets) for _, targets in pairs), parameters[0].device
     sizes = [p.numel() for p in parameters]
-    units = torch.ones(sum(sizes), dtype=torch.float64, device=device)
-    units = units if scale is None else scale.double()
+    units = torch.ones(sum(sizes), device=device) if scale is None else scale
+    units = units.double()
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         with restored(lambda: parameters):
@@ -142,7 +130,7 @@ def input_landscape(
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise ValueError("x must be a tensor of floating point numbers")
     chunk = at_once(model, chunk, 500)
-    check_network(model, batches(x, y, chunk), loss)
+    checked(model, x, y, chunk, loss)
 
     def landscape(v: Tensor) -> tuple[float, Tensor]:
         moved = (x.double() + v.view(x.shape)).to(x).requires_grad_()
@@ -214,8 +202,8 @@ def adaptive_sharpness(
 def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
     """Multiply a network's logits by a factor: same predictions, other margins.
 
-    Quantities that move with it do not measure robustness. Of a sequence that ends in
-    a linear layer, that layer's weights are multiplied; of others, the output.
+    What moves with it does not measure robustness. Of a sequence that ends in a linear
+    layer, that layer's weights are multiplied; of others, the output.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x = torch.rand(1, 1, 2, 2)
@@ -230,13 +218,12 @@ def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
         last = last[-1]
     own = list(last.parameters()) if type(last) is nn.Linear and is_plain(last) else []
     every = [id(p) for _, p in model.named_parameters(remove_duplicate=False)]
-    with ExitStack() as after:
-        if own and all(every.count(id(p)) == 1 for p in own):
-            after.enter_context(restored(lambda: own))
+    if own and all(every.count(id(p)) == 1 for p in own):
+        with restored(lambda: own):
             with torch.no_grad():
                 for parameter in own:
                     parameter.mul_(factor)
-        else:
-            hook = model.register_forward_hook(lambda _, inputs, out: factor * out)
-            after.callback(hook.remove)
-        yield
+            yield
+    else:
+        with model.register_forward_hook(lambda _, inputs, out: factor * out):
+            yield

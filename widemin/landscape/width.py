@@ -50,16 +50,15 @@ def width(
 ) -> Width:
     """Return the width of the minimum that a network sits in, in inference mode.
 
-    Of "weights", of "nodes" (weights in units of their node's norm, which scaling one
-    layer against the next leaves alone) or of "inputs", which must be a tensor. The gap
-    is the height of the level above the network's own loss, the same for all that are
-    compared; it, iterations and the search's other options are as of `nearest_level`,
+    Of "weights", of "nodes" (weights in units of `node_norms`) or of "inputs", which
+    must be a tensor. Networks are compared at one gap, the level's height above their
+    own loss; it, iterations and the search's other options are as of `nearest_level`,
     other arguments and errors as of `weight_landscape`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
     >>> x, y = torch.rand(8, 1, 2, 2).double(), torch.arange(8) % 2
-    >>> found = width(network, x, y, gap=0.1, generator=torch.Generator(), starts=2)
-    >>> 0 < found.distance <= found.random_distance
+    >>> own = width(network, x, y, gap=0.1, generator=torch.Generator(), starts=2)
+    >>> 0 < own.distance <= own.random_distance
     True
     """
     kinds = ("weights", "nodes", "inputs")
@@ -122,9 +121,9 @@ def nearest_level(
     >>> def bowl(v):  # curvatures 1 and 100: the nearest way is along the second
     ...     h = torch.tensor([1.0, 100.0]).double()
     ...     return float((h * v * v).sum() / 2), h * v
-    >>> found = nearest_level(bowl, torch.zeros(2).double(), 0.5,
-    ...                       generator=torch.Generator())
-    >>> round(found.distance, 4)
+    >>> draws = torch.Generator()
+    >>> nearest = nearest_level(bowl, torch.zeros(2).double(), 0.5, generator=draws)
+    >>> round(nearest.distance, 4)
     0.1
     """
     check(0 < gap < math.inf, "gap must be above 0 and finite", gap)

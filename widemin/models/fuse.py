@@ -77,9 +77,8 @@ def is_plain(layer: nn.Module) -> bool:
 def _folds(layer: Any, norm: Any) -> bool:
     """Return True where a norm can be folded into the convolution before it."""
     known = (type(layer), type(norm)) == (nn.Conv2d, nn.BatchNorm2d)
-    if not (known and is_plain(layer) and is_plain(norm)):
-        return False
-    return getattr(norm.running_mean, "dtype", None) == layer.weight.dtype
+    plain = known and is_plain(layer) and is_plain(norm)
+    return plain and getattr(norm.running_mean, "dtype", None) == layer.weight.dtype
 
 
 def _fold(layer: Any, norm: Any) -> nn.Module:

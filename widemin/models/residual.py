@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -72,11 +70,8 @@ class InBfloat16(nn.Sequential):
 
 
 def _stages(
-    block: Callable[[int, int, int], nn.Module],
-    inputs: int,
-    widths: tuple[int, ...],
-    blocks: int,
-) -> list[nn.Module]:
+    block: type[Block | PreActBlock], inputs: int, widths: tuple[int, ...], blocks: int
+) -> list[Block | PreActBlock]:
     """Return the blocks of all stages; every stage after the first halves the image."""
     outputs = [width for width in widths for _ in range(blocks)]
     strides = [1] * blocks + [2, *[1] * (blocks - 1)] * (len(widths) - 1)

@@ -26,11 +26,15 @@ IMPLICIT_RHO = 0.2  # of SAM, whose step in the first layer is answered in pixel
 
 
 def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
-    """Return training loss and accuracy, and the top Hessian eigenvalue."""
+    """Return training loss and accuracy, top Hessian eigenvalue and batch sharpness."""
     size = min(recipe.hessian_size, recipe.train_size)
     x, y = images(recipe.dataset, "train", size, device)
     draws = stream(recipe.seed, "probes")
     top = hessian.top_eigenvalues(model, x, y, generator=draws)
+    batch = min(recipe.batch_size, recipe.train_size)
+    many = images(recipe.dataset, "train", max(size, batch), device)
+    draws = stream(recipe.seed, "batch sharpness")
+    sharpness = hessian.batch_sharpness(model, *many, batch, generator=draws)
     with torch.no_grad(), attacks.inference(model):
         logits = torch.cat([model(part) for part in x.split(at_once(model, cpu=500))])
     return {
@@ -41,6 +45,7 @@ def curvature_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str,
         "hessian_products": top.products,
         "eigenvalue_converged": top.converged,
         "hessian_images": size,
+        "batch_sharpness": sharpness,
     }
 
 

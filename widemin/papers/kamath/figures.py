@@ -117,13 +117,17 @@ def explanations(table: DataFrame, outcomes: dict[str, str]) -> DataFrame:
 
 
 def with_limit(table: DataFrame) -> DataFrame:
-    """Return rows with `limit_share`, the top eigenvalue over the largest stable one.
+    """Return rows with `limit_share` and `sharpness_share`, curvature over its limit.
 
     Along a curvature above 2 (1 + m) / η gradient descent with learning rate η and
-    momentum m diverges; for m = 0, Cohen et al. (2021).
+    momentum m diverges; for m = 0, Cohen et al. (2021): the top eigenvalue over it. The
+    batch sharpness over 2 (1 - m) / η, about which it settles in training on small
+    batches (Andreyev et al. 2026); NaN in rows without.
     """
-    limit = 2 * (1 + table["momentum"]) / table["learning_rate"]
-    return table.assign(limit_share=table["top_eigenvalue"] / limit)
+    twice, m = 2 / table["learning_rate"], table["momentum"]
+    sharpness = table.get("batch_sharpness", pd.Series(math.nan, table.index))
+    shares = {"limit_share": table["top_eigenvalue"] / (twice * (1 + m))}
+    return table.assign(**shares, sharpness_share=sharpness / (twice * (1 - m)))
 
 
 def _spectrum(table: DataFrame, of: str) -> DataFrame:
