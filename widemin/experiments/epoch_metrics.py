@@ -153,7 +153,10 @@ def _right(
 
 
 def _watch_fosc(recipe: Recipe, device: str) -> Watch:
-    """Return the watch of FOSC, from the image, where the attack of training stops."""
+    """Return the watch of accuracy and FOSC where the attack of training stops.
+
+    FOSC by its definition, from the image, whatever stops the attack.
+    """
     (x, y), unseen = _first(recipe, device, 500), held_out(recipe, device)
     tenths = torch.linspace(0, 1, 11, device=x.device)
 
