@@ -133,3 +133,15 @@ def test_distances_of_two_revisions_are_not_taken_together():
     cells = claims.Cells(one, ["ratio"], ["distance_q50"])
     assert cells.labels["ratio"].tolist() == [0, 2]
     assert claims.final(rows)["distance_q50"].notna().all()
+
+
+def test_a_run_measured_again_says_no_more_of_where_it_was_trained(folder, tmp_path):
+    """Rows older than a column of the provenance do not get it from this machine."""
+    lacking = ("flags", "threads")
+    old = [
+        {k: v for k, v in row.items() if k not in lacking} for row in rows_in(folder)
+    ]
+    results.collect([RECIPE], lambda _: old, tmp_path, workers=1)
+    for row in results.finished(tmp_path, [RECIPE.key])[RECIPE.key]:
+        assert not set(lacking) & set(row)
+        assert row["source"] == old[0]["source"]

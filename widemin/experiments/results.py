@@ -210,8 +210,9 @@ def compute_once(
             kept = {} if again else finished(folder, [recipe.key])
             if kept:  # by another process, meanwhile
                 return kept[recipe.key]
-            # A run measured again in part keeps where the rest was computed.
-            rows = [row | provenance(device) | row for row in run(recipe)]
+            # A run measured again in part keeps where the rest was computed: all of it,
+            # or a row that does not say its block would be given this machine's.
+            rows = [r if "source" in r else r | provenance(device) for r in run(recipe)]
             # Before the lock is free, or another process might compute them again.
             with contextlib.suppress(OSError):  # `collect` tries again, and says why
                 write(folder, recipe.key, rows)
