@@ -4,7 +4,7 @@ import pytest
 
 from widemin import paths
 from widemin.book import coverage, notebooks
-from widemin.experiments import cost, results
+from widemin.experiments import progress, results
 from widemin.experiments.columns import as_row
 from widemin.papers.claims import paper_table
 
@@ -158,7 +158,7 @@ def test_what_decides_comes_first_then_a_seed_of_every_cell_then_more_seeds():
     assert {r.seed for r in decisive if not r.attack} == {0, 1, 2, 3, 4}
     assert all(r.attack for r in decisive[-9:]) and not decisive[-10].attack
     cells = [r for r in order[len(decisive) :] if r.key in printed and r.seed == 0]
-    costs = [cost.magnitude(run) for run in cells]
+    costs = [progress.magnitude(run) for run in cells]
     assert costs == sorted(costs) and costs[0] == 13 and costs[-1] == 18
     # Of about equal cost: chapter 1, then 4, 3, 2.
     seen = [(run.dataset, run.model) for run in cells]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from widemin import data
-from widemin.experiments import cost
+from widemin.experiments import progress
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.train import build
 
@@ -27,12 +27,12 @@ def test_operations_are_products_forwards_and_twice_backwards(dataset, model):
             layer.register_forward_hook(count)
     with torch.no_grad():
         network(torch.zeros(1, *data.DATASETS[dataset].shape))
-    assert cost.operations(dataset, model) == 6 * sum(products)
+    assert progress.operations(dataset, model) == 6 * sum(products)
 
 
 def test_operations_of_a_known_network():
     """PreActResNet-18 multiplies 0.556 billion times forwards, thrice that in all."""
-    found = cost.operations("cifar10", "preactresnet18")
+    found = progress.operations("cifar10", "preactresnet18")
     assert found == pytest.approx(6 * 0.556e9, rel=0.01)
 
 
@@ -40,40 +40,40 @@ def test_hours_follow_the_work_of_large_networks_and_the_steps_of_small_ones():
     large = Recipe(
         dataset="cifar10", model="preactresnet18", train_size=40_000, epochs=5
     )
-    one = cost.gpu_hours([large])
+    one = progress.gpu_hours([large])
     attack = {"attack": "linf 8/255", "attack_steps": 10}
     harder = Recipe(
         dataset="cifar10", model="preactresnet18", train_size=40_000, epochs=5, **attack
     )
-    assert cost.gpu_hours([harder]) == pytest.approx(11 * one)
+    assert progress.gpu_hours([harder]) == pytest.approx(11 * one)
     small = Recipe(train_size=1_000, batch_size=10, epochs=10)
-    expected = 1_000 * cost.GPU_PASS / 3600
-    assert cost.gpu_hours([small]) == pytest.approx(expected)
+    expected = 1_000 * progress.GPU_PASS / 3600
+    assert progress.gpu_hours([small]) == pytest.approx(expected)
 
 
 def test_networks_side_by_side_share_their_passes():
     one = Recipe(model="m1", dataset="mnist", train_size=60_000, epochs=2, batch_size=1)
     several = [replace(one, learning_rate=0.01 * (1 + i)) for i in range(46)]
-    expected = 120_000 * cost.GPU_PASS_TOGETHER / 3600
-    assert cost.gpu_hours(several[:45]) == pytest.approx(expected)
-    assert cost.gpu_hours(several) == pytest.approx(2 * expected)  # two graphs
+    expected = 120_000 * progress.GPU_PASS_TOGETHER / 3600
+    assert progress.gpu_hours(several[:45]) == pytest.approx(expected)
+    assert progress.gpu_hours(several) == pytest.approx(2 * expected)  # two graphs
     # What is measured in another way has the same network.
     again = [replace(one, pgd_steps=40), one]
-    assert cost.gpu_hours(again) == cost.gpu_hours([one])
+    assert progress.gpu_hours(again) == progress.gpu_hours([one])
 
 
 def test_a_network_nobody_has_run_is_guessed_by_its_operations():
     known = dict(dataset="mnist", model="m1", gradients=10.0, train_size=1_000)
     known |= {"train_seconds": 8.0, "measure_seconds": 2.0}
     same = Recipe(dataset="mnist", model="m1", train_size=2_000, epochs=5)
-    assert cost.seconds([same], [known]) == 10.0
+    assert progress.seconds([same], [known]) == 10.0
     other = replace(same, model="stdcnn")
-    ratio = cost.operations("mnist", "stdcnn")
-    ratio /= cost.operations("mnist", "m1")
-    found = cost.seconds([same, other], [known])
+    ratio = progress.operations("mnist", "stdcnn")
+    ratio /= progress.operations("mnist", "m1")
+    found = progress.seconds([same, other], [known])
     assert found == pytest.approx(10.0 + 10.0 * ratio)
-    assert cost.seconds([replace(other, epochs=1, train_size=64)], [known]) == 1
-    assert cost.seconds([same], []) is None
+    assert progress.seconds([replace(other, epochs=1, train_size=64)], [known]) == 1
+    assert progress.seconds([same], []) is None
 
 
 def test_hours_of_a_core_are_not_those_of_a_gpu():
@@ -82,5 +82,5 @@ def test_hours_of_a_core_are_not_those_of_a_gpu():
     took = {"model": "m1", "dataset": "mnist", "train_size": 1_000, "gradients": 10}
     core = took | {"device": "cpu", "train_seconds": 90, "measure_seconds": 10}
     gpu = took | {"device": "cuda", "train_seconds": 3, "measure_seconds": 1}
-    assert cost.seconds([recipe], [core, gpu]) == pytest.approx(100)
-    assert cost.seconds([recipe], [gpu]) == pytest.approx(4)
+    assert progress.seconds([recipe], [core, gpu]) == pytest.approx(100)
+    assert progress.seconds([recipe], [gpu]) == pytest.approx(4)

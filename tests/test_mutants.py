@@ -199,8 +199,8 @@ TRAINING += [
     Mutant(
         "surrogates have the defence's own seed",
         "experiments/recipe.py",
-        "seed=1_000 if self.seed != 1_000 else 2_000",
-        "seed=self.seed",
+        "seed = 1_000 if self.seed != 1_000 else 2_000",
+        "seed = self.seed",
         of("fitting", "test_networks_that_attack_another_have_another_seed"),
     ),
 ]

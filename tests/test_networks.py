@@ -16,10 +16,10 @@ from widemin.experiments.checkpoints import (
     keep_together,
     trained,
 )
-from widemin.experiments.measure import final, parts
+from widemin.experiments.measure import curvature, parts
 from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import run
-from widemin.experiments.train_together import family
+from widemin.experiments.train import family
 
 SMALL = Recipe(train_size=60, batch_size=20, width=8, epochs=3, watch="linf 0.1")
 SMALL = dataclasses.replace(SMALL, test_size=40, hessian_size=40)
@@ -511,8 +511,8 @@ def test_a_measurement_that_is_killed_loses_the_part_under_way(tmp_path, monkeyp
         return {}
 
     counted.__name__, dies_at_the_second.__name__ = "curvature", "width"
-    monkeypatch.setattr(final, "curvature_values", counted)
-    monkeypatch.setattr(final, "width_values", dies_at_the_second)
+    monkeypatch.setattr(curvature, "curvature_values", counted)
+    monkeypatch.setattr(curvature, "width_values", dies_at_the_second)
     with pytest.raises(SystemExit):
         rows_of(SMALL, tmp_path)
     rows_of(SMALL, tmp_path)

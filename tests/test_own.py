@@ -159,20 +159,24 @@ def test_a_changed_file_is_a_new_key(mine, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("field", "name", "message"),
     [
-        ("model", "mine_here:no", "(AttributeError: module 'mine_here' has no"),
-        ("model", "mine_here:number", "(TypeError: number cannot be called)"),
-        ("model", "nobodys:build", "got 'nobodys:build' (FileNotFoundError"),
+        ("model", "mine_here:no", "got AttributeError: module 'mine_here' has no"),
+        ("model", "mine_here:number", "got TypeError: number cannot be called"),
+        ("model", "nobodys:build", "model 'nobodys:build' must be"),
         ("model", "mine_here:few", "of shape (2, 10); got TypeError: logits of shape"),
         ("model", "mine_here:none", "must return a module that gives two images"),
-        ("model", ":", "must be a function to import, like 'mine.nets:build'; got ':'"),
-        ("dataset", "mine_here:none", "for 'test'; got TypeError"),
+        (
+            "model",
+            ":",
+            "model ':' must be a function to import, like 'mine.nets:build'",
+        ),
+        ("dataset", "mine_here:none", "and 'test'; got TypeError"),
         (
             "dataset",
             "mine_here:dark",
             "got ValueError: torch.float32 from 0.0 to 255.0",
         ),
         ("dataset", "mine_here:unlike", "got ValueError: test images of shape (1, 4, "),
-        ("own_attack", "mine_here:number", "(TypeError: number cannot be called)"),
+        ("own_attack", "mine_here:number", "got TypeError: number cannot be called"),
         ("own_attack", "pgd", "must be a function to import, like 'mine.attacks:run'"),
     ],
 )

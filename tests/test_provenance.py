@@ -2,8 +2,10 @@
 
 import os
 import subprocess
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import widemin
 from widemin import paths
@@ -93,3 +95,24 @@ def test_the_block_of_a_published_row_is_that_of_its_run():
     rows = [rows[-1] for rows in results.published().values() if "threads" in rows[-1]]
     assert rows and {row["threads"] for row in rows} <= {str(n) for n in range(1, 257)}
     assert all(provenance.block(row) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "products", "precision"),
+    [
+        (False, False, "float32"),
+        (True, False, "float32, TF32 in convolutions"),
+        (True, True, "float32, TF32 in convolutions and matrix products"),
+    ],
+)
+def test_rows_of_a_gpu_say_where_tf32_is_allowed(
+    monkeypatch, convolutions, products, precision
+):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", convolutions)
+    matmul = SimpleNamespace(allow_tf32=products)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    row = provenance.provenance("cuda")
+    assert (row["hardware"], row["precision"]) == ("a GPU", precision)
+    assert row["flags"] == "compute capability 9.0"

@@ -11,12 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks import gpu, rates
 from widemin import data, paths
 from widemin.book import sources
-from widemin.experiments import cost
+from widemin.experiments import progress
 from widemin.experiments.train import build
 
 
 def test_operations_of_a_kind_of_run():
-    plain = cost.operations("cifar10", "preactresnet18")
+    plain = progress.operations("cifar10", "preactresnet18")
     found = {name: rates.operations(recipe) for name, recipe in rates.RECIPES.items()}
     assert found["PreActResNet-18"] == plain
     assert found["PreActResNet-18, SAM"] == 2 * plain
@@ -29,7 +29,7 @@ def test_a_gradient_in_the_image_is_two_thirds_of_one_in_the_weights():
     model = build(recipe).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         model(torch.rand(3, *shape, requires_grad=True)).sum().backward()
-    whole = cost.operations("cifar10", "preactresnet18", 8)
+    whole = progress.operations("cifar10", "preactresnet18", 8)
     assert counter.get_total_flops() == pytest.approx(3 * 2 / 3 * whole)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from widemin import data, paths
-from widemin.experiments import cost, train, train_together
+from widemin.experiments import progress, train
 from widemin.experiments.provenance import provenance
 from widemin.experiments.recipe import Recipe
 
@@ -53,7 +53,7 @@ def operations(recipe: Recipe) -> float:
     A gradient in the weights is one pass forwards and two backwards, one in the image
     lacks a third of that.
     """
-    whole = cost.operations(recipe.dataset, recipe.model, recipe.width)
+    whole = progress.operations(recipe.dataset, recipe.model, recipe.width)
     attack = 2 / 3 * recipe.attack_steps if recipe.attack else 0.0
     return whole * ((2 if recipe.rho else 1) + attack)
 
@@ -91,12 +91,12 @@ def _timed(work) -> float:
 
 def images_a_second(recipe: Recipe, device: str) -> float:
     """Return the rate of one training, or of many side by side where runs are."""
-    if device == "cuda" and train_together.family(recipe):
+    if device == "cuda" and train.family(recipe):
         seeds = range(SIDE_BY_SIDE)
         group = [dataclasses.replace(recipe, seed=seed) for seed in seeds]
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / "group"
-            found = train_together.train_together(group, device, checkpoint)
+            found = train.train_together(group, device, checkpoint)
         return recipe.train_size / found[0][2]["train_seconds"]
     model = train.build(recipe).to(torch.device(device))
     model = model.to(memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ import yaml
 
 from widemin import paths
 from widemin.book import SAID, notebooks
-from widemin.experiments import cost, results
+from widemin.experiments import progress, results
 from widemin.experiments.columns import as_column
 from widemin.experiments.recipe import Recipe
 from widemin.experiments.results import Rows
@@ -86,7 +86,7 @@ def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover
     runs = {recipe.key: recipe for recipe in printed if table.kept(recipe)}
     done = {k for k in runs if k in known and _complete(known[k], table.columns)}
     left = [recipe for key, recipe in runs.items() if key not in done]
-    seconds = cost.seconds(left, [rows[-1] for rows in known.values()])
+    seconds = progress.seconds(left, [rows[-1] for rows in known.values()])
     listed = {cell(recipe) for recipe in runs.values()}
     there = {cell(runs[key]) for key in done}
     learnt = {cell(runs[key]) for key in done if not collapsed(known[key])}
@@ -100,7 +100,7 @@ def of(table: Table, printed: Sequence[Recipe], known: dict[str, Rows]) -> Cover
         runs=len(done),
         runs_planned=len(runs),
         core_hours=math.nan if seconds is None else seconds / 3600,
-        gpu_hours=cost.gpu_hours(left),
+        gpu_hours=progress.gpu_hours(left),
     )
 
 

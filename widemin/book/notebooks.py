@@ -17,7 +17,6 @@ import yaml
 from widemin import paths
 from widemin.experiments import disk
 from widemin.experiments.columns import as_column
-from widemin.experiments.cost import magnitude
 from widemin.experiments.parameters import Values, checked, defaults, typed, with_values
 from widemin.experiments.parameters import chapters as chapters
 from widemin.experiments.parameters import drawn as drawn
@@ -159,6 +158,8 @@ def by_worth(planned: dict[str, list[Values]], preset_name: str = "") -> list[An
     rest, seed by seed. In each of these, runs that cost ten times as much come later:
     an hour ends more of the others. Of equal worth, the order is that of `planned`.
     """
+    from widemin.experiments.progress import magnitude  # and pandas, which is slow
+
     stages = preset(preset_name).get("stages", []) if preset_name else []
     runs: dict[str, Any] = {}
     ranks: dict[str, list[tuple[int, ...]]] = defaultdict(list)

@@ -28,7 +28,7 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
     """
     from widemin import paths
     from widemin.book import coverage, notebooks
-    from widemin.experiments import cost, pool, progress
+    from widemin.experiments import pool, progress
 
     def show(name: str, cells: Iterable[str], width: int) -> None:
         click.echo(f"{name:45}" + "".join(f"{cell:>{width}}" for cell in cells))
@@ -51,7 +51,7 @@ def status(chosen: str | None, papers: bool, folder: Path | None) -> None:
             state = progress.state(notebooks.plan(chapter, preset), folder)
             row = [str(getattr(state, name)) for name in counts] + [span(state.spent)]
             left = "?" if state.left is None else span(state.left / pool.cores())
-            hours = f"{cost.gpu_hours(state.missing):.1f}"
+            hours = f"{progress.gpu_hours(state.missing):.1f}"
             row += [left, hours] if state.missing else ["-", "-"]
             show(f"{chapter:34} {preset}", row, 10)
 

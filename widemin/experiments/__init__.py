@@ -1,5 +1,5 @@
 """Recipes in, tidy rows out: train, measure, keep, publish."""
 
-from widemin.experiments.frames import frame
+from widemin.experiments.columns import frame
 
 __all__ = ["frame"]

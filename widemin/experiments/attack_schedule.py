@@ -30,9 +30,7 @@ def attack_at(
 
     Dynamic training stops an image once its FOSC is at most c_t, which falls linearly
     from fosc_max to 0 at 5/6 of training (Wang et al. 2019, section 4: 100 of 120
-    epochs). The radius grows over the first part of training, `ramp`.
-
-    The generator draws random starts and random numbers of steps; `record` is as of
+    epochs). The generator draws starts and numbers of steps; `record` is as of
     `attacks.pgd_path`.
     """
     grown = ball_at(recipe, t)
@@ -81,8 +79,7 @@ def step_at(
 ) -> Callable[[float], training.Step]:
     """Return the training step by progress, which is in [0, 1).
 
-    The generator draws what the attack needs; `count` is told how many gradients of
-    images an attack took.
+    `count` is told how many gradients of images an attack took.
     """
     if recipe.optimizer == "algorithm1":
         return lambda t: training.algorithm_1

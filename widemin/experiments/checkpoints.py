@@ -18,8 +18,14 @@ from widemin import paths
 from widemin.experiments import disk, pool
 from widemin.experiments.columns import as_row
 from widemin.experiments.recipe import Recipe
-from widemin.experiments.train import Trained, build, share_done, train
-from widemin.experiments.train_together import family, train_together
+from widemin.experiments.train import (
+    Trained,
+    build,
+    family,
+    share_done,
+    train,
+    train_together,
+)
 from widemin.names import check_choice
 
 
@@ -28,16 +34,9 @@ def trained(
 ) -> Trained:
     """Return a recipe's network, its learning curve and what training took.
 
-    Args:
-        recipe: Whose network.
-        device: cpu or cuda.
-        weights: Folder of trained networks; one found there, or in book/networks, is
-            not trained again.
-        peers: Recipes whose networks will be asked for, too: on CUDA those that can
-            are trained side by side with this one.
-
-    Raises:
-        Stopped: Training was asked to stop; a checkpoint has all of it.
+    A network in the folder of weights, or in book/networks, is not trained again. Of
+    peers, whose networks will be asked for too, those that can are trained side by side
+    with this one on CUDA. Where it raises Stopped, a checkpoint has all of it.
     """
     path, published = _path(recipe, weights), paths.NETWORKS / _file(recipe)
     kept = _kept(path, recipe) or _kept(published, recipe)
@@ -49,8 +48,7 @@ def trained(
             keep_together(group, device, weights)
             kept = _kept(path, recipe)
     if kept is not None:
-        model, curve, facts = kept
-        return _on(model, device), curve, facts
+        return _on(kept[0], device), *kept[1:]
     checkpoint = _checkpoint(recipe, weights)
     model = _on(build(recipe), device)
     curve, facts = train(model, recipe, device, checkpoint)
@@ -65,11 +63,7 @@ def _on(model: nn.Module, device: str) -> nn.Module:
 
 
 def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
-    """Return a network that several runs ask for: one of them trains it.
-
-    Raises:
-        Stopped: Asked to stop, while training or while another process trains.
-    """
+    """Return a network that several runs ask for: one trains it, the others wait."""
     from filelock import Timeout
 
     lock = disk.lock(_path(recipe, weights).with_suffix(".lock"))
@@ -87,16 +81,12 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
 
 def is_kept(recipe: Recipe, weights: Path) -> bool:
     """Return True for a recipe whose trained network is in a folder or the book."""
-    places = (_path(recipe, weights), paths.NETWORKS / _file(recipe))
-    return any(_kept(path, recipe) is not None for path in places)
+    places = _path(recipe, weights), paths.NETWORKS / _file(recipe)
+    return any(_kept(path, recipe) for path in places)
 
 
 def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
-    """Return the shares of training kept of recipes begun, and the number trained.
-
-    A share of each that is not trained, in [0, 1); the number of the others, whose
-    networks wait to be measured or are measured in part.
-    """
+    """Return the shares, in [0, 1), of trainings under way, and the number trained."""
     kept = {_checkpoint(recipe, weights): recipe for recipe in recipes}
     shares = [share_done(path, kept[path]) for path in kept if path.exists()]
     return shares, sum(_path(recipe, weights).exists() for recipe in recipes)
@@ -104,11 +94,11 @@ def begun(recipes: Sequence[Recipe], weights: Path) -> tuple[list[float], int]:
 
 def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None:
     """Train the networks of recipes side by side, and keep each as if alone."""
-    names = "".join(recipe.training_key for recipe in recipes)
-    digest = hashlib.sha256(names.encode()).hexdigest()[:16]
+    keys = "".join(recipe.training_key for recipe in recipes)
+    digest = hashlib.sha256(keys.encode()).hexdigest()[:16]
     checkpoint = weights / f"{digest}.group"
-    found = train_together(recipes, device, checkpoint)
-    for recipe, network in zip(recipes, found, strict=True):
+    networks = train_together(recipes, device, checkpoint)
+    for recipe, network in zip(recipes, networks, strict=True):
         _keep(network, recipe, _path(recipe, weights))
     checkpoint.unlink(missing_ok=True)
 
@@ -116,17 +106,12 @@ def keep_together(recipes: Sequence[Recipe], device: str, weights: Path) -> None
 def published() -> list[str]:
     """Return the names of the networks in book/networks, which `load` takes."""
     disk.checkout()
-    return sorted(
-        path.stem for path in paths.NETWORKS.glob("[!.]*.safetensors") if path.is_file()
-    )
+    files = paths.NETWORKS.glob("[!.]*.safetensors")
+    return sorted(path.stem for path in files if path.is_file())
 
 
 def load(name: str, device: str = "cpu") -> nn.Module:
-    """Return a network of book/networks, trained, in inference mode.
-
-    Args:
-        name: As `published` lists it.
-        device: cpu or cuda.
+    """Return a network of book/networks, as `published` names it, in inference mode.
 
     Raises:
         ValueError: There is no such network, or its file is broken.
@@ -193,7 +178,7 @@ def _read(path: Path) -> Trained:
     model.load_state_dict(load_file(path))
     with safe_open(path, "pt") as file:
         training = json.loads(file.metadata()["training"])
-    curve, facts = [dict(row) for row in training["curve"]], dict(training["facts"])
+    curve, facts = list(map(dict, training["curve"])), dict(training["facts"])
     if not {"diverged", "train_seconds"} <= facts.keys():
         raise ValueError(f"another version says of its training {facts}")
     return model, curve, facts

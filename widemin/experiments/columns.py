@@ -1,11 +1,18 @@
-"""The columns of rows and tables: what each one says, and what computes it."""
+"""What the columns of rows say; the committed rows of a chapter as a table."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from widemin import paths
+from widemin.experiments import disk
+from widemin.names import check, check_choice
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS = {
     "recipe": "In every row: the run's recipe",
@@ -25,34 +32,20 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Column:
-    """What a column says.
-
-    Attributes:
-        name: As it stands in tables.
-        kinds: Kinds of rows that have it, as `measured` names them; "recipe" and
-            "provenance" are of every row. In the order of KINDS.
-        function: Dotted name of what computes it, in rows of the first of its kinds.
-        unit: Empty for names, numbers without a unit, and True or False.
-        sentence: What it is.
-    """
+    """What a column says."""
 
     name: str
-    kinds: tuple[str, ...]
-    function: str
-    unit: str
+    kinds: tuple[str, ...]  # of rows that have it, in the order of KINDS
+    function: str  # dotted name of what computes it, in rows of its first kind
+    unit: str  # empty for names, numbers without a unit, and True or False
     sentence: str
 
 
-def _read() -> dict[str, Column]:
-    path = Path(__file__).with_suffix(".csv")
-    with path.open(encoding="utf-8", newline="") as lines:
-        return {
-            row["name"]: Column(**row | {"kinds": tuple(row["kinds"].split())})
-            for row in csv.DictReader(lines)
-        }
-
-
-COLUMNS = _read()
+with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as lines:
+    COLUMNS = {
+        row["name"]: Column(**row | {"kinds": tuple(row["kinds"].split())})
+        for row in csv.DictReader(lines)
+    }
 
 
 def page() -> str:
@@ -64,10 +57,9 @@ def page() -> str:
     True
     """
     parts = []
+    head = "| column | unit | what it is | computed by |\n| --- | --- | --- | --- |"
     for kind, title in KINDS.items():
-        parts += [f"## {title}\n\n:::{{div}} wide"]
-        parts += ["| column | unit | what it is | computed by |"]
-        parts += ["| --- | --- | --- | --- |"]
+        parts += [f"## {title}\n\n:::{{div}} wide", head]
         for column in COLUMNS.values():
             if kind in column.kinds:
                 cells = [f"`{column.name}`", column.unit, column.sentence]
@@ -89,9 +81,7 @@ def as_row(recipe: Any) -> dict[str, Any]:
     >>> as_row(Recipe(tests=(Linf(0.1), "linf 8/255")))["tests"]
     ('linf 0.1', 'linf 8/255')
     """
-    return {
-        field.name: as_column(getattr(recipe, field.name)) for field in fields(recipe)
-    }
+    return {f.name: as_column(getattr(recipe, f.name)) for f in fields(recipe)}
 
 
 def as_column(value: Any) -> Any:
@@ -101,3 +91,52 @@ def as_column(value: Any) -> Any:
     if value is None:
         return ""
     return value if isinstance(value, str | int | float) else str(value)
+
+
+def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.DataFrame:
+    """Return the rows of a chapter, with what committed tables leave out filled in.
+
+    Args:
+        chapter: Its number or name, e.g. "01".
+        scale: Folder of book/results: "lab" or "paper".
+        folder: Of other tables, NAME.csv, as `widemin publish` writes them.
+
+    Returns:
+        A row as `measured` says: a network's final numbers, an epoch, ... Accuracies
+        are fractions. `attrs` says the chapter, the scale, the files and the runs.
+
+    Raises:
+        ValueError: No such chapter or scale, no table of it, or no checkout.
+
+    >>> table = frame("01", "paper")
+    >>> bool(table["learning_rate"].notna().all()), table.attrs["chapter"]
+    (True, '01_width_of_minima')
+    """
+    import pandas as pd
+
+    from widemin.experiments.recipe import Recipe
+    from widemin.experiments.results import by_key
+
+    root = disk.checkout()
+    scales = sorted({path.parent.name for path in paths.PUBLISHED.glob("*/0*.csv")})
+    if folder is None:
+        check_choice("scale", scale, scales)
+        folder = paths.PUBLISHED / scale
+    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
+    named = {name[:2]: name for name in names} | {name: name for name in names}
+    check_choice("chapter", chapter, named)
+    name = named[chapter]
+    files = [folder / f"{name}.csv", *sorted(folder.glob(f"{name}-*.csv"))]
+    runs = {key: rows for path in files for key, rows in by_key(path).items()}
+    check(runs, f"scale must have rows of {name}", f"none in {folder}")
+    default = as_row(Recipe())
+    table = pd.DataFrame(
+        [{"key": key} | default | row for key, rows in runs.items() for row in rows]
+    )
+    there = [path for path in files if path.is_file()]
+    inside = [
+        path.relative_to(root) if root in path.parents else path for path in there
+    ]
+    sources = list(map(str, inside))
+    table.attrs = {"chapter": name, "scale": scale, "files": sources, "runs": len(runs)}
+    return table

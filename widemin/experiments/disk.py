@@ -34,16 +34,8 @@ def checkout() -> Path:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a path beside another that takes its place once it is written.
 
-    So a file is there whole or not at all, whatever ends the process, and may be read
-    by whoever may read what this user makes, whatever library wrote it.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     target = Path(folder) / "made" / "on the way.txt"
-    ...     with atomic(target) as part:
-    ...         _ = part.write_text("all of it")
-    ...     target.read_text()
-    'all of it'
+    So a file is there whole or not at all, whatever ends the process; who may read it
+    is this user's choice, whatever library wrote it. Its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -59,12 +51,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def set_aside(path: Path, what: str, error: Exception | str) -> None:
-    """Rename a file that is not what it should be, with one warning; delete nothing.
-
-    Args:
-        path: The file; where it cannot be renamed it stays.
-        what: What it is not, e.g. "a checkpoint".
-        error: What is wrong with it.
+    """Rename a file that is not `what` it should be, with one warning; delete nothing.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -89,14 +76,10 @@ def set_aside(path: Path, what: str, error: Exception | str) -> None:
 def lock(path: Path, timeout: float = -1) -> BaseFileLock:
     """Return a lock between processes that a file stands for; its folder is made.
 
-    What lies there and cannot be locked, a folder say, is set aside.
-
-    Args:
-        path: Of the file.
-        timeout: Seconds to wait for another process, then Timeout; below 0 without end.
+    What lies there and cannot be locked, a folder say, is set aside. After `timeout`
+    seconds of waiting comes Timeout; below 0 it waits without end.
     """
-    # Imported here: most commands that read need no lock.
-    from filelock import FileLock
+    from filelock import FileLock  # here, since most commands that read need no lock
 
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or (path.exists() and not path.is_file()):

@@ -17,6 +17,7 @@ from widemin.experiments.side_by_side import Together
 
 Row = dict[str, float | int]
 Watch = Callable[[nn.Module, int], Row]  # (model, epoch) -> row
+WatchTogether = Callable[[Together], list[Row | None]]
 
 _LOSSES = {
     "fgsm_accuracy": attacks.cross_entropy,
@@ -31,13 +32,19 @@ _DECILES = ["fosc_d0", "fosc_d1", "fosc_d2", "fosc_d3", "fosc_d4", "fosc_d5"]
 _DECILES += ["fosc_d6", "fosc_d7", "fosc_d8", "fosc_d9", "fosc_d10"]
 
 
-def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
-    """Return images to choose an epoch on, and their labels: training never sees them.
+def _first(recipe: Recipe, device: str, most: int) -> tuple[Tensor, Tensor]:
+    size = min(most, data.DATASETS[recipe.dataset].test)
+    return images(recipe.dataset, "test", size, device)
 
-    They are the validation part, or the last test images where training takes that
-    part as well.
+
+def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor] | None:
+    """Return images, if any, to choose an epoch on: training never sees them.
+
+    They are the validation part or, where training takes it too, the last test images.
     """
     record, size = data.DATASETS[recipe.dataset], recipe.validation_size
+    if not size:
+        return None
     if recipe.train_size <= record.train - record.held_out:
         return images(recipe.dataset, "validation", size, device)
     x, y = images(recipe.dataset, "test", record.test, device)
@@ -47,29 +54,24 @@ def held_out(recipe: Recipe, device: str) -> tuple[Tensor, Tensor]:
 def watcher(recipe: Recipe, device: str) -> Watch:
     """Return a callback (model, epoch) -> metrics, on test and held-out images.
 
-    Of the test set these are the first 1,000, however many are measured in the end:
-    the curve stays with the weights. Held-out images are for choosing an epoch.
+    Of the test set these are the first, however many are measured in the end: the curve
+    stays with the weights.
     """
     looks = [_watch_fgsm(recipe, device, recipe.watch)] if recipe.watch else []
     looks += [_watch_fosc(recipe, device)] if recipe.watch_fosc else []
 
     def watched(model: nn.Module, epoch: int) -> Row:
-        row: Row = {}
-        for look in looks:
-            row |= look(model, epoch)
-        return row
+        return {k: value for look in looks for k, value in look(model, epoch).items()}
 
     return watched
 
 
 def _watch_fgsm(recipe: Recipe, device: str, ball: attacks.Ball) -> Watch:
     """Return the watch of accuracies with and without FGSM, and of margins."""
-    size = min(1_000, data.DATASETS[recipe.dataset].test)
-    x, y = images(recipe.dataset, "test", size, device)
+    (x, y), unseen = _first(recipe, device, 1_000), held_out(recipe, device)
     fgsm = partial(attacks.fgsm, ball=ball)
     ways: dict[str, evaluation.Attack] = {"natural_accuracy": attacks.clean}
     ways |= {name: partial(fgsm, loss=loss) for name, loss in _LOSSES.items()}
-    unseen = held_out(recipe, device) if recipe.validation_size else None
 
     def watched(model: nn.Module, _: int) -> Row:
         right = evaluation.robust_mask(model, x, y, ways)
@@ -80,31 +82,25 @@ def _watch_fgsm(recipe: Recipe, device: str, ball: attacks.Ball) -> Watch:
         if unseen:
             chosen = {column: ways[column] for column in _HELD_OUT}
             right = evaluation.robust_mask(model, *unseen, chosen)
-            for column, mask in right.items():
-                row[_HELD_OUT[column]] = share(mask)
+            row |= {_HELD_OUT[name]: share(mask) for name, mask in right.items()}
         return row
 
     return watched
 
 
-def watcher_together(
-    recipe: Recipe, device: str
-) -> Callable[[Together], list[Row | None]]:
+def watcher_together(recipe: Recipe, device: str) -> WatchTogether:
     """Return `watcher` for networks side by side: one pass for all, a gradient a loss.
 
-    A network with logits or gradients that are not finite has None for its row.
+    None is the row of a network with logits or gradients that are not finite.
     """
     ball = recipe.watch
     if ball is None:
         return lambda group: [{} for _ in group.weights]
-    size = min(1_000, data.DATASETS[recipe.dataset].test)
-    seen = images(recipe.dataset, "test", size, device)
-    unseen = held_out(recipe, device) if recipe.validation_size else None
+    seen, unseen = _first(recipe, device, 1_000), held_out(recipe, device)
 
     def watched(group: Together) -> list[Row | None]:
         right, margin, sound = _right(group, *seen, ball, _LOSSES)
-        columns = dict(right)
-        columns["masked_share"] = margin > evaluation.MASKED_MARGIN
+        columns = right | {"masked_share": margin > evaluation.MASKED_MARGIN}
         if unseen:
             cross_entropy = {"fgsm_accuracy": attacks.cross_entropy}
             right, _, also = _right(group, *unseen, ball, cross_entropy)
@@ -113,9 +109,10 @@ def watcher_together(
         shares = {name: mask.double().mean(1) for name, mask in columns.items()}
         shares["median_margin"] = margin.median(1).values
         table = zip(*(values.tolist() for values in shares.values()), strict=True)
-        rows = [dict(zip(shares, row, strict=True)) | {"images": size} for row in table]
-        finite = sound.tolist()
-        return [row if fine else None for row, fine in zip(rows, finite, strict=True)]
+        size = {"images": len(seen[0])}
+        rows = [dict(zip(shares, row, strict=True)) | size for row in table]
+        pairs = zip(rows, sound.tolist(), strict=True)
+        return [row if finite else None for row, finite in pairs]
 
     return watched
 
@@ -139,10 +136,8 @@ def _right(
     x = x.repeat(networks, 1, 1, 1).requires_grad_()
     y = y.repeat(networks)
     answers = logits(x)
-    slopes = [
-        torch.autograd.grad(loss(answers, y).sum(), x, retain_graph=True)[0]
-        for loss in losses.values()
-    ]
+    gradient = partial(torch.autograd.grad, inputs=x, retain_graph=True)
+    slopes = [gradient(loss(answers, y).sum())[0] for loss in losses.values()]
     with torch.no_grad():
         margin, finite = -attacks.margin(answers, y), answers.isfinite().all(1)
         right = {"natural_accuracy": margin > 0}
@@ -152,20 +147,17 @@ def _right(
             fine = slope.flatten(1).isfinite().all(1) & moved.isfinite().all(1)
             finite &= fine | ~right["natural_accuracy"]  # what is wrong is not attacked
 
-    def each(values: Tensor) -> Tensor:
-        return values.view(networks, -1)
-
-    return {n: each(m) for n, m in right.items()}, each(margin), each(finite).all(1)
+    shape = networks, -1
+    masks = {name: mask.view(shape) for name, mask in right.items()}
+    return masks, margin.view(shape), finite.view(shape).all(1)
 
 
 def _watch_fosc(recipe: Recipe, device: str) -> Watch:
-    """Return the watch of FOSC and accuracy where the attack of training stops.
+    """Return the watch of accuracy and FOSC where the attack of training stops.
 
     FOSC by its definition, from the image, whatever stops the attack.
     """
-    size = min(500, data.DATASETS[recipe.dataset].test)
-    x, y = images(recipe.dataset, "test", size, device)
-    unseen = held_out(recipe, device) if recipe.validation_size else None
+    (x, y), unseen = _first(recipe, device, 500), held_out(recipe, device)
     tenths = torch.linspace(0, 1, 11, device=x.device)
 
     def watched(model: nn.Module, epoch: int) -> Row:

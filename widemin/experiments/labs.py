@@ -24,10 +24,11 @@ def check(version: str, dataset: str = "digits") -> str:
     >>> check("0.1.0")
     'Ready: widemin 0.1.0, digits.'
     """
-    if Version(widemin.__version__) < Version(version):
+    here = widemin.__version__
+    if Version(here) < Version(version):
         raise RuntimeError(
-            f"this lab needs widemin {version} or later and found "
-            f"{widemin.__version__}: update your checkout (git pull; make labs)"
+            f"this lab needs widemin {version} or later and found {here}: "
+            "update your checkout (git pull; make labs)"
         )
     try:
         data.load(dataset, "train", size=1)
@@ -37,7 +38,7 @@ def check(version: str, dataset: str = "digits") -> str:
             f"`widemin data {dataset}` once, with a network"
         ) from error
     torch.set_num_threads(1)  # networks this small lose time to a second one
-    return f"Ready: widemin {widemin.__version__}, {dataset}."
+    return f"Ready: widemin {here}, {dataset}."
 
 
 def network(**choices: Any) -> nn.Module:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,15 +31,23 @@ from widemin.attacks import Ball
 from widemin.evaluation import Attack, within
 
 
+@contextmanager
+def _wanted(expected: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a ValueError of one line."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0]
+        got = f"{type(error).__name__}: {said}"
+        raise ValueError(f"{expected}; got {got}") from error
+
+
 @cache
 def imported(argument: str, name: str) -> tuple[Callable[..., Any], str]:
     """Return a function that a user wrote, and the SHA-256 sum of its module's file.
 
-    Read once a process: restart it after a change of the file.
-
-    Args:
-        argument: What the name stands for, to be named in an error.
-        name: A module that Python can import, and a function: "mine.nets:build".
+    Read once a process: restart it after a change of the file. An error names the
+    argument.
 
     Raises:
         ValueError: It cannot be imported, has no source, or cannot be called.
@@ -47,17 +56,13 @@ def imported(argument: str, name: str) -> tuple[Callable[..., Any], str]:
     (0.0, 1.0, 1)
     """
     module, _, name_there = name.partition(":")
-    try:
+    wanted = "must be a function to import, like 'mine.nets:build'"
+    with _wanted(f"{argument} {name!r} {wanted}"):
         spec = find_spec(module)
         source = Path(str(spec and spec.origin)).read_bytes()
         function = getattr(importlib.import_module(module), name_there)
         if not callable(function):
             raise TypeError(f"{name_there} cannot be called")
-    except Exception as error:  # a module may raise anything
-        raise ValueError(
-            f"{argument} must be a function to import, like 'mine.nets:build'; "
-            f"got {name!r} ({_in_a_line(error)})"
-        ) from error
     return function, hashlib.sha256(source).hexdigest()
 
 
@@ -65,11 +70,7 @@ NAMES = ("dataset", "model", "own_attack")  # fields of a recipe
 
 
 def sources(recipe: Any) -> dict[str, str]:
-    """Return the sums of the files behind a recipe's own names, known from now on.
-
-    Raises:
-        ValueError: No such function, or a data set that is none.
-    """
+    """Return the sums of the files behind a recipe's own names, known from now on."""
     sums = {}
     for argument in NAMES:
         if ":" in (name := getattr(recipe, argument)):
@@ -117,23 +118,15 @@ def attack(name: str, ball: Ball, generator: torch.Generator) -> Attack:
 
 
 def _dataset(name: str, function: Callable[[str], Any]) -> data.DataSet:
-    """Return the record of a user's data set, whose function is called for both parts.
-
-    Raises:
-        ValueError: It returns no images in [0, 1] or bytes with their labels.
-    """
-    try:
-        (x, y), (test, labels) = (
-            _images(*function(part)) for part in ("train", "test")
-        )
+    """Return the record of a user's data set, its function called for each part."""
+    with _wanted(
+        f"dataset {name!r} must return images in [0, 1] or bytes, shape (images, "
+        "channels, height, width), and their labels 0, 1, ..., for 'train' and 'test'"
+    ):
+        x, y = _images(*function("train"))
+        test, labels = _images(*function("test"))
         if test.shape[1:] != x.shape[1:]:
             raise ValueError(f"test images of shape {tuple(test.shape[1:])}")
-    except Exception as error:
-        raise ValueError(
-            f"dataset {name!r} must return images in [0, 1] or bytes, shape (images, "
-            "channels, height, width), and their labels 0, 1, ..., for 'train' and "
-            f"for 'test'; got {_in_a_line(error)}"
-        ) from error
     channels, height, width = x.shape[1:]
     classes = tuple(map(str, range(1 + max(int(y.max()), int(labels.max())))))
     return data.DataSet(
@@ -151,9 +144,8 @@ def _images(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
     x, y = torch.as_tensor(np.asarray(images)), torch.as_tensor(np.asarray(labels))
     if x.ndim != 4 or y.shape != x.shape[:1] or not len(x):
         raise ValueError(f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
-    if x.dtype != torch.uint8 and not (
-        x.is_floating_point() and bool(((x >= 0) & (x <= 1)).all())
-    ):
+    pixels = x.is_floating_point() and bool(((x >= 0) & (x <= 1)).all())
+    if x.dtype != torch.uint8 and not pixels:
         raise ValueError(f"{x.dtype} from {x.min()} to {x.max()}")
     if y.is_floating_point() or y.min() < 0:
         raise ValueError(f"labels {y.dtype} from {y.min()}")
@@ -168,19 +160,13 @@ def _network(
     **width: int,
 ) -> nn.Sequential:
     """Return the network that a user's function builds, tried on two images."""
-    try:
+    with _wanted(
+        f"model {name!r} must return a module that gives two images of shape {shape} "
+        f"logits of shape {(2, classes)}"
+    ):
         network = function(shape, classes, **width)
         with torch.no_grad():
             logits = tuple(network.eval()(torch.zeros(2, *shape)).shape)
         if logits != (2, classes):
             raise TypeError(f"logits of shape {logits}")
-    except Exception as error:
-        raise ValueError(
-            f"model {name!r} must return a module that gives two images of shape "
-            f"{shape} logits of shape {(2, classes)}; got {_in_a_line(error)}"
-        ) from error
     return network if isinstance(network, nn.Sequential) else nn.Sequential(network)
-
-
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -16,7 +16,7 @@ import yaml
 
 from widemin import paths
 from widemin.experiments import disk
-from widemin.names import check_choice
+from widemin.names import check, check_choice
 
 Values = dict[str, Any]  # a chapter's parameters, by name
 _CONSTANT = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.BinOp)
@@ -26,22 +26,15 @@ def chapters() -> list[str]:
     """Return the names of all chapters: the notebooks that the book's contents name.
 
     A copy beside one of them, as JupyterLab and file managers make it, is none.
-
-    Raises:
-        ValueError: There is no checkout to find them in.
     """
     disk.checkout()
     contents = (paths.BOOK / "_toc.yml").read_text(encoding="utf-8")
-    found = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
-    return sorted(n for n in found if (paths.NOTEBOOKS / f"{n}.ipynb").exists())
+    names = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
+    return sorted(n for n in names if (paths.NOTEBOOKS / f"{n}.ipynb").exists())
 
 
 def find(text: str) -> list[str]:
-    """Return the chapters that "all", a number or a name stands for.
-
-    Raises:
-        ValueError: There is no such chapter.
-    """
+    """Return the chapters that "all", a number or a name stands for."""
     known = chapters()
     named = [name for name in known if text in ("all", name, name[:2], name[1:2])]
     if not named:
@@ -50,11 +43,7 @@ def find(text: str) -> list[str]:
 
 
 def parameters(cells: list[dict[str, Any]]) -> Values:
-    """Return the values that the parameter cell among a notebook's cells assigns.
-
-    Raises:
-        ValueError: A line of it is no name and its constant.
-    """
+    """Return the values that the parameter cell among a notebook's cells assigns."""
     values: Values = {}
     for cell in cells:
         if "parameters" in cell["metadata"].get("tags", []):
@@ -72,11 +61,7 @@ def drawn(chapter: str, cells: list[dict[str, Any]]) -> Values:
 
 
 def defaults(chapter: str) -> Values:
-    """Return the values in the parameter cell of a chapter's notebook.
-
-    Raises:
-        ValueError: There is no such cell, or a line of it is no name and its constant.
-    """
+    """Return the values in the parameter cell of a chapter's notebook."""
     path = paths.NOTEBOOKS / f"{chapter}.ipynb"
     return dict(_defaults(path.read_bytes(), str(path)))
 
@@ -88,8 +73,8 @@ def _defaults(content: bytes, path: str) -> Values:
         tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} must be a notebook; got another file") from error
-    if "parameters" not in tags:
-        raise ValueError(f"{path} must have a cell tagged 'parameters'; got none")
+    wanted = f"{path} must have a cell tagged 'parameters'"
+    check("parameters" in tags, wanted, "none")
     return parameters(cells)
 
 
@@ -125,9 +110,10 @@ def _assigned(source: str) -> Iterator[tuple[str, ast.expr]]:
         match body:
             case []:  # a comment
                 continue
-            case [ast.Assign(targets=[ast.Name(id=name)], value=value)]:
-                yield name, value
-            case [ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)]:
+            case [
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ]:
                 yield name, value
             case _:
                 raise ValueError(f"{wanted}; got {line!r}")
@@ -165,11 +151,9 @@ def _written(value: Any) -> str:
 
 
 def checked(chapter: str, cell: Values) -> Values:
-    """Return a notebook's parameters as its cells have set them, checked.
+    """Return a chapter's parameters as its notebook's cells have set them, checked.
 
-    Args:
-        chapter: Its name.
-        cell: The notebook's `globals()`: with them what papermill has injected.
+    `cell` is the notebook's `globals()`: with them what papermill has injected.
 
     Raises:
         ValueError: A name that is no parameter, or a value of another type.
@@ -179,10 +163,8 @@ def checked(chapter: str, cell: Values) -> Values:
         if source.startswith("# Parameters\n"):  # papermill's own cell
             for name, value in literals(source).items():
                 check_choice("parameter", name, known)
-                if name == "preset":
-                    raise ValueError(
-                        f"preset must be given as --preset; got -p preset {value}"
-                    )
+                wanted = "preset must be given as --preset"
+                check(name != "preset", wanted, f"-p preset {value}")
     return {name: typed(name, cell[name], known[name]) for name in known}
 
 
@@ -222,22 +204,20 @@ _WANTED = {  # in words, by the type of an example
 def _as(value: Any, example: Any, whole: bool = True) -> Any:
     """Return value as the example's type; raise TypeError, or another error, if not.
 
-    A list is of any length, and its items are like its first; a tuple, and a list
-    within a list, is of just so many.
+    A whole list is of any length, all else of just so many items.
     """
     if isinstance(example, list | tuple):
         if not isinstance(value, list | tuple) or not value:
             raise TypeError
-        if isinstance(example, list) and whole:
-            return [_as(item, example[0], whole=False) for item in value]
-        pairs = zip(value, example, strict=True)
+        any_length = isinstance(example, list) and whole
+        likes = [example[0]] * len(value) if any_length else example
+        pairs = zip(value, likes, strict=True)
         return type(example)(_as(item, like, whole=False) for item, like in pairs)
-    if isinstance(example, str):
-        if not isinstance(value, str):
-            raise TypeError
-        return value.encode().decode()  # what a file can hold
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    kinds = str if isinstance(example, str) else int | float | str
+    if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError
+    if isinstance(example, str):
+        return str(value).encode().decode()  # what a file can hold
     if isinstance(example, int):
         if isinstance(value, float) or int(value) < 0:
             raise TypeError

@@ -1,21 +1,30 @@
-"""How far a set of runs is: done, running, failed, stale, and the time that is left."""
+"""How far a set of runs is, and what those that nobody has made yet will take."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from widemin.experiments import cost, disk
+from widemin.experiments import disk
 from widemin.experiments.columns import as_row
 from widemin.experiments.results import computed, failed, published
 
 if TYPE_CHECKING:
     from widemin.experiments.recipe import Recipe
+
+Row = dict[str, Any]
+# What a GPU is taken to do until one has been measured: an H200 at a twentieth of its
+# 495 TFLOP/s in TF32; no pass through a network in less than half a millisecond, but
+# one of up to 45 small networks side by side, in a CUDA graph, in a fifth of that.
+GPU_RATE, GPU_PASS = 0.05 * 495e12, 0.5e-3
+GPU_TOGETHER, GPU_PASS_TOGETHER = 45, 0.1e-3
 
 
 @dataclass(frozen=True)
@@ -29,36 +38,36 @@ class State:
     diverged: int  # are done, and diverged or give one answer to everything
     stale: int  # were computed under an older revision, to be computed again
     spent: float
-    left: float | None  # an estimate, as `cost.seconds` makes it
+    left: float | None  # an estimate, as `seconds` makes it
     missing: tuple[Recipe, ...] = ()  # have no rows
 
 
 def _parted(
     recipes: Sequence[Recipe], folder: Path
-) -> tuple[list[dict[str, Any]], dict[str, Recipe], float | None]:
+) -> tuple[list[Row], dict[str, Recipe], float | None]:
     """Return a row of each run that has some, the other recipes, and their seconds."""
     unique = {recipe.key: recipe for recipe in recipes}
     found = published() | computed(recipes, folder)
     known = {key: rows[-1] for key, rows in found.items() if rows}
     runs = [known[key] for key in unique if key in known]
     left = {key: recipe for key, recipe in unique.items() if key not in known}
-    return runs, left, cost.seconds(list(left.values()), list(known.values()))
+    return runs, left, seconds(list(left.values()), list(known.values()))
 
 
 def state(recipes: Sequence[Recipe], folder: Path) -> State:
     """Return the state of the recipes' runs."""
-    runs, left, seconds = _parted(recipes, folder)
+    runs, missing, left = _parted(recipes, folder)
     lost = [row for row in runs if True in (row.get("diverged"), row.get("constant"))]
     return State(
-        planned=len(runs) + len(left),
+        planned=len(runs) + len(missing),
         done=len(runs),
-        running=sum(_is_running(folder, key) for key in left),
-        failed=len(failed(folder).keys() & left.keys()),
+        running=sum(_is_running(folder, key) for key in missing),
+        failed=len(failed(folder).keys() & missing.keys()),
         diverged=len(lost),
-        stale=_stale(left.values(), folder),
-        spent=sum(map(cost.spent, runs)),
-        left=seconds,
-        missing=tuple(left.values()),
+        stale=_stale(missing.values(), folder),
+        spent=sum(map(_spent, runs)),
+        left=left,
+        missing=tuple(missing.values()),
     )
 
 
@@ -68,7 +77,7 @@ def core_hours(recipes: Sequence[Recipe], folder: Path) -> float:
     By what they took, or else as `State.left` estimates; NaN where nothing is known.
     """
     runs, _, left = _parted(recipes, folder)
-    return math.nan if left is None else (sum(map(cost.spent, runs)) + left) / 3600
+    return math.nan if left is None else (sum(map(_spent, runs)) + left) / 3600
 
 
 def _is_running(folder: Path, key: str) -> bool:
@@ -92,3 +101,102 @@ def _stale(recipes: Iterable[Recipe], folder: Path) -> int:
             row = dict(json.loads(path.read_bytes())["rows"][0])
             stale += any(recipe.items() <= row.items() for recipe in wanted)
     return stale
+
+
+def _spent(row: Row) -> float:
+    """Return the seconds of work behind a row: training and measuring."""
+    return float(row.get("train_seconds", 0) + row.get("measure_seconds", 0))
+
+
+def seconds(recipes: Sequence[Recipe], known: Sequence[Row]) -> float | None:
+    """Return an estimate of the seconds that runs take on one core, or None.
+
+    By what known runs (a row of each) of the same network took, per gradient of an
+    image; a network that nobody has run is taken to compute as fast as the known ones
+    do, and for a second at least. None where no known run tells.
+    """
+    took: defaultdict[Any, float] = defaultdict(float)  # by network
+    gradients: defaultdict[Any, float] = defaultdict(float)  # of single images
+    busy, done = 0.0, 0.0  # seconds and operations of all networks
+    # What a GPU took says nothing of a core; where there is nothing else, it must do.
+    for row in [row for row in known if row.get("device") != "cuda"] or known:
+        model = str(row.get("model"))
+        count = row.get("gradients", 0) * row.get("train_size", 0)
+        took[model] += _spent(row)
+        gradients[model] += count
+        # A network of somebody's own may have gone since.
+        if count and "dataset" in row and ":" not in model:
+            busy += _spent(row)
+            done += count * operations(row["dataset"], model, int(row.get("width", 0)))
+    total = 0.0
+    for recipe in recipes:
+        model = str(getattr(recipe, "model", None))
+        if gradients[model]:
+            total += recipe.work * took[model] / gradients[model]
+        elif done and hasattr(recipe, "dataset"):
+            total += max(1.0, _operations(recipe) * busy / done)
+        else:
+            return None
+    return total
+
+
+def gpu_hours(recipes: Sequence[Recipe]) -> float:
+    """Return a guess of the hours of one GPU that training takes, before any has run.
+
+    By the operations of a gradient and the rates assumed above.
+
+    >>> from widemin.experiments.recipe import Recipe
+    >>> small = Recipe(model="mlp", train_size=1_000, epochs=36, batch_size=50)
+    >>> round(3600 * gpu_hours([small]), 2)  # 720 passes of half a millisecond
+    0.36
+    """
+    from widemin.experiments.train import family
+
+    families: defaultdict[Any, list[Recipe]] = defaultdict(list)
+    for key, recipe in {recipe.training_key: recipe for recipe in recipes}.items():
+        families[family(recipe) or key].append(recipe)
+    total = 0.0
+    for together in families.values():
+        rounds = math.ceil(len(together) / GPU_TOGETHER)
+        each = GPU_PASS if len(together) == 1 else GPU_PASS_TOGETHER * rounds
+        passes = each * together[0].work / together[0].batch_size
+        total += max(sum(map(_operations, together)) / GPU_RATE, passes)
+    return total / 3600
+
+
+def magnitude(recipe: Recipe) -> int:
+    """Return the decade of the floating-point operations that training takes.
+
+    >>> from widemin.experiments.recipe import Recipe
+    >>> magnitude(Recipe(dataset="mnist", model="m1", train_size=60_000, epochs=120))
+    13
+    """
+    return int(math.log10(_operations(recipe)))
+
+
+def _operations(recipe: Recipe) -> float:
+    return recipe.work * operations(recipe.dataset, recipe.model, recipe.width)
+
+
+@cache
+def operations(dataset: str, model: str, width: int = 0) -> float:
+    """Return the floating-point operations of one image's gradient.
+
+    Of convolutions and matrix products, one forwards and two backwards. The first
+    layer's gradient by the image, which training does not need, is counted as well.
+
+    >>> operations("mnist", "m1") / 6  # 288,000 + 640,000 + 160,000 + 5,000 products
+    1093000.0
+    """
+    # Imported here: torch takes longer to import than a state takes to read.
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from widemin import data
+    from widemin.experiments import own
+
+    network = own.network(dataset, model, width, torch.Generator()).eval()
+    image = torch.zeros(1, *data.DATASETS[dataset].shape, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        network(image).sum().backward()
+    return float(counter.get_total_flops())

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -42,14 +43,14 @@ def _git(*words: str) -> str:
     Nothing without git, where it refuses, and of a repository that the package merely
     lies in or that a hook's environment names.
     """
-    call = ["git", f"--git-dir={paths.ROOT / '.git'}", f"--work-tree={paths.ROOT}"]
-    ways: dict[str, Any] = {"cwd": paths.ROOT, "capture_output": True, "text": True}
-    ways["env"] = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    try:
-        if b'name = "widemin"' in (paths.ROOT / "pyproject.toml").read_bytes():
-            return subprocess.run([*call, *words], check=True, **ways).stdout
-    except (OSError, subprocess.CalledProcessError):
-        pass
+    root = paths.ROOT
+    call = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", *words]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    with suppress(OSError, subprocess.CalledProcessError):
+        if b'name = "widemin"' in (root / "pyproject.toml").read_bytes():
+            return subprocess.check_output(
+                call, cwd=root, env=env, text=True, stderr=subprocess.DEVNULL
+            )
     return ""
 
 
@@ -81,9 +82,9 @@ def provenance(device: str) -> dict[str, Any]:
     if device == "cuda":
         name = torch.cuda.get_device_name()
         said = "compute capability {}.{}".format(*torch.cuda.get_device_capability())
-        precision = _cuda_precision(
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        )
+        where = ["convolutions"] * torch.backends.cudnn.allow_tf32
+        where += ["matrix products"] * torch.backends.cuda.matmul.allow_tf32
+        precision += f", TF32 in {' and '.join(where)}" if where else ""
     return {
         "device": device,
         "hardware": name or platform.processor() or platform.machine(),
@@ -97,23 +98,12 @@ def provenance(device: str) -> dict[str, Any]:
     }
 
 
-def _cuda_precision(convolutions: bool, products: bool) -> str:
-    """Return the precision in words, by where TF32 is allowed.
-
-    >>> _cuda_precision(False, False), _cuda_precision(True, False)
-    ('float32', 'float32, TF32 in convolutions')
-    """
-    where = ["convolutions"] * convolutions + ["matrix products"] * products
-    return f"float32, TF32 in {' and '.join(where)}" if where else "float32"
-
-
 @cache
 def _processor() -> dict[str, str]:
     """Return the first processor's lines of /proc/cpuinfo; nothing without it."""
-    try:
+    first = ""
+    with suppress(OSError):
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-    except OSError:
-        return {}
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
 
@@ -125,9 +115,7 @@ def block(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     >>> block(row) == block(row | {"seed": 1}), block(row | {"flags": None})
     (True, None)
     """
-    said = [row.get(name) for name in BLOCK]
-    if any(value is None or value != value or value == "" for value in said):
+    values = [row.get(name) for name in BLOCK]
+    if any(value is None or value != value or value == "" for value in values):
         return None
-    return tuple(
-        f"{value:g}" if isinstance(value, float) else str(value) for value in said
-    )
+    return tuple(f"{v:g}" if isinstance(v, float) else str(v) for v in values)

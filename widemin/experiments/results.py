@@ -1,8 +1,7 @@
 """Finished rows kept, only the missing ones computed.
 
-A finished run is one JSON file, written atomically and named after its recipe's key;
-a table is what the files say. The tables in book/results, committed to git, are one
-more source. Nothing is ever computed twice: the same call again only reads.
+A finished run is one JSON file, named after its recipe's key; a table is what the files
+say. The tables in book/results, committed to git, are one more source.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from widemin.experiments import disk
 from widemin.experiments.columns import as_column, as_row
 from widemin.experiments.pool import Rows, Run, Stopped, outcomes
 from widemin.experiments.provenance import EARLIER, PROVENANCE, provenance, source
+from widemin.names import check
 
 if TYPE_CHECKING:
     from widemin.experiments.recipe import Recipe
@@ -37,8 +37,8 @@ class Incomplete(RuntimeError):
 def published() -> dict[str, Rows]:
     """Return the rows of the committed tables, by key."""
     files = sorted(paths.PUBLISHED.glob("*/*.csv"))
-    ours = [path for path in files if path.parent.name != "papers"]
-    return {key: rows for path in ours for key, rows in by_key(path).items()}
+    tables = [by_key(path) for path in files if path.parent.name != "papers"]
+    return {key: rows for table in tables for key, rows in table.items()}
 
 
 def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
@@ -59,32 +59,29 @@ def finished(folder: Path, keys: Iterable[str]) -> dict[str, Rows]:
 
 
 def computed(recipes: Iterable[Recipe], folder: Path) -> dict[str, Rows]:
-    """Return the rows of runs finished here and of CSVs copied in, by key.
-
-    Of two results of a run that of newer instruments counts.
+    """Return the rows of runs finished here and of CSVs copied in, the newer, by key.
 
     Raises:
         ValueError: Rows computed elsewhere say another recipe than their key does,
             lack their provenance, or disagree with other rows of the same run.
     """
     wanted = {recipe.key: recipe for recipe in recipes}
-    found = finished(folder, wanted)
-    origin = dict.fromkeys(found, "runs")
+    runs = finished(folder, wanted)
+    origin = dict.fromkeys(runs, "runs")
     for path in sorted(folder.glob("*.csv")):
         for key, rows in by_key(path).items():
             if key not in wanted:
                 continue
-            if fault := _fault(rows, wanted[key]):
-                raise ValueError(f"{path.name} must {fault}")
-            newer = _revised(rows) - _revised(found.get(key, []))
-            if key not in found or newer > 0:
-                found[key], origin[key] = rows, path.name
-            elif newer == 0 and (column := _disagreement(found[key], rows)):
+            _check(rows, wanted[key], path.name)
+            newer = _revised(rows) - _revised(runs.get(key, []))
+            if key not in runs or newer > 0:
+                runs[key], origin[key] = rows, path.name
+            elif newer == 0 and (column := _disagreement(runs[key], rows)):
                 raise ValueError(
                     f"{origin[key]} and {path.name} in {folder} must agree on run "
                     f"{key}; got different {column}: keep one of them"
                 )
-    return found
+    return runs
 
 
 def by_key(path: Path) -> dict[str, Rows]:
@@ -127,8 +124,8 @@ def _shared(table: pd.DataFrame) -> list[str]:
     return [name for name in names if name in {*recipe, *PROVENANCE}]
 
 
-def _fault(rows: Rows, recipe: Recipe) -> str:
-    """Return the first fault of rows computed elsewhere for the recipe, or ""."""
+def _check(rows: Rows, recipe: Recipe, file: str) -> None:
+    """Raise ValueError unless rows computed elsewhere say their recipe and origin."""
     # CSV leaves an empty text out, older tables have not the newest columns.
     default = {field.name: as_column(field.default) for field in fields(recipe)}
     own = as_row(recipe).items()
@@ -136,11 +133,11 @@ def _fault(rows: Rows, recipe: Recipe) -> str:
         for name, value in own:
             given = row.get(name, default[name])
             if _text(given) != _text(value):
-                return f"hold {name}={value!r} for run {recipe.key}; got {given!r}"
+                wanted = f"hold {name}={value!r} for run {recipe.key}"
+                raise ValueError(f"{file} must {wanted}; got {given!r}")
         for name in EARLIER:
-            if not row.get(name):
-                return f"say the {name} of run {recipe.key}; got nothing"
-    return ""
+            wanted = f"{file} must say the {name} of run {recipe.key}"
+            check(row.get(name), wanted, "nothing")
 
 
 def _text(value: Any) -> str:
@@ -164,8 +161,8 @@ def _disagreement(one: Rows, two: Rows) -> str:
         return "numbers of rows"
     for first, second in zip(one, two, strict=True):
         for name in sorted(first.keys() & second.keys() - set(PROVENANCE)):
-            same = _text(first[name]) == _text(second[name])
-            if not same and not name.endswith("seconds"):
+            differ = _text(first[name]) != _text(second[name])
+            if differ and not name.endswith("seconds"):
                 return name
     return ""
 
@@ -204,8 +201,7 @@ def compute_once(
 ) -> Rows:
     """Return a run's rows with their provenance, kept; a worker's part of `collect`.
 
-    Raises:
-        Stopped: Another process computes it now.
+    It raises Stopped where another process computes them now.
     """
     from filelock import Timeout
 
@@ -276,27 +272,25 @@ def collect(
 
 
 def table_of(recipes: Sequence[Recipe], folder: Path) -> pd.DataFrame:
-    """Return the rows there are for the recipes, in their order.
+    """Return the rows there are for the recipes, in their order; ours before published.
 
-    In its attrs, `planned` counts the recipes and `done` those that have rows. Rows
-    computed here go before published ones. A run that failed is a row too, with its
-    message as `error`.
+    In its attrs, `planned` counts the recipes and `done` those that have rows. A run
+    that failed is a row too, with its message as `error`.
     """
     unique = {recipe.key: recipe for recipe in recipes}
-    found = published() | computed(unique.values(), folder)
+    done = published() | computed(unique.values(), folder)
     lost = failed(folder).items()
-    said: dict[str, Rows] = {k: [{"measured": "failed", "error": e}] for k, e in lost}
-    said |= found
-    rows = []
+    rows_of = {key: [{"measured": "failed", "error": error}] for key, error in lost}
+    rows_of |= done
+    rows: Rows = []
     for key, recipe in unique.items():
         # The recipe's own fields: CSV cannot tell an empty text from nothing.
         own = {"key": key} | as_row(recipe)
-        rows += [own | row | own for row in said.get(key, [])]
-    table = pd.DataFrame(rows)
-    if table.empty:
-        names = [field.name for field in fields(recipes[0])] if recipes else []
-        table = pd.DataFrame(columns=["key", *names, "method", "measured"])
-    table.attrs = {"planned": len(unique), "done": len(unique.keys() & found.keys())}
+        rows += [own | row | own for row in rows_of.get(key, [])]
+    names = as_row(recipes[0]) if recipes else ()
+    empty = ["key", *names, "method", "measured"]
+    table = pd.DataFrame(rows, columns=None if rows else empty)
+    table.attrs = {"planned": len(unique), "done": len(unique.keys() & done.keys())}
     return table
 
 
@@ -311,10 +305,9 @@ def part(table: pd.DataFrame, recipes: Sequence[Recipe]) -> pd.DataFrame:
 
 def without_defaults(table: pd.DataFrame, recipes: Sequence[Recipe]) -> pd.DataFrame:
     """Return a table without columns that are at their defaults: readers add them."""
+    known = fields(recipes[0]) if recipes else ()
     idle = [
-        field.name
-        for field in (fields(recipes[0]) if recipes else ())
-        if all(getattr(recipe, field.name) == field.default for recipe in recipes)
+        f.name for f in known if all(getattr(r, f.name) == f.default for r in recipes)
     ]
     return table.drop(columns=idle, errors="ignore")
 
@@ -339,11 +332,8 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = 900_000) -
     What all rows of a run share, its recipe (the columns left of `measured`) and its
     provenance, stands in the first of them alone. Older files of the name go.
 
-    Args:
-        table: Rows of whole runs, those of a run one after the other.
-        folder: Where to.
-        name: Of the first file, without its suffix.
-        most: Bytes of a file; a run that has more of its own gets one to itself.
+    Rows of a run come one after the other. A file has `most` bytes; a run that has more
+    of its own gets one to itself.
     """
     first, shared = ~table.duplicated("key"), _shared(table)
     whole = [name for name in shared if table[name].dtype.kind != "f"]
@@ -387,11 +377,11 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
     spent = (
         f"{hours:.1f} core hours" if hours >= 1 else f"{60 * hours:.1f} core minutes"
     )
-    seeds = table["seed"].nunique()
+    count = table["seed"].nunique()
+    seeds = "1 seed" if count == 1 else f"up to {count} seeds"
     text = (
-        f"{named}{runs}, {'1 seed' if seeds == 1 else f'up to {seeds} seeds'}, {spent} "
-        f"on {of('hardware')} ({of('device')}, {of('precision')}), "
-        f"torch {of('torch')}, source {of('source')}, {of('date')}."
+        f"{named}{runs}, {seeds}, {spent} on {of('hardware')} ({of('device')}, "
+        f"{of('precision')}), torch {of('torch')}, source {of('source')}, {of('date')}."
     )
     if set(table["source"].dropna()) != {source()}:
         text += (

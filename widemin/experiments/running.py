@@ -17,7 +17,7 @@ from widemin.experiments.columns import as_row
 from widemin.experiments.measure import Parts, measure
 from widemin.experiments.pool import Rows
 from widemin.experiments.recipe import Recipe
-from widemin.names import check_choice
+from widemin.names import check, check_choice
 from widemin.seeding import ALONE
 
 
@@ -29,8 +29,8 @@ def pick_device(name: str) -> str:
     """
     check_choice("device", name, ("auto", "cpu", "cuda", "none"))
     there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise ValueError("device must be one that is there; got 'cuda' without a GPU")
+    wanted = "device must be one that is there"
+    check(there or name != "cuda", wanted, "'cuda' without a GPU")
     return name if name != "auto" else "cuda" if there else "cpu"
 
 
@@ -54,11 +54,8 @@ def outdated(
 ) -> list[Recipe]:
     """Return the recipes whose network is kept and rows an older instrument made."""
     unique = {recipe.key: recipe for recipe in recipes if recipe.key in known}
-    return [
-        recipe
-        for key, recipe in unique.items()
-        if instruments.outdated(known[key]) and is_kept(recipe, folder / "weights")
-    ]
+    old = [unique[key] for key in unique if instruments.outdated(known[key])]
+    return [recipe for recipe in old if is_kept(recipe, folder / "weights")]
 
 
 def renew(
@@ -73,12 +70,12 @@ def renew(
     only = instruments.outdated(rows)
     with ALONE:  # as for a whole run: threads of one process take turns
         model, _, _ = trained(recipe, device, weights)
-        transfer_source, surrogates = None, {}
+        brief, surrogates = None, {}
         if "transfer" in only:
-            transfer_source, _, _ = trained(recipe.transfer_source, device, weights)
+            brief, _, _ = trained(recipe.transfer_source, device, weights)
         if "white box" in only:
             surrogates = _surrogates(recipe, device, weights)
-        again = measure(model, recipe, device, transfer_source, surrogates, only=only)
+        again = measure(model, recipe, device, brief, surrogates, only=only)
     measured = {row["test"]: row for row in again}
 
     def renewed(row: dict[str, Any]) -> dict[str, Any]:
@@ -98,20 +95,10 @@ def run(
 ) -> Rows:
     """Train (or load) one network and measure it; return its rows.
 
-    Args:
-        recipe: What to do.
-        device: cpu or cuda.
-        weights: Folder of trained networks; a network found there is not trained
-            again, nor a part of a measurement left off there measured again.
-        peers: Recipes that may be trained side by side with this one.
-
-    Returns:
-        Rows of the kinds that `columns.KINDS` explains: one per epoch, those that the
-        recipe asks for beside, and last a "final" one per test set. Accuracies are
-        fractions of `images`.
-
-    Raises:
-        Stopped: Asked to stop; what is trained and measured so far is kept.
+    They are of the kinds that `columns.KINDS` explains: one per epoch, those that the
+    recipe asks for beside, and last a "final" one per test set. Networks and parts of
+    measurements found in the folder of weights are not made again; where it raises
+    Stopped, they are kept there. Peers may be trained side by side with this one.
     """
     own.check(recipe)
     with ALONE:  # in a worker with several threads they take turns
@@ -129,13 +116,11 @@ def run(
                 brief, _, took = trained(recipe.transfer_source, device, weights)
                 seconds = took["train_seconds"]
             final = measure(model, recipe, device, brief, surrogates, parts)
+            binned = recipe.attack and recipe.fosc_bins
             asked: dict[str, tuple[Any, Any]] = {
-                "scale": (instruments.scaled, brief is not None),
-                "bin": (instruments.by_fosc, recipe.attack and recipe.fosc_bins),
-                "strength": (
-                    instruments.by_strength,
-                    recipe.attack and recipe.fosc_bins,
-                ),
+                "scale": (instruments.scaled, brief),
+                "bin": (instruments.by_fosc, binned),
+                "strength": (instruments.by_strength, binned),
                 "step": (instruments.climb, recipe.attack),
                 "line": (instruments.lines, recipe.line_size),
                 "spectrum": (instruments.spectrum, recipe.spectrum_size),

@@ -73,10 +73,9 @@ def covers(model: nn.Module, optimizer: Optimizer) -> bool:
 
 @torch.no_grad()
 def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor:
-    """Take one step of SGD; return the loss before it, shape ().
+    """Take one step of SGD, as `training.train_step`; return the loss before it.
 
-    Arguments as of `training.train_step`. The weights reached differ from those of
-    autograd by rounding alone; no gradient is left in the parameters.
+    The weights reached differ by rounding alone; no gradient is left in the parameters.
 
     >>> from widemin.models import build
     >>> model = build("m1", torch.Generator().manual_seed(0))
@@ -149,11 +148,8 @@ class Together:
     are the last column of the matrices. The parameters of the networks become views of
     the tensor. A network that diverges disturbs no other.
 
-    Args:
-        models: Networks that `covers` accepts, of equal shapes, on one device.
-        learning_rates: One for each, as momenta and weight decays.
-        momenta: m of `training.SGD`.
-        weight_decays: As of `training.SGD`.
+    The networks are such as `covers` accepts, of equal shapes, on one device; each has
+    its learning rate, momentum and weight decay, as of `training.SGD`.
     """
 
     def __init__(
@@ -202,18 +198,11 @@ class Together:
         factors: Tensor,
         stretch: int = 50,
     ) -> Tensor:
-        """Pass once over the images, every network in its own order.
+        """Pass once over the images; return the mean losses, shape (networks,).
 
-        Args:
-            x: Images, shape (images, channels, height, width).
-            y: Labels, shape (images,).
-            orders: Indices, shape (networks, images).
-            batch_size: Images a step; the last batch may be smaller.
-            factors: On the learning rates, one a step, shape (steps,).
-            stretch: Steps at most whose images are unfolded at once.
-
-        Returns:
-            The mean loss of each network, shape (networks,).
+        Every network has its own order of the images, shape (networks, images); factors
+        on the learning rates have shape (steps,). The last batch may be smaller. Of at
+        most `stretch` steps the images are unfolded at once.
         """
         networks, images = orders.shape
         room = AT_ONCE[x.device.type] // (networks * batch_size)

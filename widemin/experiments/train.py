@@ -1,4 +1,4 @@
-"""A recipe's network trained.
+"""Networks of recipes trained: one alone, or those that can side by side.
 
 A training under way is kept every minute, and at once when it is asked to stop; it
 goes on bit for bit.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from widemin import data, training
 from widemin.attacks import NonFiniteError
 from widemin.data import images
-from widemin.experiments import disk, own, pool
+from widemin.experiments import disk, own, pool, side_by_side
 from widemin.experiments.attack_schedule import step_at
-from widemin.experiments.epoch_metrics import watcher
-from widemin.experiments.recipe import Recipe, stream
+from widemin.experiments.epoch_metrics import watcher, watcher_together
+from widemin.experiments.recipe import MEASURED_BY, Recipe, stream
 from widemin.seeding import seeded
 
 Curve = list[dict[str, Any]]  # a row per epoch
@@ -31,7 +31,6 @@ Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
 Trained = tuple[nn.Module, Curve, Facts]
 
 CHECKPOINT_SECONDS = 60
-_DRAWN_IN_TRAINING = ("batches", "augment", "attack")
 
 
 def spent_seconds(device: str) -> float:
@@ -63,25 +62,6 @@ def read_checkpoint(path: Path, device: str) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds
         disk.set_aside(path, "a checkpoint", error)
         return None
-
-
-def resumed(path: Path, device: str, restore: Callable[[dict[str, Any]], None]) -> bool:
-    """Restore what a checkpoint holds, if it is there.
-
-    Returns:
-        False where it does not fit, of another version or another network, and is set
-        aside: what is restored in part must then begin afresh.
-    """
-    state = read_checkpoint(path, device)
-    try:
-        if state is not None:
-            restore(state)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        disk.set_aside(path, "a checkpoint of this network", error)
-        return False
-    return True
 
 
 @dataclass
@@ -132,6 +112,28 @@ class _Progress:
         self.seconds = state["seconds"]
 
 
+Training = TypeVar("Training", _Progress, "_Together")
+
+
+def _resumed(begin: Callable[[], Training], path: Path | None, device: str) -> Training:
+    """Return a training as its checkpoint left it, or else as it begins.
+
+    A checkpoint that does not fit, of another version or network, is set aside; what
+    it has restored in part begins afresh.
+    """
+    state, now = read_checkpoint(path, device) if path else None, begin()
+    try:
+        if state is not None:
+            now.restore(state)
+        return now
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        assert path is not None
+        disk.set_aside(path, "a checkpoint of this network", error)
+        return begin()
+
+
 def share_done(checkpoint: Path, recipe: Recipe) -> float:
     """Return the share of a recipe's training in a checkpoint of `train`, in [0, 1)."""
     state = read_checkpoint(checkpoint, "cpu") or {}
@@ -146,14 +148,10 @@ def share_done(checkpoint: Path, recipe: Recipe) -> float:
 def train(
     model: nn.Module, recipe: Recipe, device: str, checkpoint: Path | None = None
 ) -> tuple[Curve, Facts]:
-    """Train a freshly built network; return its learning curve and what it took.
+    """Train a freshly built network in place; return its learning curve and its cost.
 
-    Args:
-        model: Trained in place.
-        recipe: What to do.
-        device: cpu or cuda.
-        checkpoint: File from which to go on, if it is there, and in which to keep how
-            far training is: every minute, and when asked to stop.
+    The checkpoint is the file from which to go on, if it is there, and in which to keep
+    how far training is: every minute, and when asked to stop.
 
     Raises:
         Stopped: Training was asked to stop; the checkpoint has all of it.
@@ -163,10 +161,7 @@ def train(
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
     diverged = False
     with seeded(stream(recipe.seed, "dropout").initial_seed()):
-        now = _beginning(model, recipe)
-        if checkpoint and not resumed(checkpoint, device, now.restore):
-            model.load_state_dict(fresh)
-            now = _beginning(model, recipe)
+        now = _resumed(partial(_beginning, model, fresh, recipe), checkpoint, device)
         optimizer, streams = now.optimizer, now.generators
         started, kept = spent_seconds(device), time.monotonic()
 
@@ -219,21 +214,23 @@ def train(
     return now.curve, facts
 
 
-def _beginning(model: nn.Module, recipe: Recipe) -> _Progress:
-    """Return a training not begun, and seed the global generator for it."""
+def _beginning(model: nn.Module, fresh: dict[str, Any], recipe: Recipe) -> _Progress:
+    """Return a training not begun, its weights and the global generator as then."""
+    model.load_state_dict(fresh)
     torch.manual_seed(stream(recipe.seed, "dropout").initial_seed())
-    streams = {name: stream(recipe.seed, name) for name in _DRAWN_IN_TRAINING}
+    drawn = ("batches", "augment", "attack")
+    streams = {name: stream(recipe.seed, name) for name in drawn}
     start, key = training.Position(), recipe.training_key
     return _Progress(model, _optimizer(model, recipe), streams, start, [], 0, 0.0, key)
 
 
 def _augment(recipe: Recipe, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    if not recipe.augment:
+        return lambda x: x
     if recipe.augment == "turn+shift+flip":
         return partial(data.turn, generator=generator)
-    if recipe.augment:
-        padding = 4 if recipe.augment == "crop+flip" else 0
-        return partial(data.augment, generator=generator, padding=padding)
-    return lambda x: x
+    padding = 4 if recipe.augment == "crop+flip" else 0
+    return partial(data.augment, generator=generator, padding=padding)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
@@ -241,3 +238,98 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> training.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(weights, rate, weight_decay=decay)
     return training.SGD(weights, rate, recipe.momentum, decay)
+
+
+# Fields in which networks trained side by side may differ.
+VARIED = ("learning_rate", "momentum", "weight_decay", "seed")
+
+
+def family(recipe: Recipe) -> Recipe | None:
+    """Return the recipe that those trained side by side have in common, or None."""
+    kind = recipe.model, recipe.method, recipe.optimizer
+    if kind != ("m1", "standard", "sgd") or recipe.augment or recipe.label_smoothing:
+        return None
+    return recipe.without(*VARIED, *MEASURED_BY)
+
+
+def train_together(
+    recipes: Sequence[Recipe], device: str, checkpoint: Path
+) -> list[Trained]:
+    """Train networks of one `family` side by side; return each with curve and cost.
+
+    The checkpoint is as of `train`, kept after an epoch.
+    """
+    first = recipes[0]
+    x, y = images(first.dataset, "train", first.train_size, device)
+    watched = watcher_together(first, device)
+    now = _resumed(partial(_side_by_side, recipes, device), checkpoint, device)
+    steps, last = -(-len(x) // first.batch_size), time.monotonic()
+    for epoch in range(now.done + 1, first.epochs + 1):
+        started = spent_seconds(device)
+        orders = [torch.randperm(len(x), generator=g) for g in now.generators]
+        at = [((epoch - 1) * steps + i) / (first.epochs * steps) for i in range(steps)]
+        factors = torch.tensor([training.SCHEDULES[first.schedule](t) for t in at])
+        losses = now.group.epoch(
+            x, y, torch.stack(orders).to(x.device), first.batch_size, factors.to(x)
+        )
+        mean = losses.tolist()
+        now.seconds += spent_seconds(device) - started
+        for curve, loss, row in zip(now.curves, mean, watched(now.group), strict=True):
+            # Else diverged, now or before: the others go on.
+            if len(curve) == epoch - 1 and math.isfinite(loss) and row is not None:
+                curve.append({"epoch": epoch, "train_loss": loss} | row)
+        now.done = epoch
+        asked = pool.stopping.is_set()
+        if asked or time.monotonic() - last > CHECKPOINT_SECONDS:
+            now.save(checkpoint)
+            last = time.monotonic()
+        if asked:
+            raise pool.Stopped
+    trained = []
+    for network, curve in zip(now.networks, now.curves, strict=True):
+        facts = {"diverged": len(curve) < first.epochs, "gradients": float(len(curve))}
+        facts["train_seconds"] = now.seconds / len(recipes)
+        trained.append((network, curve, facts))
+    return trained
+
+
+@dataclass
+class _Together:
+    """Networks trained side by side: everything a bit-exact resume needs."""
+
+    networks: list[nn.Module]
+    group: side_by_side.Together
+    generators: list[torch.Generator]
+    curves: list[Curve]
+    done: int = 0  # epochs
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write everything to one file."""
+        state = {
+            "matrices": self.group.weights,  # each with its bias as a column
+            "velocity": self.group.velocity,
+            "generators": [generator.get_state() for generator in self.generators],
+            "curves": self.curves,
+            "done": self.done,
+            "seconds": self.seconds,
+        }
+        write_checkpoint(path, state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `save` wrote."""
+        self.group.weights.copy_(state["matrices"])
+        self.group.velocity.copy_(state["velocity"])
+        for generator, kept in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(kept.cpu())
+        self.curves, self.done = state["curves"], state["done"]
+        self.seconds = state["seconds"]
+
+
+def _side_by_side(recipes: Sequence[Recipe], device: str) -> _Together:
+    """Return a training not begun."""
+    networks = [build(recipe).to(torch.device(device)) for recipe in recipes]
+    rates = [[getattr(recipe, name) for recipe in recipes] for name in VARIED[:3]]
+    group = side_by_side.Together(networks, *rates)
+    generators = [stream(recipe.seed, "batches") for recipe in recipes]
+    return _Together(networks, group, generators, [[] for _ in recipes])

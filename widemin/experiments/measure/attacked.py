@@ -19,11 +19,10 @@ from widemin import attacks, data, evaluation, landscape
 from widemin.attacks import Ball
 from widemin.batches import at_once
 from widemin.data import images
-from widemin.evaluation import share
+from widemin.evaluation import Attack, share
 from widemin.experiments import own
 from widemin.experiments.measure.parts import Part
-from widemin.experiments.recipe import Recipe, stream
-from widemin.experiments.recipe_checks import OTHER
+from widemin.experiments.recipe import OTHER, Recipe, stream
 from widemin.models import Normalise, fuse
 
 FACTORS = (1, 2, 4, 8, 16, 32, 64)  # of the logits
@@ -39,20 +38,21 @@ class Target:
     x: Tensor
     y: Tensor
 
-    def left(self, attack: evaluation.Attack) -> Tensor:
-        """Return a mask of the images that an attack leaves right."""
+    def left(self, attack: Attack, source: nn.Module | None = None) -> Tensor:
+        """Return a mask of the images right after an attack, on the source if given."""
+        if source is not None:
+            return evaluation.transfer(source, self.model, self.x, self.y, attack)
         return evaluation.robust_mask(self.model, self.x, self.y, {"": attack})[""]
 
 
-def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, evaluation.Attack]:
+def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, Attack]:
     """Return FGSM computed in five ways, by the column of what each leaves."""
     fgsm = partial(attacks.fgsm, ball=ball)
+    double = partial(evaluation.fgsm_float64, ball=ball)
     return {
         "fgsm_accuracy": fgsm,
         "fgsm_clipped_accuracy": partial(fgsm, loss=attacks.clipped_cross_entropy),
-        "fgsm_float64_accuracy": lambda _, x, y: evaluation.fgsm_float64(
-            model, x, y, ball
-        ),
+        "fgsm_float64_accuracy": lambda _, x, y: double(model, x, y),
         "fgsm_margin_accuracy": partial(fgsm, loss=attacks.margin),
         "fgsm_rescaled_accuracy": partial(fgsm, loss=attacks.rescaled_cross_entropy),
     }
@@ -60,7 +60,7 @@ def one_step_attacks(model: nn.Module, ball: Ball) -> dict[str, evaluation.Attac
 
 def pgd_attack(
     ball: Ball, recipe: Recipe, draws: str, *, steps: int = 0, **options: Any
-) -> evaluation.Attack:
+) -> Attack:
     """Return the recipe's PGD in a set, which draws its starts from a named stream."""
     steps = steps or recipe.pgd_steps
     return partial(
@@ -122,20 +122,13 @@ def wang_values(
         pgd = partial(attacks.pgd, ball=t.ball, generator=draws)
         quarter = partial(pgd, step_size=t.ball.epsilon / 4)
         tenth = partial(pgd, step_size=t.ball.epsilon / 10)
-        ways: dict[str, evaluation.Attack] = {
+        ways: dict[str, Attack] = {
             "fgsm": partial(attacks.fgsm, ball=t.ball),
             "pgd10": partial(quarter, steps=10),
             "pgd20": partial(quarter, steps=20),
             "cw": partial(tenth, steps=30, loss=attacks.margin),
         }
-        values = {}
-        for name, attack in ways.items():
-            if source is None:
-                mask = t.left(attack)
-            else:
-                mask = evaluation.transfer(source, t.model, t.x, t.y, attack)
-            values[_WANG[kind][name]] = share(mask)
-        return values
+        return {_WANG[kind][n]: share(t.left(way, source)) for n, way in ways.items()}
 
     values: dict[str, float] = part("white box", partial(accuracies, "wang"))
     for kind, source in surrogates.items():
@@ -146,17 +139,9 @@ def wang_values(
 def strong_values(
     t: Target, wanted: Collection[str], pgd: Tensor | None, part: Part
 ) -> dict[str, Any]:
-    """Return the dearest columns, of the first images alone: nothing without any.
+    """Return the columns of the attacks wanted on the first images: the dearest ones.
 
-    Margin-loss PGD with five random starts, the same in float64, AutoAttack, where it
-    is installed, and the smallest radius that fools each image, with how far FGSM on
-    clipped probabilities moves the images at all.
-
-    Args:
-        t: With all images.
-        wanted: Some of STRONG_ATTACKS.
-        pgd: What PGD left of all images, given for just those, too.
-        part: Keeps each.
+    Of the mask that PGD left of all images, the share on just these is given, too.
     """
     size = t.recipe.strong_size
     if not size:
@@ -200,14 +185,10 @@ def _distances(t: Target) -> dict[str, float]:
     loss, fast = attacks.clipped_cross_entropy, fuse(t.model)
     moved = attacks.fgsm(fast, t.x, t.y, t.ball, loss=loss) - t.x
     moved = moved.abs().flatten(1).amax(1)
-    quarters = distance.quantile(distance.new_tensor([0.25, 0.5, 0.75]))
-    return {
-        "moved_share": share(moved > 0),
-        "moved_mean": float(moved.mean()),
-        "distance_q25": float(quarters[0]),
-        "distance_q50": float(quarters[1]),
-        "distance_q75": float(quarters[2]),
-    }
+    quarters = distance.quantile(distance.new_tensor([0.25, 0.5, 0.75])).tolist()
+    names = ("distance_q25", "distance_q50", "distance_q75")
+    values = {"moved_share": share(moved > 0), "moved_mean": float(moved.mean())}
+    return values | dict(zip(names, quarters, strict=True))
 
 
 def _autoattack(t: Target, pgd: Tensor) -> dict[str, Any]:
@@ -231,7 +212,7 @@ def transferred(t: Target, source: nn.Module) -> Tensor:
     # All steps: an image that just fools its own network fools few others.
     pgd = partial(pgd_attack, t.ball, t.recipe, "transfer")
     attack = pgd(loss=attacks.margin, until_fooled=False)
-    return evaluation.transfer(source, t.model, t.x, t.y, attack)
+    return t.left(attack, source)
 
 
 def other_statistics(t: Target) -> dict[str, float]:
@@ -244,10 +225,8 @@ def other_statistics(t: Target) -> dict[str, float]:
     statistics = data.DATASETS[OTHER[t.recipe.dataset]].statistics
     assert statistics is not None
     other, kept = Normalise(statistics).to(t.x), (first.mean, first.std)
-    attack, fast = (
-        pgd_attack(t.ball, t.recipe, "test", until_fooled=False),
-        fuse(t.model),
-    )
+    attack = pgd_attack(t.ball, t.recipe, "test", until_fooled=False)
+    fast = fuse(t.model)
     parts = zip(*(all.split(at_once(t.model)) for all in (t.x, t.y)), strict=True)
     moved = torch.cat([attack(fast, x, y) for x, y in parts])
     correct = partial(evaluation.correct, t.model)
@@ -298,9 +277,9 @@ def pictures(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
         size = (moved - x).abs().flatten(1).amax(1)
         for index, image in enumerate(moved):
             row = {"image": index, "way": way.removesuffix("_accuracy")}
-            row["png"] = _png(image)
-            row |= {"label": int(y[index]), "answer": int(answers[index])}
-            rows.append(row | {"moved": float(size[index])})
+            row |= {"png": _png(image), "label": int(y[index])}
+            row |= {"answer": int(answers[index]), "moved": float(size[index])}
+            rows.append(row)
     return rows
 
 

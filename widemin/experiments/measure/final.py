@@ -13,19 +13,7 @@ from widemin import attacks, evaluation
 from widemin.batches import at_once
 from widemin.data import images
 from widemin.evaluation import share
-from widemin.experiments.measure.attacked import (
-    Target,
-    other_statistics,
-    strong_values,
-    surviving,
-    transferred,
-    wang_values,
-)
-from widemin.experiments.measure.curvature import (
-    curvature_values,
-    implicit_values,
-    width_values,
-)
+from widemin.experiments.measure import attacked, curvature
 from widemin.experiments.measure.parts import REVISIONS, Parts, state
 from widemin.experiments.recipe import Recipe
 
@@ -39,19 +27,10 @@ def measure(
     parts: Parts | None = None,
     only: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a row per test set, with every instrument's number.
+    """Return a row per test set, measured by all instruments or by `only` some.
 
-    Args:
-        model: The recipe's network, trained.
-        recipe: How to measure.
-        device: cpu or cuda.
-        brief: A briefly trained network, whose adversarial images are tried as well.
-        surrogates: Networks by kind, on which Wang et al.'s attacks are made as well.
-        parts: What has been measured already, and where the rest is kept.
-        only: Instruments, of `parts.REVISIONS`, that measure; by default all.
-
-    Raises:
-        Stopped: Asked to stop; the parts that are done are kept.
+    Brief is the recipe's `transfer_source`, trained, as are its surrogates; parts are
+    what has been measured already, and where the rest is kept.
     """
     parts = parts or Parts()
     x, y = images(recipe.dataset, "test", recipe.test_size, device)
@@ -61,29 +40,31 @@ def measure(
     common: dict[str, Any] = {"images": len(x)}
     if "answers" in chosen:
         common |= parts("answers", lambda: _logits(model, x, y))
-    of_training = (curvature_values, width_values, implicit_values)
-    names = ("curvature", "widths", "implicit")
-    for name, values in zip(names, of_training, strict=True):
+    of_training = {
+        "curvature": curvature.curvature_values,
+        "widths": curvature.width_values,
+        "implicit": curvature.implicit_values,
+    }
+    for name, values in of_training.items():
         if name in chosen:
-            work = partial(values, model, recipe, device)
-            common |= parts(values.__name__, work)
+            common |= parts(values.__name__, partial(values, model, recipe, device))
     rows = []
     for ball in recipe.tests:
         part, row = parts.of(str(ball)), {"test": str(ball)} | common
-        tested, right = Target(model, recipe, ball, x, y), dict[str, Tensor]()
+        tested, right = attacked.Target(model, recipe, ball, x, y), dict[str, Tensor]()
         if chosen & {"attacks", "restarts", "autoattack"}:
-            right = surviving(tested, part)
+            right = attacked.surviving(tested, part)
         if "attacks" in chosen:
             row |= {column: share(mask) for column, mask in right.items()}
             row["worst_accuracy"] = share(torch.stack(list(right.values())).all(0))
-        row |= strong_values(tested, wanted, right.get("pgd_accuracy"), part)
+        row |= attacked.strong_values(tested, wanted, right.get("pgd_accuracy"), part)
         if "other statistics" in chosen and recipe.other_statistics:
-            row |= part("other statistics", partial(other_statistics, tested))
+            row |= part("other statistics", partial(attacked.other_statistics, tested))
         if "transfer" in chosen and brief is not None:
-            moved = part("transfer", partial(transferred, tested, brief))
+            moved = part("transfer", partial(attacked.transferred, tested, brief))
             row["transfer_accuracy"] = share(moved)
         if "white box" in chosen and recipe.white_box:
-            row |= wang_values(tested, surrogates or {}, part)
+            row |= attacked.wang_values(tested, surrogates or {}, part)
         rows.append(state(row, chosen))
     return rows
 

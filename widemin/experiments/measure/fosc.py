@@ -56,8 +56,10 @@ def by_fosc(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, Any
             order = joined[by].argsort()
             for index, members in enumerate(order.tensor_split(recipe.fosc_bins)):
                 row: dict[str, Any] = {"pool": pool, "by": by, "bin": index}
-                row["images"] = len(members)
-                row["value"] = float(joined[by][members].mean())
+                row |= {
+                    "images": len(members),
+                    "value": float(joined[by][members].mean()),
+                }
                 row["accuracy"] = 1 - share(joined["fooled"][members])
                 rows.append(row | {"loss": float(joined["loss"][members].mean())})
     return rows
@@ -83,7 +85,7 @@ def _ascend(
 ) -> list[dict[str, Tensor]]:
     """Return the records of PGD on test images, at the start and after each step."""
     ball = recipe.attack
-    assert ball is not None
+    assert ball
     path: list[dict[str, Tensor]] = []
     attacks.pgd_path(
         fuse(model),

@@ -27,14 +27,13 @@ _TELLTALE: dict[str, tuple[str, ...]] = {
     "white box": ("wang_fgsm_accuracy",),
 }
 
-# Raise an instrument's when it can give another number by more
-# than rounding. Rows say the revisions above 1 that made them; columns of an older one
-# are measured again where the network is kept, and no key moves.
+# Raise an instrument's when it can give another number by more than rounding. Columns
+# of an older one are measured again where the network is kept, and no key moves.
 REVISIONS = dict.fromkeys(_TELLTALE, 1) | {"distance": 2}
 
 
 def stated(row: dict[str, Any]) -> dict[str, int]:
-    """Return the revisions that a row says, by instrument.
+    """Return the revisions that a row says, those above 1, by instrument.
 
     >>> stated({"revisions": "distance 2; widths 3"}), stated({})
     ({'distance': 2, 'widths': 3}, {})
@@ -70,17 +69,10 @@ KEPT_SECONDS = 5.0  # of work, before what is measured is written down
 
 
 class Parts:
-    """What has been measured of a network, by the names of the parts.
+    """What has been measured of a network, by the names of the parts; kept in a file.
 
-    A part found in the file is not measured again. It must draw from generators of its
-    own: then the numbers are the same, wherever a measurement was left off.
-
-    Args:
-        path: Where parts are kept; without it they are not.
-        device: cpu or cuda, by whose clock they are timed.
-
-    Attributes:
-        seconds: What the parts have taken, those found included.
+    A part found there is not measured again. It must draw from generators of its own:
+    then the numbers are the same, wherever a measurement was left off.
 
     >>> parts = Parts()
     >>> parts("one", lambda: 1), parts("one", lambda: 2)
@@ -93,8 +85,10 @@ class Parts:
         if kept.get("revisions", dict.fromkeys(REVISIONS, 1)) != REVISIONS:
             kept = {}  # older instruments measured these
         self.path, self.device = path, device
-        self.found: dict[str, Any] = kept.get("found", {})
-        self.seconds: float = kept.get("seconds", 0.0)
+        self.results: dict[str, Any] = kept.get("found", {})
+        self.seconds: float = kept.get(
+            "seconds", 0.0
+        )  # of all parts, the kept included
         self.unkept = 0.0  # seconds
 
     def of(self, test: str) -> Part:
@@ -107,21 +101,21 @@ class Parts:
         Raises:
             Stopped: Asked to stop before a part that is not there; the rest is kept.
         """
-        if name not in self.found:
+        if name not in self.results:
             if pool.stopping.is_set():
                 self._keep()
                 raise pool.Stopped
             started = spent_seconds(self.device)
-            self.found[name] = work()
+            self.results[name] = work()
             took = spent_seconds(self.device) - started
             self.seconds, self.unkept = self.seconds + took, self.unkept + took
             if self.unkept > KEPT_SECONDS:
                 self._keep()
-        return self.found[name]
+        return self.results[name]
 
     def _keep(self) -> None:
         if self.path and self.unkept:
-            state = {"found": self.found, "seconds": self.seconds}
+            state = {"found": self.results, "seconds": self.seconds}
             write_checkpoint(self.path, state | {"revisions": dict(REVISIONS)})
             self.unkept = 0.0
 
