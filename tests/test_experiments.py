@@ -224,6 +224,12 @@ def measured_columns():
         "adaptive_sharpness": lambda m: landscape.adaptive_sharpness(
             m.model, *m.train(40), rho=0.5
         ),
+        "batch_sharpness": lambda m: hessian.batch_sharpness(
+            m.model,
+            *m.train(max(m.recipe.hessian_size, m.recipe.batch_size)),
+            m.recipe.batch_size,
+            generator=stream(m.recipe.seed, "batch sharpness"),
+        ),
         "fgsm_accuracy": lambda m: m.step(),
         "fgsm_clipped_accuracy": lambda m: m.step(loss=attacks.clipped_cross_entropy),
         "fgsm_margin_accuracy": lambda m: m.step(loss=attacks.margin),
