@@ -96,17 +96,19 @@ def run(
             wanted = f"results must hold a row of {name} at preset {preset}"
             got = f"none in {folder} to draw from: run it without --pages-only"
             check(part.attrs["done"], wanted, got)
-    elif not _compute(recipes, folder, how):
+    elif not _compute(recipes, folder, how, 5 * (preset == "paper")):
         return _say_what_is_left(recipes, folder)
     if not rows_only:
         with alone():
             draw("book", [(name, page) for name, (page, *_) in plans.items()], folder)
 
 
-def _compute(recipes: list[Any], folder: Path, how: dict[str, Any]) -> bool:
+def _compute(
+    recipes: list[Any], folder: Path, how: dict[str, Any], announced: int
+) -> bool:
     """Compute what is missing or outdated; return True if nothing is left.
 
-    `how` is what `results.collect` takes besides. If all is done but for runs on data
+    The next few runs are `announced`; `how` is what `results.collect` takes besides. If all is done but for runs on data
     that cannot be had, it raises DataError.
     """
     from widemin.experiments import results, running
@@ -125,6 +127,8 @@ def _compute(recipes: list[Any], folder: Path, how: dict[str, Any]) -> bool:
         [recipe for recipe in runs if recipe.dataset not in lacking]
         for runs in (recipes, todo, old)
     )
+    for recipe in todo[:announced]:
+        click.echo(f"  next: {recipe}", err=True)
     if old:
         click.echo(f"{len(old)} runs to measure again in part", err=True)
         again = running.renewer(device, folder, {r.key: known[r.key] for r in old})
