@@ -113,15 +113,26 @@ def test_every_way_is_a_row_with_a_mark_per_run(ax):
 def test_the_table_of_ways_has_a_column_per_cell():
     plain = khritankov.table_of_ways(every_way(decisive(fgsm_accuracy=0.9)))
     assert list(plain.columns) == ["B = 16, LR = 0.1"]
-    assert plain.loc["FGSM, cross-entropy float32"].item() == "90.0 ±\u00a00.0"
+    assert plain.loc["FGSM, cross-entropy float32"].item() == "90.0, 90.0 and 90.0"
     assert len(plain) == len(figures.WAYS) + 1  # and how many are masked
     strong = {"strong_images": 200, "distance_q50": 0.12, "restarts_accuracy": 0.0}
     strong |= {"autoattack_accuracy": 0.0, "moved_share": 0.1}
     more = khritankov.table_of_ways(every_way(decisive(**strong)))
-    assert (
-        more.loc["median radius that fools (200 images)"].item() == "0.120 ±\u00a00.000"
-    )
-    assert more.loc["AutoAttack (200 images)"].item() == "0.0 ±\u00a00.0"
+    radius = "median radius that fools (200 images, revision {})"
+    thrice = "0.120, 0.120 and 0.120"
+    assert more.loc[radius.format(1)].item() == thrice
+    assert more.loc["AutoAttack (200 images)"].item() == "0.0, 0.0 and 0.0"
+
+
+def test_radii_of_two_searches_are_not_averaged():
+    rows = every_way(decisive(strong_images=200, distance_q50=0.12))
+    newer = rows["seed"].gt(0)  # two of three
+    rows.loc[newer, ["revisions", "distance_q50"]] = "distance 2", 0.1
+    assert khritankov.revision(rows) == "1 and 2"
+    assert khritankov.revision(rows[:0]) == "none"
+    told = khritankov.table_of_ways(rows)
+    label = "median radius that fools (200 images, revision 2)"
+    assert told.loc[label].item() == "0.100 and 0.100"
 
 
 def test_a_curve_is_a_line_per_run(ax):
@@ -338,7 +349,8 @@ def test_white_box_and_cost(ax):
 def test_defences_stand_beside_the_papers():
     found = wang.table_of_defences(defences(0.02))
     assert found.loc[("dynamic, 50 epochs", "paper"), "PGD-20"] == "91.27"
-    assert found.loc[("standard, 50 epochs", "ours"), "none"] == "97.0 ±\u00a00.0"
+    equal = "97.0, 97.0 and 97.0"
+    assert found.loc[("standard, 50 epochs", "ours"), "none"] == equal
     assert found.loc[("standard, 50 epochs", "paper"), "none"] == "97.61"
     assert found.loc[("standard, 50 epochs", "ours"), "AutoAttack"] == "80.0"
     other = wang.black_box(defences(0.02))
@@ -424,13 +436,15 @@ def test_epochs_before_the_full_radius_do_not_compete():
     assert found["best on test images"] == "60.0"
 
 
-def test_defences_without_the_papers_attacks_leave_their_columns_empty():
+def test_defences_without_the_papers_attacks_have_no_columns_of_them():
     plain = defences(0.02).assign(train_seconds=1.0, gradients=77.0)
     plain = plain.drop(columns=[name for name in plain if name.startswith("wang_")])
-    found = wang.table_of_defences(plain, plain[:0])
+    found = wang.table_of_defences(plain)
     ours = found.xs("ours", level=1)
-    assert len(ours) > 1 and (ours[["FGSM", "C&W"]] == "").all(axis=None)
+    assert len(ours) > 1 and (ours["seeds"] == "3").all()
+    assert not {"FGSM", "PGD-10", "PGD-20", "C&W"} & set(found)
     assert (ours["PGD-20, margin"] != "").all()
+    assert wang.table_of_defences(plain[:0]).empty
 
 
 def test_switches_say_what_they_cost(ax):
@@ -495,7 +509,9 @@ def test_from_end_to_end_with_and_without_the_undertrained():
     assert found["trained_fgsm_accuracy_large"] == pytest.approx(30.01)
     assert found["fgsm_accuracy_rank"] == pytest.approx(-0.2)
     assert found["trained_fgsm_accuracy_rank"] == pytest.approx(1)
+    assert (found["sizes"], found["trained_sizes"]) == (4, 3)
     nothing = kamath.from_end_to_end(table.iloc[:0], ["fgsm_accuracy"])
+    assert nothing.pop("sizes") == nothing.pop("trained_sizes") == 0
     assert np.isnan(list(nothing.values())).all()
 
 
@@ -727,6 +743,22 @@ def test_a_spread_is_over_the_runs_that_measured_it():
     three = pd.DataFrame({"pgd_accuracy": [0.4, 0.5, 0.6]})
     wide = "50.0 ±\u00a024.8"  # t of two degrees: 4.303
     assert figures.spread(three, "pgd_accuracy") == wide
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("pgd_accuracy", [0.006, 0.016, 0.026], "0.6, 1.6 and 2.6"),  # down to -0.9 %
+        ("pgd_accuracy", [0.98, 0.99, 0.97], "98.0, 99.0 and 97.0"),  # up to 100.5 %
+        ("pgd_accuracy", [0.0, 0.0, 0.0], "0.0, 0.0 and 0.0"),
+        ("epoch", [20, 20, 20], "20.0, 20.0 and 20.0"),
+        ("epoch", [200, 300, 700], "200.0, 300.0 and 700.0"),  # down to -257
+        ("final_train_loss", [-1.0, 0.0, 1.0], "0.0 ±\u00a02.5"),  # may be below 0
+        ("epoch", [99.0, 100.0, 101.0], "100.0 ±\u00a02.5"),  # no percentage
+    ],
+)
+def test_no_interval_leaves_what_is_possible(column, values, said):
+    assert figures.spread(pd.DataFrame({column: values}), column) == said
 
 
 @pytest.mark.parametrize("label", where.figures())

@@ -5,6 +5,7 @@ beyond means. A method keeps one colour, safe for the colour-blind, through the 
 every seed is a visible point; fractions are drawn in percent.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from pandas import DataFrame
 from widemin.experiments.columns import COLUMNS
 from widemin.papers.claims import ball_name as ball_name
 from widemin.papers.claims import mean_in_words
+from widemin.statistics import over_seeds
 
 Panels = Sequence[Axes]
 Groups = Mapping[str, list[str]]  # name to the keys of its runs
@@ -186,10 +188,18 @@ def by_group(
 def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> str:
     """Return a column's mean and 95 % interval over runs, "49.1 ± 5.2", or "not run".
 
-    Of two runs both values. Times the unit, which for fractions is 100 and else 1.
+    Each value, "0.6, 1.6 and 2.6", of two runs, of equal ones, and where the interval
+    would leave 0 to 100 % or values above 0. Times the unit, of fractions 100, else 1.
     """
-    values = list((unit or unit_of(column)) * rows[column].dropna())
-    return mean_in_words(values, f".{digits}f") if values else "not run"
+    factor, form = unit or unit_of(column), f".{digits}f"
+    values = list(factor * rows[column].dropna())
+    mean, half = over_seeds(values) if values else (math.nan, math.nan)
+    beyond = min(values, default=0) >= 0 > mean - half
+    beyond |= column in _FRACTIONS and mean + half > factor
+    if len(values) > 2 and (beyond or round(half, digits) == 0):
+        *others, last = (f"{value:{form}}" for value in values)
+        return f"{', '.join(others)} and {last}"
+    return mean_in_words(values, form) if values else "not run"
 
 
 def spreads(parts: Mapping[Any, DataFrame], table: str) -> DataFrame:

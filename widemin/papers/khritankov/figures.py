@@ -14,6 +14,7 @@ from PIL import Image
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import final, with_columns
+from widemin.papers.claims.draws import of_one_revision
 from widemin.papers.figures import BLACK, BLUE, GREEN, RED, WAYS, Panels
 from widemin.papers.khritankov.claims import best_epochs, measured_widths
 from widemin.papers.khritankov.theory import logistic_widths
@@ -190,16 +191,27 @@ def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
 def table_of_ways(table: DataFrame) -> DataFrame:
     """Return accuracies in percent under each way of attacking, a column a cell.
 
-    Below stand those run on fewer images, and the median radius that fools, in pixels.
+    Below stand those run on fewer images, and the median radius that fools, in pixels,
+    with the revision of its search.
     """
     columns = {}
-    for cell, part in plot.by_cell(final(table)).items():
+    for cell, part in plot.by_cell(of_one_revision(final(table))).items():
         columns[cell] = plot.listed(part, "ways") | plot.listed(part, "more ways")
         if "strong_images" in part and part["strong_images"].notna().any():
-            images = f" ({part['strong_images'].max():.0f} images)"
+            images = f"{part['strong_images'].max():.0f} images"
             fewer = plot.listed(part, "fewer images")
-            columns[cell] |= {label + images: said for label, said in fewer.items()}
+            for label, said in fewer.items():
+                search = f", revision {revision(part)}" if "radius" in label else ""
+                columns[cell][f"{label} ({images}{search})"] = said
     return DataFrame(columns)
+
+
+def revision(table: DataFrame) -> str:
+    """Return which revisions of the search found the radii that fool, "1 and 2" say."""
+    rows = with_columns(table, ["revisions", "distance_q50"])
+    said = rows.loc[rows["distance_q50"].notna(), "revisions"].astype(str)
+    found = said.str.extract(r"distance (\d+)")[0].fillna("1")
+    return " and ".join(sorted(found.unique())) or "none"
 
 
 def _by_factor(table: DataFrame) -> DataFrame:

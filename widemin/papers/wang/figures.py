@@ -65,25 +65,21 @@ def _printed(table: str) -> DataFrame:
     return rows[rows["dataset"] == "mnist"].set_index("defense")
 
 
-def table_of_defences(table: DataFrame, in_depth: DataFrame | None = None) -> DataFrame:
+def table_of_defences(table: DataFrame) -> DataFrame:
     """Return ours and the paper's white-box table for MNIST, in percent.
 
-    Runs of like training, `in_depth`, fill columns that the table lacks; an attack that
-    neither has a number of is left out.
+    Without the attacks that no run of the table has a number of.
     """
-    more = _labelled(table if in_depth is None else in_depth)
-    theirs, lines = _printed("dynamic_table1"), {}
-    for label, part in _labelled(table).groupby("label", sort=False):
-        again = more[more["label"] == label]
+    rows, theirs, lines = _labelled(table), _printed("dynamic_table1"), {}
+    columns = [column for column in WHITE_BOX if rows[column].notna().any()]
+    for label, part in rows.groupby("label", sort=False):
         printed = theirs.loc[part["defence"].iloc[0]]
-        rows = (part if part[column].notna().any() else again for column in WHITE_BOX)
-        lines[label, "ours"] = [*map(plot.spread, rows, WHITE_BOX), *plot.costs(part)]
-        places = map(_THEIRS.get, WHITE_BOX)
+        ours = [plot.spread(part, column) for column in columns]
+        lines[label, "ours"] = [*ours, *plot.costs(part)]
+        places = map(_THEIRS.get, columns)
         said = [f"{printed[place]:g}" if place else "" for place in places]
         lines[label, "paper"] = [*said, "", "", ""]
-    frame = plot.stacked(lines, [*WHITE_BOX.values(), *plot.COSTS])
-    frame = frame.replace("not run", "")
-    return frame.loc[:, (frame != "").any()]
+    return plot.stacked(lines, [*(WHITE_BOX[name] for name in columns), *plot.COSTS])
 
 
 def black_box(table: DataFrame) -> DataFrame:
