@@ -195,7 +195,5 @@ def effect(difference: Difference, recipes: list[Recipe], folder: Path) -> str:
     if not gains["natural"]:
         return "not measured yet"
     seeds = len(gains["natural"])
-    words = [
-        f"{name} {mean_in_words(values, '+.1f')}" for name, values in gains.items()
-    ]
+    words = [f"{name} {mean_in_words(g, '+.1f')}" for name, g in gains.items()]
     return f"{'; '.join(words)} ({seeds} seed{'s' * (seeds > 1)})"

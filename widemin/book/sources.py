@@ -204,10 +204,19 @@ def _again(_: str) -> str:
     return markdown(["run", "on", *said["compared"]], rows)
 
 
+def _radii(edition: str) -> str:
+    """Return how the width ranks with the radius that fools, which is part b of W6."""
+    parts = verdicts.of_edition(edition).get("W6", {"parts": []})["parts"]
+    told = [p for p in parts if p["part"] == "b" and "interval" in p]
+    form = "{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f}), {n}"
+    return form.format(**told[0]) if told else verdicts.NOT_RUN
+
+
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
 MARKS: dict[str, Callable[[str], str]] = {
     "counts": verdicts.in_words,
     "headlines": verdicts.headlines,
+    "radii": _radii,
     "tallies": lambda edition: "- " + verdicts.in_words(edition, "", "\n- "),
     "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,

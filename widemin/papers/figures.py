@@ -5,7 +5,6 @@ beyond means. A method keeps one colour, safe for the colour-blind, through the 
 every seed is a visible point; fractions are drawn in percent.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -193,7 +192,7 @@ def spread(rows: DataFrame, column: str, digits: int = 1, unit: float = 0) -> st
     """
     factor, form = unit or unit_of(column), f".{digits}f"
     values = list(factor * rows[column].dropna())
-    mean, half = over_seeds(values) if values else (math.nan, math.nan)
+    mean, half = over_seeds(values or [np.nan])
     beyond = min(values, default=0) >= 0 > mean - half
     beyond |= column in _FRACTIONS and mean + half > factor
     if len(values) > 2 and (beyond or round(half, digits) == 0):

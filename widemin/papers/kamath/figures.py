@@ -61,11 +61,9 @@ def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float
 
     `_small` and `_large`, fractions in percent, and `_rank`, Spearman's correlation
     with the batch size; with `trained_` of trained batch sizes alone. NaN without runs.
-    `sizes` is how many batch sizes there are.
     """
     rows, numbers = final(table), dict[str, float]()
     for prefix, part in (("", rows), ("trained_", well_trained(rows))):
-        numbers[f"{prefix}sizes"] = part["batch_size"].nunique()
         for column in ("batch_size", *columns):
             means = part.groupby("batch_size")[column].mean() * plot.unit_of(column)
             ends = means.iloc[[0, -1]] if len(means) else [math.nan] * 2

@@ -191,27 +191,23 @@ def ways_of_attack(table: DataFrame, ax: Axes) -> Axes:
 def table_of_ways(table: DataFrame) -> DataFrame:
     """Return accuracies in percent under each way of attacking, a column a cell.
 
-    Below stand those run on fewer images, and the median radius that fools, in pixels,
-    with the revision of its search.
+    Below stand those run on fewer images, and the median radius that fools, in pixels.
     """
     columns = {}
     for cell, part in plot.by_cell(of_one_revision(final(table))).items():
         columns[cell] = plot.listed(part, "ways") | plot.listed(part, "more ways")
         if "strong_images" in part and part["strong_images"].notna().any():
-            images = f"{part['strong_images'].max():.0f} images"
+            images = f" ({part['strong_images'].max():.0f} images)"
             fewer = plot.listed(part, "fewer images")
-            for label, said in fewer.items():
-                search = f", revision {revision(part)}" if "radius" in label else ""
-                columns[cell][f"{label} ({images}{search})"] = said
+            columns[cell] |= {label + images: said for label, said in fewer.items()}
     return DataFrame(columns)
 
 
 def revision(table: DataFrame) -> str:
     """Return which revisions of the search found the radii that fool, "1 and 2" say."""
-    rows = with_columns(table, ["revisions", "distance_q50"])
-    said = rows.loc[rows["distance_q50"].notna(), "revisions"].astype(str)
-    found = said.str.extract(r"distance (\d+)")[0].fillna("1")
-    return " and ".join(sorted(found.unique())) or "none"
+    rows = with_columns(table, ["revisions"]).dropna(subset="distance_q50")
+    found = rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0]
+    return " and ".join(sorted(found.fillna("1").unique())) or "none"
 
 
 def _by_factor(table: DataFrame) -> DataFrame:

@@ -70,15 +70,15 @@ def table_of_defences(table: DataFrame) -> DataFrame:
 
     Without the attacks that no run of the table has a number of.
     """
-    rows, theirs, lines = _labelled(table), _printed("dynamic_table1"), {}
+    theirs, lines = _printed("dynamic_table1"), dict[Any, list[str]]()
+    rows = _labelled(table)
     columns = [column for column in WHITE_BOX if rows[column].notna().any()]
     for label, part in rows.groupby("label", sort=False):
         printed = theirs.loc[part["defence"].iloc[0]]
         ours = [plot.spread(part, column) for column in columns]
-        lines[label, "ours"] = [*ours, *plot.costs(part)]
-        places = map(_THEIRS.get, columns)
-        said = [f"{printed[place]:g}" if place else "" for place in places]
-        lines[label, "paper"] = [*said, "", "", ""]
+        said = [f"{printed[_THEIRS[c]]:g}" if c in _THEIRS else "" for c in columns]
+        lines |= {(label, "ours"): [*ours, *plot.costs(part)]}
+        lines |= {(label, "paper"): [*said, "", "", ""]}
     return plot.stacked(lines, [*(WHITE_BOX[name] for name in columns), *plot.COSTS])
 
 
