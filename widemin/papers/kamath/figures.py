@@ -137,7 +137,8 @@ def eigenvalues(table: DataFrame) -> DataFrame:
         (plot.cell_name(row), row["way"]): [f.format(row[c]) for c, f in forms.items()]
         for row in _spectrum(table, "eigenvalue").to_dict("records")
     }
-    return plot.stacked(lines, ["eigenvalue", "residual", "products"])
+    numbers = plot.stacked(lines, ["eigenvalue", "residual", "products"])
+    return numbers.replace("^-", "\u2212", regex=True)
 
 
 def eigenvalue_differences(table: DataFrame) -> dict[str, float]:
