@@ -465,16 +465,6 @@ def test_undertrained_points_are_hollow(ax):
     np.testing.assert_allclose(ax.lines[0].get_ydata(), 90.01)
 
 
-def test_rates_tell_settings_apart():
-    rows = [(64, 0.01), (512, 0.01), (512, 0.08), (512, 0.5), (2048, 0.32)]
-    table = pd.DataFrame(rows, columns=["batch_size", "learning_rate"])
-    table = table.assign(measured="final", diverged=False, test="linf 0.1")
-    table = pd.concat([table, table.assign(test="linf 0.3")])
-    found = kamath.with_settings(table, 0.01, "linf 0.1")
-    sizes = {name: list(part["batch_size"]) for name, part in found.groupby("setting")}
-    assert sizes == {"LR": [64, 512], "LR/BS": [64, 512, 2048]}
-
-
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_above_the_limit_gradient_descent_diverges(momentum):
     """On a bowl of one dimension, by torch's own SGD."""

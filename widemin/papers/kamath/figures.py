@@ -42,20 +42,6 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     return plot.framed(ax, "batch size", label, log={"x": ticks})
 
 
-def with_settings(table: DataFrame, rate: float, test: str) -> DataFrame:
-    """Return the final rows of one attack, "linf 0.1" say, with their `setting`.
-
-    At the learning rate, or at its ratio to a batch size of 64, where both are: those
-    runs are there twice.
-    """
-    rows = final(table)
-    rows = rows[rows["test"] == test]
-    at = rows["learning_rate"] / rate
-    kept, scaled = (at - 1).abs(), (at * 64 / rows["batch_size"] - 1).abs()
-    parts = {"LR": rows[kept < 1e-6], "LR/BS": rows[scaled < 1e-6]}
-    return pd.concat([part.assign(setting=name) for name, part in parts.items()])
-
-
 def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
     """Return columns of one attack's runs at the least and greatest batch size.
 
