@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from widemin.papers import claims
 from widemin.papers.claims import Judged, Runs, draws, engine
@@ -122,6 +123,36 @@ def test_a_single_proportion_has_wilsons_interval(networks):
         low, high = judged(runs([value] * networks)).interval
         assert (low, high) == pytest.approx(ends, abs=1e-6)
         assert 0 <= low <= value <= high <= 1
+
+
+def test_a_batch_size_whose_high_rates_were_not_run_has_no_boundary():
+    """W5: the paper's is 0.6 at 16, 32 and 64 and 1.0 at 128, 0.3 at 4 and 8."""
+    rates = (0.1, 0.3, 0.6, 1.0)
+    # From which rate on accuracy is below 50 %, and up to which it was run.
+    sizes = {4: (0.1, 1.0), 8: (1.0, 1.0), 16: (0.6, 0.6), 32: (0.6, 0.3)}
+    sizes |= {64: (9.0, 1.0), 128: (9.0, 0.6)}
+    cells = [(b, r) for b, (_, last) in sizes.items() for r in rates if r <= last]
+    rows = [
+        (b, r, s, 0.1 if r >= sizes[b][0] else 0.99) for b, r in cells for s in "012"
+    ]
+    names = ("batch_size", "learning_rate", "seed", "natural_accuracy")
+    columns = pd.DataFrame(rows, columns=names).to_dict("list")
+    table = runs([0.5] * len(rows), **columns)
+    found = [
+        engine.judge_part(replace(p, runs="runs", needs=needs), table)
+        for needs in ({"seed": "3"}, {"seed": "3", "batch_size": "5"})
+        for p in claims.parts()["W5"]
+    ]
+    # 32 and 128 have no boundary here. 4, 16 within a step; 64 breaks beyond 1.0.
+    assert [j.value for j in found[::2]] == [0.5, 0.5]
+    assert found[0].n == "3 seeds, 45 networks" and found[0].word == "fails"
+    order = stats.spearmanr([4, 8, 16, 64], [0.1, 1.0, 0.6, 9.0]).statistic
+    assert [j.value for j in found[1::2]] == [pytest.approx(order)] * 2
+    assert found[1].n.endswith("4 points")
+    lacks = {j.lacks for j in found[2:]}
+    assert lacks == {"it takes 5 batch sizes; there are 4"}
+    # A network that answers almost one class has broken down, whatever `constant` says.
+    assert not table.table["constant"].any()
 
 
 def test_one_order_of_all_draws_has_a_chance_and_no_interval():

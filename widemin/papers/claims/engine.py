@@ -83,11 +83,14 @@ def judge_part(part: Part, runs: Runs) -> Judged:
     about: dict[str, Any] = {"preset": runs.preset, "lacks": lacks}
     drawn = _drawn(part, rows)
     if not math.isfinite(drawn[0]):
-        about["lacks"] = lacks or "an arm has no runs"
+        alike = part.statistic == "spearman" and len(drawn) > 1
+        none = "all values are alike" if alike else "an arm has no runs"
+        about["lacks"] = lacks or none
         return Judged(part, UNDECIDABLE, **about)
     if rows.used:  # networks without the column count nowhere
         rows = Rows(rows.final[rows.final["key"].isin(rows.used)], runs)
-        few = {k: v for k, v in part.needs.items() if k == "networks"}
+        counted = ("networks", "batch_size" if part.claim == "W5" else "networks")
+        few = {k: v for k, v in part.needs.items() if k in counted}
         about["lacks"] = lacks or shortfall(rows.final, few)
     about["basis"] = basis(rows.final)
     seeds, networks = (rows.final[name].nunique() for name in ("seed", "key"))

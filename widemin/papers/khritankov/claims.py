@@ -100,20 +100,30 @@ def printed_boundary() -> dict[int, float]:
 
 @claim("W5")
 def boundary(rows: Rows, part: Part) -> Array:
-    """Where training breaks down by batch size, against the paper's or the size."""
-    lost = rows.final["diverged"].eq(True) | rows.final["constant"].eq(True)
-    cells = rows.cells(_CELL, "lost", of=rows.final.assign(lost=lost.astype(float)))
+    """Where training breaks down by batch size, against the paper's or the size.
+
+    Of batch sizes that were run up to a rate that broke, or to the paper's largest.
+    """
+    natural = rows.final["natural_accuracy"].mask(rows.final["diverged"].eq(True), 0)
+    runs = rows.final.assign(natural=natural)
+    most = paper_table("wide_minima_table2")["learning_rate"].max()
+    last = runs.groupby("batch_size")["learning_rate"].transform("max")
+    ends = runs[runs["learning_rate"] == last].groupby("batch_size")
+    broke = runs["batch_size"].map(ends["natural"].mean() < 0.5)
+    cells = rows.cells(_CELL, "natural", of=runs[broke | (last >= most)])
     sizes, rates = (np.unique(cells.labels[name]) for name in _CELL)
-    steps = []
+    first = []  # place of the lowest rate of the broken end
     for size in sizes:
-        share = cells["lost"][:, cells.where(batch_size=size)] > 0.5
-        steps.append(np.logical_and.accumulate(share[:, ::-1], 1).sum(1))
-    first = len(rates) - np.stack(steps, 1)  # rate of the broken end
+        here = cells.where(batch_size=size)
+        lost = cells["natural"][:, here] < 0.5
+        steps = np.logical_and.accumulate(lost[:, ::-1], 1).sum(1)
+        place = np.searchsorted(rates, cells.labels["learning_rate"][here])
+        first.append(np.append(place, place[-1] + 1)[len(place) - steps])
     if part.statistic == "spearman":
-        return ranks(np.broadcast_to(sizes, first.shape), first)
+        return ranks(np.tile(sizes, (len(first[0]), 1)), np.stack(first, 1))
     printed = printed_boundary()
     theirs = [np.searchsorted(rates, printed.get(int(s), math.inf)) for s in sizes]
-    return (abs(first - np.array(theirs)) <= 1).mean(1)
+    return (abs(np.stack(first, 1) - theirs) <= 1).mean(1)
 
 
 @claim("W6 W11")
