@@ -394,7 +394,7 @@ JUDGING = [
     Mutant(
         "one order has an interval of width zero",
         "papers/claims/engine.py",
-        "if ends and ends[0] == ends[1] and not math.isnan(chance):",
+        "if ends and ends[0] == ends[1]:",
         "if False:",
         of("rule", "test_one_order_of_all_draws_has_a_chance_and_no_interval"),
     ),
@@ -485,8 +485,8 @@ JUDGING = [
     Mutant(
         "S10 divides by n",
         "papers/wei/claims.py",
-        ".var(1, ddof=1)",
-        ".var(1, ddof=0)",
+        ".var(ddof=1)",
+        ".var(ddof=0)",
         judged("S10a"),
     ),
     Mutant(

@@ -467,9 +467,8 @@ def sides(name):
         return ends, ends
     if name == "W5a":
         return (1, 0), (1, 0)
-    # A draw of three seeds has 0.58 to 1.16 of their deviation.
-    if name == "S10a":
-        ends = part.threshold * 0.85, part.threshold * 1.75
+    if name == "S10a":  # three seeds of three rows: 6 degrees of freedom
+        ends = part.threshold * 0.45, part.threshold * 1.56
         return ends, ends
     little = {"ratio": 0.01, "log_ratio": 0.1, "epoch_share": 0.01, "epoch_lead": 0.02}
     little = {"W9b": 1}.get(name, little.get(part.statistic, 0.0004))
@@ -516,6 +515,20 @@ def test_a_claim_passes_above_its_threshold_and_fails_below(name):
             words.add(OPEN)
             return
     raise AssertionError(f"{name} is never inconclusive; at last {found}")
+
+
+def test_a_deviation_has_the_interval_of_chi_square(monkeypatch):
+    """S10: deviations of three drawn seeds hardly exceed that of the three."""
+    monkeypatch.setattr(draws, "DRAWS", 20_000)
+    chosen = plain("S10a").query("rho == 0.1")
+    rows = chosen.assign(**deviation(chosen, 0.01))
+    part, runs = PARTS["S10a"], claims.Runs("paper", lists_of("S10a"), rows)
+    judged = claims.judge_part(part, runs)
+    # 5.0636e-2 and 7.3778 are the quantiles of two degrees of freedom, from a table.
+    assert judged.value == pytest.approx(0.01)
+    ends = [0.01 * (2 / quantile) ** 0.5 for quantile in (7.3778, 0.050636)]
+    assert judged.interval == pytest.approx(ends, rel=1e-3)
+    assert judged.word == FAIL
 
 
 def test_an_identity_holds_for_equal_rows_alone():

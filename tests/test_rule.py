@@ -236,7 +236,7 @@ def test_a_verdict_says_in_a_sentence_what_makes_its_word():
 def test_seeds_that_would_decide_are_those_of_80_percent_power():
     found = judged(runs([0.78, 0.83, 0.84]))
     away = np.mean([0.78, 0.83, 0.84]) - 0.8
-    spread = np.std([0.78, 0.83, 0.84]) / 3**0.5  # of the mean, as it is drawn
+    spread = np.std([0.78, 0.83, 0.84], ddof=1) / 3**0.5  # of the mean
     needed = 3 * (2.8 * spread / away) ** 2
     seeds = int(found.would_decide.split()[0])
     assert seeds == pytest.approx(needed, rel=0.1)

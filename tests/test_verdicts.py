@@ -159,4 +159,6 @@ def test_a_verdict_says_when_its_criterion_was_fixed():
     assert known == set("def")
     assert "when rows of d to f were known" in verdict_of("S1", "passes").box()
     assert "when rows were known" in verdict_of("W1", "passes").box()
-    assert "before there were rows" in verdict_of("W12", "passes").box()
+    assert "before there were rows" in verdict_of("D5", "passes").box()
+    for name in ("W12", "S8", "S11", "D1", "D12"):  # revision 1 had published it
+        assert "when the outcome was known" in verdict_of(name, "passes").box()

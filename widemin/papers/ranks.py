@@ -74,6 +74,7 @@ def in_words(ranked: DataFrame) -> DataFrame:
     table = ranked[["networks"]].copy()
     for kind, head in (("plain", "on its own"), ("partial", "others held fixed")):
         numbers = ranked[[kind, f"{kind}_low", f"{kind}_high"]].to_numpy()
-        table[head] = ["{:.2f} ({:.2f} to {:.2f})".format(*row) for row in numbers]
+        texts = ["{:.2f} ({:.2f} to {:.2f})".format(*row) for row in numbers]
+        table[head] = [text.replace(" (nan to nan)", "") for text in texts]
     index = ranked["measure"].rename("Spearman of"), ranked["outcome"].rename("with")
     return table.set_index(list(index))

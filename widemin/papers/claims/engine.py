@@ -139,8 +139,8 @@ def _worded(
     if ends is None and np.isfinite(others).any():
         low, high = np.quantile(others[np.isfinite(others)], [0.025, 0.975])
         ends = min(float(low), value), max(float(high), value)
-    if ends and ends[0] == ends[1] and not math.isnan(chance):
-        ends = None  # every draw has one order: chance says more
+    if ends and ends[0] == ends[1]:
+        ends = None  # one value in every draw shows no doubt, and is not certain
     if ends and len({COMPARE[part.compare](end, part.threshold) for end in ends}) > 1:
         word, would = INCONCLUSIVE, would_decide(judged, others, rows)
     if judged.lacks:
@@ -158,8 +158,8 @@ def would_decide(judged: Judged, others: Array, rows: Rows | None) -> str:
     if not away or count < 2:
         return ""
     what = "seeds" if what == "seed" else "networks"
-    needed = count * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
-    free = count - 1
+    free = count - 1  # drawn means spread by the deviation that divides by n
+    needed = count**2 / free * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
     low, high = (needed * free / stats.chi2.ppf(q, free) for q in (0.975, 0.025))
     ends = [max(SEEDS, math.ceil(number)) for number in (needed, low, high)]
     if ends[0] > 10_000:

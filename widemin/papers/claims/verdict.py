@@ -10,8 +10,8 @@ import pandas as pd
 from widemin import paths
 from widemin.names import written
 from widemin.papers.claims import engine, words
-from widemin.papers.claims.engine import FAILS, INCONCLUSIVE, PASSES, Judged
-from widemin.papers.claims.parts import KINDS, criteria, parts
+from widemin.papers.claims.engine import FAILS, PASSES, Judged
+from widemin.papers.claims.parts import KINDS, SIMULATED, criteria, parts
 from widemin.papers.claims.rows import Runs
 from widemin.papers.claims.words import SAID, letters, measured, plain
 
@@ -132,7 +132,6 @@ class Verdict:
         part, unseen = judged.part, math.isnan(judged.value)
         name = plain(part.statement.split(":")[0])
         lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
-        is_open = self.outcome == INCONCLUSIVE
         return {
             "Measured": measured(part) * (part.statistic != "theorem" and not unseen),
             "Passes by chance": words.odds(judged.chance),
@@ -140,7 +139,7 @@ class Verdict:
             "Not yet run": name * (judged.word == engine.NOT_RUN),
             "Rests on": _rests(judged),
             "Criterion": self._history(),
-            "What would decide it": judged.would_decide * is_open,
+            "What would decide it": judged.would_decide,
         }
 
     def _history(self) -> str:
@@ -148,6 +147,8 @@ class Verdict:
         known = [j.part.part for j in self.parts if j.part.rows_known]
         fixed = pd.Timestamp(max(j.part.fixed for j in self.parts))
         day = f"fixed on {fixed.day} {fixed:%B %Y}"
+        if self.parts[0].part.runs in SIMULATED:
+            return f"{day}, when the outcome was known"
         if not known:
             return f"{day}, before there were rows"
         which = "" if len(known) == len(self.parts) else f" of {letters(known)}"

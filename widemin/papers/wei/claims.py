@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from widemin.names import norm_and_radius
-from widemin.papers.claims import NONE, Array, Part, Rows, claim, drawn, final
+from widemin.papers.claims import NONE, Array, Part, Rows, claim, draws, drawn, final
 from widemin.papers.claims.rows import with_columns
 from widemin.papers.wei import theory
 
@@ -155,18 +155,24 @@ def lost(rows: Rows, part: Part) -> Array:
 
 @claim("S10")
 def deviation(rows: Rows, part: Part) -> Array:
-    """Root mean square of the standard deviation over seeds, over rows and columns."""
+    """Root mean square of the standard deviation over seeds, over rows and columns.
+
+    Its draws have the quantiles of chi-square, of seeds less one degrees of freedom a
+    row, since columns are of the same networks; draws of seeds never exceed the value.
+    """
+    from scipy import stats
+
     radii = [float(rho) for rho in part.given["rho"].split(",")]
     final = rows.final[rows.final["rho"].isin(radii) & (rows.final["attack"] == "")]
     final = final[final["test"].isin(PAPER_SETS)]
     columns = ["natural_accuracy", "pgd_accuracy"]
     table = final.pivot_table(index="seed", columns=["rho", "test"], values=columns)
-    values = table.to_numpy(float)
-    if len(values) < 2:
+    free = final["key"].nunique() - final["rho"].nunique()
+    if free < 1:
         return NONE
-    place = np.vstack([np.arange(len(values)), drawn(len(values))])
-    spread = np.sqrt(np.nanmean(values[place].var(1, ddof=1), axis=1))
-    return np.where(np.ptp(place, 1) > 0, spread, np.nan)  # one seed has no deviation
+    spread = np.sqrt(table.var(ddof=1).mean())
+    levels = (np.arange(draws.DRAWS) + 0.5) / draws.DRAWS
+    return spread * np.append(1, np.sqrt(free / stats.chi2.ppf(levels, free)))
 
 
 @claim("S8")
