@@ -67,7 +67,10 @@ def test_a_part_is_decided_where_the_whole_interval_lies_on_one_side(
 def test_fewer_than_three_seeds_decide_nothing():
     found = judged(runs([0.9, 0.95]))
     assert found.word == "not decidable at this scale"
-    assert (found.lacks, found.interval) == ("it takes 3 seeds; there are 2", None)
+    assert (found.lacks, found.interval) == (
+        "it takes 3 seeds of every cell; there are 2",
+        None,
+    )
     assert found.seen == (0.9, 0.95) and not found.would_decide
     assert judged(runs([])).word == "not yet run"
     assert judged().word == "not yet run"
@@ -80,7 +83,8 @@ def test_needs_are_of_the_smallest_run_and_the_poorest_cell():
     found = judged(runs([0.9] * 3, **sizes), needs="train_size=10000; seed=3")
     assert found.lacks == "it takes 10,000 training images; there are 5,000"
     cells = {"batch_size": [16, 16, 16, 64], "seed": [0, 1, 2, 0]}
-    assert judged(runs([0.9] * 4, **cells)).lacks == "it takes 3 seeds; there are 1"
+    lacks = "it takes 3 seeds of every cell; there are 1"
+    assert judged(runs([0.9] * 4, **cells)).lacks == lacks
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ book/claims.csv; `engine` judges by them, and each paper's `claims` module compu
 the statistics of its own. Accuracies are fractions in tables, percent in sentences.
 """
 
-from widemin.papers.claims.draws import NONE, Array, Cells, drawn, ranks
+from widemin.papers.claims.draws import COMPARE, NONE, Array, Cells, drawn, ranks
 from widemin.papers.claims.engine import (
     OUTCOMES,
     Judged,

@@ -35,12 +35,13 @@ class Judged:
     interval: tuple[float, float] | None = None  # of 95 %
     seen: tuple[float, ...] = ()  # the statistic of each of two seeds
     n: str = ""  # how many seeds, networks or points it rests on, in words
-    chance: float = math.nan  # that a rank or a sign passes without any effect
+    chance: float = math.nan  # that the value of a rank or a sign does without effect
     lacks: str = ""  # what the rows lack to decide
     would_decide: str = ""  # seeds for 80 % power; "" unless inconclusive
     preset: str = ""  # whose rows
     basis: Mapping[str, Any] = field(default_factory=dict)  # what the rows are
     other: "Judged | None" = None  # by rows of another size that disagree
+    elsewhere: "Judged | None" = None  # by rows of another augmentation
 
     @property
     def passed(self) -> bool:
@@ -117,7 +118,7 @@ def basis(table: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of runs and seeds in rows, and their sources."""
     counts: dict[str, Any] = {"runs": table["key"].nunique()}
     counts["seeds"] = table["seed"].nunique()
-    kinds = {"train_size": int, "epochs": int, "dataset": str}
+    kinds = {"train_size": int, "epochs": int, "dataset": str, "augment": str}
     for name, kind in (kinds | dict.fromkeys(EARLIER, str)).items():
         if name in table:
             counts[name] = sorted(map(kind, set(table[name].dropna())))
@@ -202,7 +203,18 @@ def judge_parts(
     name: str, evidence: Sequence[Runs], simulated: Any = None
 ) -> list[Judged]:
     """Return each part of a claim judged, on the largest runs first."""
-    return [_of_all(part, evidence, simulated) for part in parts()[name]]
+    each = [_of_all(part, evidence, simulated) for part in parts()[name]]
+    return [_with_flips(judged, evidence) for judged in each]
+
+
+def _with_flips(judged: Judged, evidence: Sequence[Runs]) -> Judged:
+    """Return a judged part that needs crops with what rows of flips alone would say."""
+    needs = {**judged.part.needs, "augment": "flip"}
+    if "augment" not in judged.part.needs or "augment" in judged.lacks:
+        return judged
+    flipped = (judge_part(replace(judged.part, needs=needs), r) for r in evidence)
+    there = (j for j in flipped if j.n and "augment" not in j.lacks)
+    return replace(judged, elsewhere=next(there, None))
 
 
 def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:

@@ -73,7 +73,7 @@ class Verdict:
             text = f"{values.count(1.0)} of {len(own)} hold as printed"
         elif len(own) > 1:
             ends = words.to(part, min(values), max(values))
-            text = f"{measured(part)}: {ends} in {len(own)} parts"
+            text = f"{measured(part)}: {ends} in {len(own)} parts{words.over(own)}"
         return f"{text}; {self.counted()}"
 
     def counted(self) -> str:
@@ -115,17 +115,37 @@ class Verdict:
             for j in self.parts
             if not math.isnan(j.value)
         ]
+        counted = self.counted()
         return str(SAID["box"]).format(
             claim=self.claim,
             outcome=self.outcome,
-            colour=SAID["colour"].get(self.outcome, "note undecided"),
+            colour=SAID["colour"][self.outcome],
             anchor=anchor(self.claim),
             called=SAID["called"][kind],
             statement=plain(criteria()[self.claim].statement),
-            counted=self.counted()[0].upper() + self.counted()[1:],
+            counted=f"{counted[0].upper()}{counted[1:]}.{self._explained()}",
             table="\n".join([SAID["table"], *rows, "", ""]) if rows else "",
-            notes="".join(notes),
+            notes="".join(notes) + self._elsewhere(),
         )
+
+    def _explained(self) -> str:
+        """Return why parts that differ make the word, where that takes a sentence."""
+        told = ", ".join(j.word for j in engine.counted(self.parts))
+        text = str(SAID["explained"].get(f"{self.claim}: {told}", ""))
+        return text.format(**{j.part.part: words.here(j) for j in self.parts})
+
+    def _elsewhere(self) -> str:
+        """Return as a note what networks of another augmentation would say."""
+        there = [(j.part.part, j.elsewhere) for j in self.parts if j.elsewhere]
+        if not there:
+            return ""
+        names, each = zip(*there, strict=True)
+        values = [j.value for j in each]
+        ends = words.to(each[0].part, min(values), max(values))
+        how = SAID["augment"][each[0].part.needs["augment"]]
+        tally = _tally([j.word for j in each], " part")
+        how += f", {each[0].basis['epochs'][0]} epochs"
+        return f"- **With {how}:** {ends} ({letters(names)}); {tally}.\n"
 
     def _texts(self, judged: Judged) -> dict[str, str]:
         """Return the notes on a part below a box's table, by title."""
@@ -134,7 +154,7 @@ class Verdict:
         lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
         return {
             "Measured": measured(part) * (part.statistic != "theorem" and not unseen),
-            "Passes by chance": words.odds(judged.chance),
+            "Its value passes by chance": words.odds(judged.chance),
             "Not decidable": lacks * (judged.word == engine.UNDECIDABLE),
             "Not yet run": name * (judged.word == engine.NOT_RUN),
             "Rests on": _rests(judged),
@@ -197,6 +217,7 @@ def _rests(judged: Judged) -> str:
     )
     where = judged.n.split(", ")[:2]
     where += [*map(written, basis.get("dataset", []))]
+    where += [SAID["augment"][how] for how in basis.get("augment", []) if how]
     where += [f"{images} training images", f"{epochs} epochs"]
     where += [*map(written, basis.get("device", []))]
     return f"{', '.join(where)}, preset `{judged.preset}`"

@@ -48,13 +48,13 @@ def with_fgsm(rows: Rows, part: Part) -> Array:
 
 def _pairs(rows: Rows, column: str, by: str, first: Any, then: Any) -> Array:
     """Return a column's means in two settings, shape (draws, shared sizes, 2)."""
-    cells = rows.cells([by, "batch_size"], column)
-    sizes = cells.labels["batch_size"]
-    arms = [cells.where(**{by: value}) for value in (first, then)]
-    shared = sizes.isin(set(sizes[arms[0]]) & set(sizes[arms[1]])).to_numpy()
-    if not shared.any():
-        return np.full((cells.shape[0], 1, 2), np.nan)
-    return np.stack([cells[column][:, arm & shared] for arm in arms], -1)
+    final = rows.final[rows.final[column].notna()]
+    arms = [final[final[by] == value] for value in (first, then)]
+    shared = set(arms[0]["batch_size"]) & set(arms[1]["batch_size"])
+    both = pd.concat([arm[arm["batch_size"].isin(shared)] for arm in arms])
+    cells = rows.cells([by, "batch_size"], column, of=both)
+    places = [cells.where(**{by: value}) for value in (first, then)]
+    return np.stack([cells[column][:, place] for place in places], -1)
 
 
 @claim("H9 H10")
@@ -85,6 +85,7 @@ def identity(rows: Rows, part: Part) -> Array:
         final[final["list"] == name].set_index("seed")[numbers].sort_index()
         for name in ("LR", "LR/BS")
     )
+    rows.used.update(final["key"])
     if one.empty or not one.index.equals(other.index):
         return NONE
     return np.array([np.nanmax(abs((one - other).to_numpy(float)))])

@@ -79,13 +79,14 @@ def _of_best_epoch(rows: Rows, column: str, name: str) -> pd.DataFrame:
 def late(rows: Rows, part: Part) -> Array:
     """The mean best epoch at high LR/B, as a share of training; less that at low."""
     best = _of_best_epoch(rows, part.column, "share")
-    cells = rows.cells(_CELL, "value", of=best)
-    low, high = float(part.given["from"]), float(part.given["to"])
-    ratio = _ratio(cells) + 1e-12
-    lateness = cells.over("value", (ratio >= low) & (ratio <= high + 1e-9))
+    low, high, least = (float(part.given.get(k, -1)) for k in ("from", "to", "low"))
+    ratio = best["learning_rate"] / best["batch_size"]
+    late = ratio.between(low - 1e-12, high + 1e-9)
+    best = best[late | (ratio <= least + 1e-9)].assign(late=late)
+    cells = rows.cells(["late", *_CELL], "value", of=best)
     if part.statistic == "epoch_share":
-        return lateness
-    return lateness - cells.over("value", ratio <= float(part.given["low"]) + 1e-9)
+        return cells.of("value", late=True)
+    return cells.of("value", late=True) - cells.of("value", late=False)
 
 
 def printed_boundary() -> dict[int, float]:
