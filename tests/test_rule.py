@@ -1,6 +1,7 @@
 """The rule of book/criteria.md, on rows of a few numbers."""
 
 import itertools
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from widemin import paths
 from widemin.papers import claims
 from widemin.papers.claims import Judged, Runs, draws, engine
 from widemin.papers.claims.verdict import Verdict
@@ -235,6 +237,38 @@ def test_a_verdict_says_in_a_sentence_what_makes_its_word():
     assert reason("inconclusive") == (
         "Part a has an interval that contains the threshold."
     )
+
+
+def test_the_page_says_how_often_three_seeds_err():
+    """Differences of nothing that pass or fail, in percent; and one mean's interval."""
+    generator = np.random.default_rng(0)
+
+    def decided(*arms):
+        """Whether the interval of a difference of means, or of one, leaves 0 out."""
+        each = [
+            np.append(a.mean(), a[draws.drawn(len(a), generator)].mean(1)) for a in arms
+        ]
+        drawn = each[0] - (each[1] if len(each) > 1 else 0)
+        sign = replace(FIRST, statistic="difference", compare=">", threshold=0.0)
+        judged = engine._worded(Judged(sign, "", float(drawn[0])), drawn)
+        return judged.word != "inconclusive"
+
+    def share(seeds, arms):
+        each = generator.normal(size=(2_000, arms, seeds))
+        return 100 * np.mean([decided(*one) for one in each])
+
+    criteria, intro = (
+        (paths.BOOK / f"{n}.md").read_text() for n in ("criteria", "intro")
+    )
+    said = re.findall(r"^\| (\d+) \| (\d+) % \| (\d+) % \|$", criteria, re.MULTILINE)
+    assert [row[0] for row in said] == ["3", "5", "10"]
+    for seeds, unpaired, paired in (map(int, row) for row in said):
+        # Paired arms of one block are drawn together: means of their differences.
+        assert share(seeds, 2) == pytest.approx(unpaired, abs=2.0)
+        assert share(seeds, 1) == pytest.approx(paired, abs=2.0)
+    assert f"{said[0][1]} % (unpaired) to {said[0][2]} % (paired)" in intro
+    assert "the truth in 75 %" in criteria and "truth in about 75 %" in intro
+    assert 100 - share(3, 1) == pytest.approx(75, abs=2)
 
 
 def test_seeds_that_would_decide_are_those_of_80_percent_power():
