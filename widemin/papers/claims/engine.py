@@ -212,9 +212,9 @@ def _with_flips(judged: Judged, evidence: Sequence[Runs]) -> Judged:
     needs = {**judged.part.needs, "augment": "flip"}
     if "augment" not in judged.part.needs or "augment" in judged.lacks:
         return judged
-    flipped = (judge_part(replace(judged.part, needs=needs), r) for r in evidence)
-    there = (j for j in flipped if j.n and "augment" not in j.lacks)
-    return replace(judged, elsewhere=next(there, None))
+    flipped = _of_all(replace(judged.part, needs=needs), evidence, None)
+    there = flipped.n and "augment" not in flipped.lacks
+    return replace(judged, elsewhere=flipped if there else None)
 
 
 def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:

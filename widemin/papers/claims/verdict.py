@@ -115,7 +115,9 @@ class Verdict:
             for j in self.parts
             if not math.isnan(j.value)
         ]
-        counted = self.counted()
+        told, counted = (j.word for j in engine.counted(self.parts)), self.counted()
+        why = SAID["explained"].get(f"{self.claim}: {', '.join(told)}", "")
+        why = why.format(**{j.part.part: words.here(j) for j in self.parts})
         return str(SAID["box"]).format(
             claim=self.claim,
             outcome=self.outcome,
@@ -123,34 +125,17 @@ class Verdict:
             anchor=anchor(self.claim),
             called=SAID["called"][kind],
             statement=plain(criteria()[self.claim].statement),
-            counted=f"{counted[0].upper()}{counted[1:]}.{self._explained()}",
+            counted=f"{counted[0].upper()}{counted[1:]}.{why}",
             table="\n".join([SAID["table"], *rows, "", ""]) if rows else "",
-            notes="".join(notes) + self._elsewhere(),
+            notes="".join(notes),
         )
-
-    def _explained(self) -> str:
-        """Return why parts that differ make the word, where that takes a sentence."""
-        told = ", ".join(j.word for j in engine.counted(self.parts))
-        text = str(SAID["explained"].get(f"{self.claim}: {told}", ""))
-        return text.format(**{j.part.part: words.here(j) for j in self.parts})
-
-    def _elsewhere(self) -> str:
-        """Return as a note what networks of another augmentation would say."""
-        there = [(j.part.part, j.elsewhere) for j in self.parts if j.elsewhere]
-        if not there:
-            return ""
-        names, each = zip(*there, strict=True)
-        values = [j.value for j in each]
-        ends = words.to(each[0].part, min(values), max(values))
-        how = SAID["augment"][each[0].part.needs["augment"]]
-        tally = _tally([j.word for j in each], " part")
-        how += f", {each[0].basis['epochs'][0]} epochs"
-        return f"- **With {how}:** {ends} ({letters(names)}); {tally}.\n"
 
     def _texts(self, judged: Judged) -> dict[str, str]:
         """Return the notes on a part below a box's table, by title."""
         part, unseen = judged.part, math.isnan(judged.value)
         name = plain(part.statement.split(":")[0])
+        there = judged.elsewhere
+        flips = f"{words.number(part, there.value)}, {there.word}" if there else ""
         lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
         return {
             "Measured": measured(part) * (part.statistic != "theorem" and not unseen),
@@ -160,6 +145,7 @@ class Verdict:
             "Rests on": _rests(judged),
             "Criterion": self._history(),
             "What would decide it": judged.would_decide,
+            "With flips alone": flips,
         }
 
     def _history(self) -> str:

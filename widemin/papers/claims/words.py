@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
 
 import pandas as pd
 
@@ -73,14 +74,9 @@ def letters(names: Sequence[str]) -> str:
     >>> letters(["a", "c", "d", "e"])
     'a, c to e'
     """
-    runs: list[list[str]] = []
-    for name in names:
-        if runs and ord(name) == ord(runs[-1][-1]) + 1:
-            runs[-1].append(name)
-        else:
-            runs.append([name])
-    texts = [f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in runs]
-    return ", ".join(texts)
+    runs = groupby(enumerate(names), lambda at: ord(at[1]) - at[0])
+    each = [[name for _, name in run] for _, run in runs]
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in each)
 
 
 def by_letter(texts: Sequence[tuple[Judged, dict[str, str]]], title: str) -> list[str]:
@@ -113,17 +109,13 @@ def number(part: Part, value: float, more: int = 0) -> str:
         return "none"
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
-    if unit == " %":
-        return f"{100 * value:.{1 + more}f} %"
-    if part.statistic == "count":
-        return f"{value:.2f} off"
+    if unit in (" %", " points"):
+        return f"{100 * value:.{(1 if unit == ' %' else 2) + more}f}{unit}"
     if 0 < abs(value) <= 1e-9:
         return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
-    if unit == " points":
-        return f"{100 * value:.{2 + more}f} points"
     if abs(value) >= 10 or part.statistic == "error":
         return f"{value:.{3 + more}g}"
-    return f"{value:.{2 + more}f}"
+    return f"{value:.{2 + more}f}{unit}"
 
 
 @cache

@@ -25,10 +25,11 @@ def well_trained(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["batch_size"].isin(poor)]
 
 
-@claim("H1 H2 H3 H4 H5 H6 H7 H8 H16")
+@claim("H1 H2 H3 H4 H5 H6 H7 H8 H12 H16")
 def over_batches(rows: Rows, part: Part) -> Array:
     """A range, a ratio or a rank correlation of means over batch sizes."""
-    cells = rows.cells(["batch_size"], part.column)
+    other = ["fgsm_accuracy"] if part.claim == "H12" else []
+    cells = rows.cells(["batch_size"], part.column, *other)
     means = cells[part.column]
     if len(cells.labels) < 2:
         return NONE
@@ -36,14 +37,7 @@ def over_batches(rows: Rows, part: Part) -> Array:
         return np.ptp(means, axis=1)
     if part.statistic == "ratio":
         return means.max(1) / means.min(1)
-    return cells.rank("batch_size", part.column)
-
-
-@claim("H12")
-def with_fgsm(rows: Rows, part: Part) -> Array:
-    """Spearman's correlation with FGSM accuracy over batch sizes."""
-    cells = rows.cells(["batch_size"], part.column, "fgsm_accuracy")
-    return cells.rank("fgsm_accuracy", part.column)
+    return cells.rank(other[0] if other else "batch_size", part.column)
 
 
 def _pairs(rows: Rows, column: str, by: str, first: Any, then: Any) -> Array:

@@ -91,12 +91,10 @@ def late(rows: Rows, part: Part) -> Array:
 
 def printed_boundary() -> dict[int, float]:
     """Return the lowest rate from which on the paper's mean accuracy is below 50 %."""
-    limits = {}
-    for size, rows in paper_table("wide_minima_table2").groupby("batch_size"):
-        lost = rows["acc_mean"] < 50
-        beyond = rows["learning_rate"] > rows.loc[~lost, "learning_rate"].max()
-        limits[int(str(size))] = float(rows.loc[lost & beyond, "learning_rate"].min())
-    return limits
+    table = paper_table("wide_minima_table2")
+    held = table[table["acc_mean"] >= 50].groupby("batch_size")["learning_rate"].max()
+    beyond = table[table["learning_rate"] > table["batch_size"].map(held)]
+    return beyond.groupby("batch_size")["learning_rate"].min().to_dict()
 
 
 @claim("W5")

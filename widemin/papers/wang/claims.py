@@ -78,8 +78,8 @@ def lead(rows: Rows, part: Part) -> Array:
         column = f"{made_on}_{part.given['attack_name']}_accuracy"
     elif part.claim in ("D6", "D13"):
         column = _pgd20(final)
-    names = _OTHER.get(part.claim, ("dynamic", "standard"))
-    names = _OTHER.get(part.name, names)
+    default = _OTHER.get(part.claim, ("dynamic", "standard"))
+    names = _OTHER.get(part.name, default)
     final = final[final["defence"].isin(names)]
     cells = rows.cells(["defence"], column, of=final)
     one, *others = (cells.of(column, defence=name) for name in names)
