@@ -1,6 +1,7 @@
 """The rule of book/criteria.md, on rows of a few numbers."""
 
 import itertools
+import math
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -267,6 +268,9 @@ def test_the_page_says_how_often_three_seeds_err():
         assert share(seeds, 2) == pytest.approx(unpaired, abs=2.0)
         assert share(seeds, 1) == pytest.approx(paired, abs=2.0)
     assert f"{said[0][1]} % (unpaired) to {said[0][2]} % (paired)" in intro
+    half = [math.ceil(int(percent) / 2) for percent in said[0][1:]]
+    page = claims.words.SAID["by chance"]
+    assert "probability of {} to {} %".format(*half) in page
     assert "the truth in 75 %" in criteria and "truth in about 75 %" in intro
     assert 100 - share(3, 1) == pytest.approx(75, abs=2)
 
@@ -278,3 +282,74 @@ def test_seeds_that_would_decide_are_those_of_80_percent_power():
     needed = 3 * (2.8 * spread / away) ** 2
     seeds = int(found.would_decide.split()[0])
     assert seeds == pytest.approx(needed, rel=0.1)
+
+
+def test_networks_of_another_augmentation_are_told_apart():
+    """A part that needs crops is judged by them, and says what flips alone would."""
+    gains = {"crop+flip": -0.02, "flip": 0.03}
+    rows = [
+        (how, rho, seed, 0.5 + gain * (rho > 0) + 0.001 * seed)
+        for how, gain in gains.items()
+        for rho in (0.0, 0.2)
+        for seed in range(3)
+    ]
+    names = ("augment", "rho", "seed", "pgd_accuracy")
+    columns = pd.DataFrame(rows, columns=names).to_dict("list")
+    table = runs([0.5] * 12, dataset="cifar10", **columns)
+    [gain] = [p for p in claims.parts()["S2"] if p.part == "q"]
+    needs = {"augment": "crop+flip", "seed": "3"}
+    gain = replace(gain, runs="runs", needs=needs, given={"rho": "0.2", "attack": ""})
+    found = engine._with_flips(engine._of_all(gain, [table], None), [table])
+    assert (found.word, found.elsewhere.word) == ("fails", "passes")
+    assert found.value == pytest.approx(-0.02)
+    assert found.elsewhere.value == pytest.approx(0.03)
+    box = Verdict("S2", [found]).box()
+    assert "3 seeds, 6 networks, CIFAR-10, random crops and flips," in box
+    assert "**With flips alone:** 3.00 points, passes (q)." in box
+    # Without crops the part is not decidable, and the flips stand in its own row.
+    flips = Runs("paper", table.lists, table.table.query("augment == 'flip'"))
+    found = engine._with_flips(engine._of_all(gain, [flips], None), [flips])
+    assert found.lacks == "it takes augment crop+flip" and found.elsewhere is None
+    assert "CIFAR-10, flips alone," in Verdict("S2", [found]).box()
+
+
+def test_a_box_says_why_parts_that_differ_make_its_word():
+    def box(claim, *words):
+        of = zip(claims.parts()[claim], words, strict=True)
+        return Verdict(
+            claim, [Judged(p, w, value=0.5, n="3 seeds") for p, w in of]
+        ).box()
+
+    passes, fails = WORDS[:2]
+    assert "top eigenvalue rises (0.50)" in box(
+        "H8", fails, fails, passes, fails, fails
+    )
+    assert "*partly*" not in box("H8", passes, fails, passes, fails, fails)
+    assert "leaves 50.0 % right" in box("W13", fails, passes, fails)
+
+
+def test_numbers_that_round_together_have_more_decimals():
+    part = claims.parts()["S11"][1]
+    judged = Judged(part, "fails", value=1.0213, interval=(1.0201, 1.0224))
+    assert claims.words.here(judged) == "1.02 (1.020 to 1.022)"
+    each = [
+        Judged(part, "passes", n=f"3 seeds, 9 networks, {n} points") for n in (4, 8)
+    ]
+    assert (
+        claims.words.over(each) == ", n = 4 to 8" and claims.words.over([judged]) == ""
+    )
+    assert claims.words.to(part, 1.0, 1.0) == "1.00"
+
+
+def test_a_part_rests_on_the_networks_that_enter_it():
+    """W4: curves at other LR/B are no part of a and b."""
+    cells = {"batch_size": [16] * 3 + [128] * 3 + [64] * 3, "seed": [0, 1, 2] * 3}
+    # LR/B of 0.00625, 0.00078 and 0.0016
+    table = runs([0.5] * 9, **cells, epoch=1, fgsm_clipped_accuracy=0.5)
+    curves = pd.concat([table.table, table.table.assign(measured="epoch")])
+    found = []
+    for p in claims.parts()["W4"]:
+        given = {name: value for name, value in p.given.items() if name != "test"}
+        p = replace(p, runs="runs", needs={"seed": "3"}, given=given)
+        found.append(engine.judge_part(p, Runs("paper", table.lists, curves)))
+    assert [j.n for j in found] == [f"3 seeds, {n} networks" for n in (3, 3, 9)]
