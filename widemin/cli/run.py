@@ -108,8 +108,8 @@ def _compute(
 ) -> bool:
     """Compute what is missing or outdated; return True if nothing is left.
 
-    The next few runs are `announced`; `how` is what `results.collect` takes besides. If all is done but for runs on data
-    that cannot be had, it raises DataError.
+    The next few runs are `announced`; `how` is what `results.collect` takes besides. If
+    all is done but for runs on data that cannot be had, it raises DataError.
     """
     from widemin.experiments import results, running
 

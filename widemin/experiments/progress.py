@@ -47,8 +47,8 @@ def _parted(
 ) -> tuple[list[Row], dict[str, Recipe], float | None]:
     """Return a row of each run that has some, the other recipes, and their seconds."""
     unique = {recipe.key: recipe for recipe in recipes}
-    found = published() | computed(recipes, folder)
-    known = {key: rows[-1] for key, rows in found.items() if rows}
+    rows_by_key = published() | computed(recipes, folder)
+    known = {key: rows[-1] for key, rows in rows_by_key.items() if rows}
     runs = [known[key] for key in unique if key in known]
     left = {key: recipe for key, recipe in unique.items() if key not in known}
     return runs, left, seconds(list(left.values()), list(known.values()))

@@ -64,14 +64,14 @@ def spectrum(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str, An
         return stream(recipe.seed, "probes")
 
     top, bottom = hessian.top_eigenvalues, hessian.bottom_eigenvalues
-    found = {
+    by_way = {
         f"Lanczos, {few} images": top(model, x, y, generator=draws()),
         f"PyHessian, {few} images": pyhessian(model, x, y, draws()),
         f"Lanczos, {len(many[0])} images": top(model, *many, generator=draws()),
         f"smallest, {few} images": bottom(model, x, y, generator=draws()),
     }
     rows: list[dict[str, Any]] = []
-    for way, pairs in found.items():
+    for way, pairs in by_way.items():
         row: dict[str, Any] = {"of": "eigenvalue", "way": way}
         row |= {"value": float(pairs.values[0]), "products": pairs.products}
         rows.append(row | {"residual": float(pairs.residuals[0])})
@@ -162,7 +162,7 @@ def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any
     if not recipe.width_size:
         return {}
     x, y = images(recipe.dataset, "train", recipe.width_size, device)
-    found: dict[str, Any] = {"width_images": len(x)}
+    values: dict[str, Any] = {"width_images": len(x)}
     for of, columns in _WIDTHS.items():
         first = None
         for gap, column in zip(GAPS, columns, strict=True):
@@ -179,6 +179,6 @@ def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any
                 tolerance=1e-3,
             )
             first = measured.direction
-            found[column] = measured.width
+            values[column] = measured.width
     rise = landscape.adaptive_sharpness(model, x, y, rho=ADAPTIVE_RADIUS)
-    return found | {"adaptive_sharpness": rise}
+    return values | {"adaptive_sharpness": rise}
