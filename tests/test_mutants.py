@@ -406,6 +406,30 @@ JUDGING = [
         of("rule", "test_seeds_that_would_decide_are_those_of_80_percent_power"),
     ),
     Mutant(
+        "seeds that would decide by the spread that divides by n",
+        "papers/claims/engine.py",
+        "count**2 / free",
+        "count",
+        of("rule", "test_seeds_that_would_decide_are_those_of_80_percent_power"),
+    ),
+    Mutant(
+        "W5 counts batch sizes whose high rates were not run",
+        "papers/khritankov/claims.py",
+        "of=runs[broke | (last >= most)]",
+        "of=runs",
+        of(
+            "rule",
+            "test_a_batch_size_whose_high_rates_were_not_run_has_no_boundary",
+        ),
+    ),
+    Mutant(
+        "a part rests on all networks that it was given",
+        "papers/khritankov/claims.py",
+        "best = best[above | (ratio <= least + 1e-9)].assign(above=above)",
+        "best = best.assign(above=above)",
+        of("rule", "test_a_part_rests_on_the_networks_that_enter_it"),
+    ),
+    Mutant(
         "one seed that did not train goes alone",
         "papers/claims/rows.py",
         "lost = np.array([cell in poor for cell in cells])",

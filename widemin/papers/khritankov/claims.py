@@ -32,16 +32,12 @@ def measured_widths(grid: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
 
 
-def _ratio(cells: Any) -> Array:
-    """Return LR/B of the cells."""
-    return (cells.labels["learning_rate"] / cells.labels["batch_size"]).to_numpy()
-
-
 @claim("W1")
 def with_ratio(rows: Rows, part: Part) -> Array:
     """Spearman's correlation with LR/B over cells; less the larger with either."""
     cells = rows.cells(_CELL, part.column, networks=True)
-    rank = cells.rank(_ratio(cells), part.column)
+    ratio = cells.labels["learning_rate"] / cells.labels["batch_size"]
+    rank = cells.rank(ratio.to_numpy(), part.column)
     if part.statistic == "spearman":
         return rank
     return rank - np.maximum(*(abs(cells.rank(name, part.column)) for name in _CELL))
@@ -81,12 +77,12 @@ def late(rows: Rows, part: Part) -> Array:
     best = _of_best_epoch(rows, part.column, "share")
     low, high, least = (float(part.given.get(k, -1)) for k in ("from", "to", "low"))
     ratio = best["learning_rate"] / best["batch_size"]
-    late = ratio.between(low - 1e-12, high + 1e-9)
-    best = best[late | (ratio <= least + 1e-9)].assign(late=late)
-    cells = rows.cells(["late", *_CELL], "value", of=best)
+    above = ratio.between(low - 1e-12, high + 1e-9)
+    best = best[above | (ratio <= least + 1e-9)].assign(above=above)
+    cells = rows.cells(["above", *_CELL], "value", of=best)
     if part.statistic == "epoch_share":
-        return cells.of("value", late=True)
-    return cells.of("value", late=True) - cells.of("value", late=False)
+        return cells.of("value", above=True)
+    return cells.of("value", above=True) - cells.of("value", above=False)
 
 
 def printed_boundary() -> dict[int, float]:
