@@ -250,7 +250,7 @@ def test_one_seed_of_the_softer_sets_could_never_decide_s5():
     runs = lists["table_recipes"]
     assert values["table_seeds"] == (3, 3, 3) and lacking(part, runs) == ""
     once = [run for run in runs if str(run.attack) != "linf 1/255" or run.seed == 0]
-    assert lacking(part, once) == "it takes 3 seeds; there are 1"
+    assert lacking(part, once) == "it takes 3 seeds of every cell; there are 1"
 
 
 def test_the_papers_own_numbers_pass():

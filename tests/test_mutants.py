@@ -394,7 +394,7 @@ JUDGING = [
     Mutant(
         "one order has an interval of width zero",
         "papers/claims/engine.py",
-        "if ends and ends[0] == ends[1] and not math.isnan(chance):",
+        "if ends and ends[0] == ends[1]:",
         "if False:",
         of("rule", "test_one_order_of_all_draws_has_a_chance_and_no_interval"),
     ),
@@ -404,6 +404,30 @@ JUDGING = [
         "(1.96 + 0.84)",
         "1.96",
         of("rule", "test_seeds_that_would_decide_are_those_of_80_percent_power"),
+    ),
+    Mutant(
+        "seeds that would decide by the spread that divides by n",
+        "papers/claims/engine.py",
+        "count**2 / free",
+        "count",
+        of("rule", "test_seeds_that_would_decide_are_those_of_80_percent_power"),
+    ),
+    Mutant(
+        "W5 counts batch sizes whose high rates were not run",
+        "papers/khritankov/claims.py",
+        "of=runs[broke | (last >= most)]",
+        "of=runs",
+        of(
+            "rule",
+            "test_a_batch_size_whose_high_rates_were_not_run_has_no_boundary",
+        ),
+    ),
+    Mutant(
+        "a part rests on all networks that it was given",
+        "papers/khritankov/claims.py",
+        "best = best[above | (ratio <= least + 1e-9)].assign(above=above)",
+        "best = best.assign(above=above)",
+        of("rule", "test_a_part_rests_on_the_networks_that_enter_it"),
     ),
     Mutant(
         "one seed that did not train goes alone",
@@ -485,8 +509,8 @@ JUDGING = [
     Mutant(
         "S10 divides by n",
         "papers/wei/claims.py",
-        ".var(1, ddof=1)",
-        ".var(1, ddof=0)",
+        ".var(ddof=1)",
+        ".var(ddof=0)",
         judged("S10a"),
     ),
     Mutant(

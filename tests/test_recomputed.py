@@ -1,4 +1,4 @@
-"""Ten verdicts anew from the tables in book/results, by code of its own.
+"""Eleven verdicts anew from the tables in book/results, by code of its own.
 
 The recomputation knows pandas, numpy and the rule of book/criteria.md, and nothing of
 the code that judges; thresholds are those of the criteria's words.
@@ -163,6 +163,29 @@ def test_w2_and_w13():
     agrees("W2", "partly", a=a, b=b)
     a, b, c = (best(way, ">", 0.81) for way in ways)
     agrees("W13", "partly", a=a, b=b, c=c)
+
+
+def test_w5():
+    """Batch sizes that were run up to a rate that broke, or to the paper's largest."""
+    printed = pd.read_csv(paths.PUBLISHED / "papers" / "wide_minima_table2.csv")
+    table = final(rows("lab/01_width_of_minima.csv"), test="linf 0.3", optimizer="sgd")
+    table = table[(table["train_size"] >= 10_000) & (table["epochs"] == 15)]
+    rates, near = sorted(set(table["learning_rate"])), []
+    for size, mine in table.groupby("batch_size"):
+        theirs = printed[printed["batch_size"] == size]
+        theirs = theirs.sort_values("learning_rate", ascending=False)
+        lost = theirs[(theirs["acc_mean"] < 50).cummin()]["learning_rate"].min()
+        natural = mine.groupby("learning_rate")["natural_accuracy"].mean()[::-1]
+        broke = (natural < 0.5).cummin()
+        if broke.iloc[0] or natural.index[0] >= printed["learning_rate"].max():
+            first = np.searchsorted(rates, natural.index[broke].min())
+            near.append(abs(first - np.searchsorted(rates, lost)) <= 1)
+    assert len(near) == 4
+    agrees(
+        "W5",
+        "not decidable at this scale",
+        a=("passes", np.mean(near), None),
+    )
 
 
 def test_w9():

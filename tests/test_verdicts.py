@@ -125,7 +125,8 @@ def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     page("site", ("W7", "fails"), ("W1", "passes"))
     box = verdicts.in_short("site", CHAPTER, ["W7", "W2"]).splitlines()
-    claims_, argued = "**1** reproduced, **8**", "**1** not reproduced, **3**"
+    claims_ = "**1** reproduced, **1** partly, **7**"  # W12 takes no rows
+    argued = "**1** not reproduced, **3**"
     assert box[1] == (
         f"Of [9 claims](../verdicts.md): {claims_} not yet run. "
         f"Of 4 arguments that no paper measures: {argued} not yet run."
@@ -159,4 +160,6 @@ def test_a_verdict_says_when_its_criterion_was_fixed():
     assert known == set("def")
     assert "when rows of d to f were known" in verdict_of("S1", "passes").box()
     assert "when rows were known" in verdict_of("W1", "passes").box()
-    assert "before there were rows" in verdict_of("W12", "passes").box()
+    assert "before there were rows" in verdict_of("D5", "passes").box()
+    for name in ("W12", "S8", "S11", "D1", "D12"):  # revision 1 had published it
+        assert "when the outcome was known" in verdict_of(name, "passes").box()

@@ -88,17 +88,15 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> 
 def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a rank correlation of n pairs.
 
-    Fisher's transformation with the variance of Bonett and Wright (2000); of a partial
-    one, `given` others are held fixed.
+    Fisher's transformation with the variance of Bonett and Wright (2000), which has
+    none at -1 and 1; of a partial one, `given` others are held fixed.
 
     >>> low, high = spearman_interval(0.8, 20)
     >>> round(low, 2), round(high, 2)
     (0.5, 0.93)
     """
     free = n - 3 - given
-    if free < 1 or math.isnan(rho):
+    if free < 1 or math.isnan(rho) or abs(rho) >= 1:
         return float("nan"), float("nan")
-    if abs(rho) >= 1:
-        return rho, rho
     half = 1.96 * math.sqrt((1 + rho**2 / 2) / free)
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from widemin.names import written
 from widemin.papers import claims
 from widemin.papers.claims.words import SAID
 
-PAPER, NOT_RUN = "paper", "not yet run"
+PAPER = "paper"
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
 # What the front page tells, a claim that is decided each.
 HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
@@ -24,6 +24,12 @@ HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
 def executed(edition: str, chapter: str) -> Path:
     """Return the path of an executed chapter of an edition."""
     return paths.BUILD / edition / "chapters" / f"{chapter}.ipynb"
+
+
+def all_claims(edition: str) -> dict[str, dict[str, Any]]:
+    """Return the verdicts on all claims: those that no page shows are by no rows."""
+    shown = of_edition(edition)
+    return {n: shown.get(n) or claims.show(n, []).data() for n in claims.criteria()}
 
 
 def of_edition(edition: str) -> dict[str, dict[str, Any]]:
@@ -63,13 +69,11 @@ def judging(
 
 def as_page(edition: str) -> str:
     """Return all claims as a table, with their words by both revisions."""
-    shown, before, rows = of_edition(edition), claims.revision_1(), []
-    for claim in claims.criteria().values():
-        v, old = shown.get(claim.id, {}), before[claim.id]["outcome"]
-        word = v.get("outcome", NOT_RUN)
-        why = f"{_upper(claims.plain(claim.revised))}. {v.get('reason', '')}"
-        link = _link(claim.id) if v else f"[{claim.id}]({_section(claim, False, '')})"
-        own = [link, _statement(claim.id), word, _upper(v.get("ours", "")), _rests(v)]
+    before, rows = claims.revision_1(), []
+    for name, v in all_claims(edition).items():
+        old, word = before[name]["outcome"], v["outcome"]
+        why = f"{_upper(claims.plain(claims.criteria()[name].revised))}. {v['reason']}"
+        own = [_link(name, v), _statement(name), word, _upper(v["ours"]), _rests(v)]
         rows.append([*own, old, why if word != old else ""])
     heads = ["", "claim", "outcome", "here", "rests on", "by revision 1"]
     return markdown([*heads, "why another"], rows)
@@ -81,8 +85,11 @@ def _statement(name: str) -> str:
     return statement + str(SAID["marked"][claims.kind_of(name)])
 
 
-def _link(name: str) -> str:
-    return f"{{ref}}`{name} <{claims.anchor(name)}>`"
+def _link(name: str, verdict: Mapping[str, Any]) -> str:
+    """Return a link to a verdict, or to its chapter where that does not show it."""
+    if verdict["preset"]:
+        return f"{{ref}}`{name} <{claims.anchor(name)}>`"
+    return f"[{name}]({_section(name, False, '')})"
 
 
 def _upper(text: str) -> str:
@@ -100,13 +107,15 @@ def _rests(verdict: dict[str, Any]) -> str:
 
 
 def by_chance(edition: str) -> str:
-    """Return the rank and sign parts that pass, beside the number by chance."""
+    """Return how many rank and sign parts of claims pass, and would by chance."""
     decided = [
         part | {"name": f"{claim}{part['part']}"}
         for claim, verdict in of_edition(edition).items()
         for part in verdict["parts"]
-        if part["word"] in ("passes", "fails", "inconclusive") and "chance" in part
+        if part["kind"] != "control" and "chance" in part and "lacks" not in part
     ]
+    words = [part["word"] for part in decided]
+    sides = [claims.COMPARE[p["compare"]](p["value"], p["threshold"]) for p in decided]
     if not decided:
         return "No part that is judged by a rank or a sign is decided yet."
     rows = [
@@ -115,39 +124,37 @@ def by_chance(edition: str) -> str:
     ]
     return str(SAID["by chance"]).format(
         count=len(decided),
-        passed=sum(part["word"] == "passes" for part in decided),
+        side=sum(sides),
+        passed=words.count("passes"),
+        failed=words.count("fails"),
         expected=sum(part["chance"] for part in decided),
-        table=markdown(["part", "passes if", "by chance", ""], rows),
+        table=markdown(["part", "passes if", "value by chance", ""], rows),
     )
 
 
 def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str:
     """Return the counts of outcomes, our own checks apart, in markdown."""
-    return between.join(_counts(claims.criteria(), of_edition(edition), page))
+    return between.join(_counts(all_claims(edition), page))
 
 
 def headlines(edition: str) -> str:
     """Return the outcomes of the claims that the front page tells."""
-    return "\n".join(_told(name, of_edition(edition)) for name in HEADLINES)
+    told = all_claims(edition)
+    return "\n".join(_told(name, told[name]) for name in HEADLINES)
 
 
-def _told(name: str, shown: dict[str, dict[str, Any]]) -> str:
+def _told(name: str, v: Mapping[str, Any]) -> str:
     """Return a claim, its word and what was measured as a point of a list."""
     said = claims.plain(claims.criteria()[name].statement)
-    if name not in shown:
-        return f"- {name}, {said}: **{NOT_RUN}**."
-    v = shown[name]
-    return f"- {_link(name)}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
+    return f"- {_link(name, v)}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
 
 
-def _counts(
-    names: Iterable[str], shown: dict[str, dict[str, Any]], page: str
-) -> list[str]:
+def _counts(told: Mapping[str, dict[str, Any]], page: str) -> list[str]:
     """Return a sentence on the claims of each kind."""
     texts = []
     for kind, forms in SAID["counted"].items():
-        mine = [name for name in names if claims.kind_of(name) == kind]
-        words = [shown.get(name, {}).get("outcome", NOT_RUN) for name in mine]
+        mine = [name for name in told if claims.kind_of(name) == kind]
+        words = [told[name]["outcome"] for name in mine]
         counts = [(words.count(word), word) for word in claims.OUTCOMES]
         listed = ", ".join(f"**{count}** {word}" for count, word in counts if count)
         total = f"{len(mine)} {forms[len(mine) != 1]}"
@@ -159,10 +166,10 @@ def _counts(
 
 def in_short(edition: str, chapter: str, named: list[str]) -> str:
     """Return the outcomes of a chapter's claims as a box, named ones one by one."""
-    shown = of_edition(edition)
-    mine = [n for n, c in claims.criteria().items() if CHAPTER[c.paper] == chapter[:2]]
-    lines = [" ".join(_counts(mine, shown, "../verdicts.md")), ""]
-    lines += [_told(name, shown) for name in named if name in shown]
+    papers = {n: CHAPTER[claim.paper] for n, claim in claims.criteria().items()}
+    own = {n: v for n, v in all_claims(edition).items() if papers[n] == chapter[:2]}
+    lines = [" ".join(_counts(own, "../verdicts.md")), ""]
+    lines += [_told(name, own[name]) for name in named if own[name]["preset"]]
     return "\n".join([":::{admonition} In short", *lines, ":::"])
 
 
@@ -177,11 +184,10 @@ def as_readme(edition: str) -> str:
 
 def as_data(edition: str) -> dict[str, Any]:
     """Return all claims and what became of them, as book/verdicts.schema.json says."""
-    shown, before = of_edition(edition), claims.revision_1()
+    before, listed = claims.revision_1(), []
     fixed = provenance.last_changed(paths.BOOK / "claims.csv")
-    listed = []
-    for claim in claims.criteria().values():
-        v = shown.get(claim.id) or claims.show(claim.id, []).data()
+    for name, v in all_claims(edition).items():
+        claim = claims.criteria()[name]
         lines = {part.part: part.line for part in claims.parts()[claim.id]}
         own = [p | {"last_changed": fixed.get(lines[p["part"]])} for p in v["parts"]]
         old = {name: before[claim.id][name] for name in ("outcome", "ours")}
@@ -196,17 +202,16 @@ def as_data(edition: str) -> dict[str, Any]:
                 "ours": {"text": v["ours"]} | v["basis"],
                 "parts": own,
                 "revision_1": {"criterion": claim.criterion} | old,
-                "page": _section(claim, claim.id in shown, ".html"),
+                "page": _section(name, bool(v["preset"]), ".html"),
             }
         )
     return {"edition": edition, "source": provenance.source(), "claims": listed}
 
 
-def _section(claim: claims.Claim, there: bool, suffix: str) -> str:
+def _section(name: str, there: bool, suffix: str) -> str:
     """Return the address of a claim's verdict, or else of its chapter."""
-    [chapter] = notebooks.find(CHAPTER[claim.paper])
-    page = f"chapters/{chapter}"
-    return f"{page}{suffix}" + (f"#{claims.anchor(claim.id)}" if there else "")
+    [chapter] = notebooks.find(CHAPTER[claims.criteria()[name].paper])
+    return f"chapters/{chapter}{suffix}" + f"#{claims.anchor(name)}" * there
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:

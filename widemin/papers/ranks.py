@@ -75,6 +75,7 @@ def in_words(ranked: DataFrame) -> DataFrame:
     for kind, head in (("plain", "on its own"), ("partial", "others held fixed")):
         numbers = ranked[[kind, f"{kind}_low", f"{kind}_high"]].to_numpy()
         said = ("{:.2f} ({:.2f} to {:.2f})".format(*row) for row in numbers)
-        table[head] = [text.replace("-", "\u2212") for text in said]
+        known = (text.replace(" (nan to nan)", "") for text in said)
+        table[head] = [text.replace("-", "\u2212") for text in known]
     index = ranked["measure"].rename("Spearman of"), ranked["outcome"].rename("with")
     return table.set_index(list(index))

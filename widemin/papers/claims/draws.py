@@ -146,21 +146,11 @@ def ranks(one: Array, other: Array) -> Array:
     >>> ranks(np.array([[1, 2, 3]]), np.array([[1.0, np.nan, 0.0]])).tolist()
     [-1.0]
     """
-    from scipy.stats import rankdata
-
     lost = np.isnan(one) | np.isnan(other)
-    a, b = (
-        rankdata(np.where(lost, np.nan, side), axis=1, nan_policy="omit")
-        for side in (one, other)
-    )
-    count = np.maximum((~lost).sum(1, keepdims=True), 1)
-    a, b = (
-        np.where(lost, 0, side - np.nansum(side, 1, keepdims=True) / count)
-        for side in (a, b)
-    )
+    a, b = (pd.DataFrame(np.where(lost, np.nan, side)) for side in (one, other))
     with np.errstate(invalid="ignore", divide="ignore"):
-        rho = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    return np.round(rho, 12)
+        rho = a.rank(axis=1).corrwith(b.rank(axis=1), axis=1)
+    return np.round(rho.to_numpy(), 12)
 
 
 def one_block(rows: pd.DataFrame) -> bool:

@@ -35,12 +35,13 @@ class Judged:
     interval: tuple[float, float] | None = None  # of 95 %
     seen: tuple[float, ...] = ()  # the statistic of each of two seeds
     n: str = ""  # how many seeds, networks or points it rests on, in words
-    chance: float = math.nan  # that a rank or a sign passes without any effect
+    chance: float = math.nan  # that the value of a rank or a sign does without effect
     lacks: str = ""  # what the rows lack to decide
     would_decide: str = ""  # seeds for 80 % power; "" unless inconclusive
     preset: str = ""  # whose rows
     basis: Mapping[str, Any] = field(default_factory=dict)  # what the rows are
     other: "Judged | None" = None  # by rows of another size that disagree
+    elsewhere: "Judged | None" = None  # by rows of another augmentation
 
     @property
     def passed(self) -> bool:
@@ -83,11 +84,14 @@ def judge_part(part: Part, runs: Runs) -> Judged:
     about: dict[str, Any] = {"preset": runs.preset, "lacks": lacks}
     drawn = _drawn(part, rows)
     if not math.isfinite(drawn[0]):
-        about["lacks"] = lacks or "an arm has no runs"
+        alike = part.statistic == "spearman" and len(drawn) > 1
+        none = "all values are alike" if alike else "an arm has no runs"
+        about["lacks"] = lacks or none
         return Judged(part, UNDECIDABLE, **about)
     if rows.used:  # networks without the column count nowhere
         rows = Rows(rows.final[rows.final["key"].isin(rows.used)], runs)
-        few = {k: v for k, v in part.needs.items() if k == "networks"}
+        counted = ("networks", "batch_size" if part.claim == "W5" else "networks")
+        few = {k: v for k, v in part.needs.items() if k in counted}
         about["lacks"] = lacks or shortfall(rows.final, few)
     about["basis"] = basis(rows.final)
     seeds, networks = (rows.final[name].nunique() for name in ("seed", "key"))
@@ -114,7 +118,7 @@ def basis(table: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of runs and seeds in rows, and their sources."""
     counts: dict[str, Any] = {"runs": table["key"].nunique()}
     counts["seeds"] = table["seed"].nunique()
-    kinds = {"train_size": int, "epochs": int, "dataset": str}
+    kinds = {"train_size": int, "epochs": int, "dataset": str, "augment": str}
     for name, kind in (kinds | dict.fromkeys(EARLIER, str)).items():
         if name in table:
             counts[name] = sorted(map(kind, set(table[name].dropna())))
@@ -136,8 +140,8 @@ def _worded(
     if ends is None and np.isfinite(others).any():
         low, high = np.quantile(others[np.isfinite(others)], [0.025, 0.975])
         ends = min(float(low), value), max(float(high), value)
-    if ends and ends[0] == ends[1] and not math.isnan(chance):
-        ends = None  # every draw has one order: chance says more
+    if ends and ends[0] == ends[1]:
+        ends = None  # one value in every draw shows no doubt, and is not certain
     if ends and len({COMPARE[part.compare](end, part.threshold) for end in ends}) > 1:
         word, would = INCONCLUSIVE, would_decide(judged, others, rows)
     if judged.lacks:
@@ -155,8 +159,8 @@ def would_decide(judged: Judged, others: Array, rows: Rows | None) -> str:
     if not away or count < 2:
         return ""
     what = "seeds" if what == "seed" else "networks"
-    needed = count * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
-    free = count - 1
+    free = count - 1  # drawn means spread by the deviation that divides by n
+    needed = count**2 / free * ((1.96 + 0.84) * float(np.nanstd(others)) / away) ** 2
     low, high = (needed * free / stats.chi2.ppf(q, free) for q in (0.975, 0.025))
     ends = [max(SEEDS, math.ceil(number)) for number in (needed, low, high)]
     if ends[0] > 10_000:
@@ -199,7 +203,18 @@ def judge_parts(
     name: str, evidence: Sequence[Runs], simulated: Any = None
 ) -> list[Judged]:
     """Return each part of a claim judged, on the largest runs first."""
-    return [_of_all(part, evidence, simulated) for part in parts()[name]]
+    each = [_of_all(part, evidence, simulated) for part in parts()[name]]
+    return [_with_flips(judged, evidence) for judged in each]
+
+
+def _with_flips(judged: Judged, evidence: Sequence[Runs]) -> Judged:
+    """Return a judged part that needs crops with what rows of flips alone would say."""
+    needs = {**judged.part.needs, "augment": "flip"}
+    if "augment" not in judged.part.needs or "augment" in judged.lacks:
+        return judged
+    flipped = _of_all(replace(judged.part, needs=needs), evidence, None)
+    there = flipped.n and "augment" not in flipped.lacks
+    return replace(judged, elsewhere=flipped if there else None)
 
 
 def _of_all(part: Part, evidence: Sequence[Runs], simulated: Any) -> Judged:

@@ -10,8 +10,8 @@ import pandas as pd
 from widemin import paths
 from widemin.names import written
 from widemin.papers.claims import engine, words
-from widemin.papers.claims.engine import FAILS, INCONCLUSIVE, PASSES, Judged
-from widemin.papers.claims.parts import KINDS, criteria, parts
+from widemin.papers.claims.engine import FAILS, PASSES, Judged
+from widemin.papers.claims.parts import KINDS, SIMULATED, criteria, parts
 from widemin.papers.claims.rows import Runs
 from widemin.papers.claims.words import SAID, letters, measured, plain
 
@@ -73,7 +73,7 @@ class Verdict:
             text = f"{values.count(1.0)} of {len(own)} hold as printed"
         elif len(own) > 1:
             ends = words.to(part, min(values), max(values))
-            text = f"{measured(part)}: {ends} in {len(own)} parts"
+            text = f"{measured(part)}: {ends} in {len(own)} parts{words.over(own)}"
         return f"{text}; {self.counted()}"
 
     def counted(self) -> str:
@@ -115,14 +115,17 @@ class Verdict:
             for j in self.parts
             if not math.isnan(j.value)
         ]
+        told, counted = (j.word for j in engine.counted(self.parts)), self.counted()
+        why = SAID["explained"].get(f"{self.claim}: {', '.join(told)}", "")
+        why = why.format(**{j.part.part: words.here(j) for j in self.parts})
         return str(SAID["box"]).format(
             claim=self.claim,
             outcome=self.outcome,
-            colour=SAID["colour"].get(self.outcome, "note undecided"),
+            colour=SAID["colour"][self.outcome],
             anchor=anchor(self.claim),
             called=SAID["called"][kind],
             statement=plain(criteria()[self.claim].statement),
-            counted=self.counted()[0].upper() + self.counted()[1:],
+            counted=f"{counted[0].upper()}{counted[1:]}.{why}",
             table="\n".join([SAID["table"], *rows, "", ""]) if rows else "",
             notes="".join(notes),
         )
@@ -131,16 +134,18 @@ class Verdict:
         """Return the notes on a part below a box's table, by title."""
         part, unseen = judged.part, math.isnan(judged.value)
         name = plain(part.statement.split(":")[0])
+        there = judged.elsewhere
+        flips = f"{words.number(part, there.value)}, {there.word}" if there else ""
         lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
-        is_open = self.outcome == INCONCLUSIVE
         return {
             "Measured": measured(part) * (part.statistic != "theorem" and not unseen),
-            "Passes by chance": words.odds(judged.chance),
+            "Its value passes by chance": words.odds(judged.chance),
             "Not decidable": lacks * (judged.word == engine.UNDECIDABLE),
             "Not yet run": name * (judged.word == engine.NOT_RUN),
             "Rests on": _rests(judged),
             "Criterion": self._history(),
-            "What would decide it": judged.would_decide * is_open,
+            "What would decide it": judged.would_decide,
+            "With flips alone": flips,
         }
 
     def _history(self) -> str:
@@ -148,6 +153,8 @@ class Verdict:
         known = [j.part.part for j in self.parts if j.part.rows_known]
         fixed = pd.Timestamp(max(j.part.fixed for j in self.parts))
         day = f"fixed on {fixed.day} {fixed:%B %Y}"
+        if self.parts[0].part.runs in SIMULATED:
+            return f"{day}, when the outcome was known"
         if not known:
             return f"{day}, before there were rows"
         which = "" if len(known) == len(self.parts) else f" of {letters(known)}"
@@ -196,6 +203,7 @@ def _rests(judged: Judged) -> str:
     )
     where = judged.n.split(", ")[:2]
     where += [*map(written, basis.get("dataset", []))]
+    where += [SAID["augment"][how] for how in basis.get("augment", []) if how]
     where += [f"{images} training images", f"{epochs} epochs"]
     where += [*map(written, basis.get("device", []))]
     return f"{', '.join(where)}, preset `{judged.preset}`"

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
 
 import pandas as pd
 
@@ -60,8 +61,8 @@ def asked(part: Part) -> str:
 def lacking_in_words(lacks: str) -> str:
     """Return the words of a page for a lack of rows.
 
-    >>> lacking_in_words("it takes 3 seeds; there are 1")
-    'it takes 3 seeds; there is 1'
+    >>> lacking_in_words("it takes 3 seeds of every cell; there are 1")
+    'it takes 3 seeds of every cell; there is 1'
     """
     lacks = re.sub(r"there are 1\b(?!,)", "there is 1", lacks)
     return str(SAID["lacks"].get(lacks, lacks.replace("momentum;", "momenta;")))
@@ -73,14 +74,9 @@ def letters(names: Sequence[str]) -> str:
     >>> letters(["a", "c", "d", "e"])
     'a, c to e'
     """
-    runs: list[list[str]] = []
-    for name in names:
-        if runs and ord(name) == ord(runs[-1][-1]) + 1:
-            runs[-1].append(name)
-        else:
-            runs.append([name])
-    texts = [f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in runs]
-    return ", ".join(texts)
+    runs = groupby(enumerate(names), lambda at: ord(at[1]) - at[0])
+    each = [[name for _, name in run] for _, run in runs]
+    return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in each)
 
 
 def by_letter(texts: Sequence[tuple[Judged, dict[str, str]]], title: str) -> list[str]:
@@ -101,8 +97,8 @@ def odds(chance: float) -> str:
     return f"{100 * chance:.0f} %" if chance >= 0.01 else "under 1 %"
 
 
-def number(part: Part, value: float) -> str:
-    """Return a part's statistic in its unit.
+def number(part: Part, value: float, more: int = 0) -> str:
+    """Return a part's statistic in its unit, with more decimals than usual if asked.
 
     >>> [part] = parts()["S12"]
     >>> number(part, 0.031)
@@ -113,16 +109,13 @@ def number(part: Part, value: float) -> str:
         return "none"
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
-    if unit == " %":
-        return f"{100 * value:.1f} %"
-    if part.statistic == "count":
-        return f"{value:.2f} off"
+    if unit in (" %", " points"):
+        return f"{100 * value:.{(1 if unit == ' %' else 2) + more}f}{unit}"
     if 0 < abs(value) <= 1e-9:
         return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
-    if unit == " points":
-        return f"{100 * value:.2f} points"
-    digits = ".3g" if abs(value) >= 10 or part.statistic == "error" else ".2f"
-    return f"{value:{digits}}"
+    if abs(value) >= 10 or part.statistic == "error":
+        return f"{value:.{3 + more}g}"
+    return f"{value:.{2 + more}f}{unit}"
 
 
 @cache
@@ -159,18 +152,28 @@ def here(judged: Judged) -> str:
         unit = unit if text.endswith(unit) else ""
         ends = to(part, *judged.interval).removesuffix(unit)
         text = f"{text.removesuffix(unit)} ({ends}){unit}"
-    if over := re.search(r", (\d+) points$", judged.n):
-        text += f", n = {over[1]}"
+    text += over([judged])
     if judged.other:
         text += f" (`{judged.other.preset}`: {number(part, judged.other.value)})"
     return text
 
 
-def to(part: Part, low: float, high: float, between: str = " to ") -> str:
-    """Return two values of a part, their unit once.
+def over(judged: Sequence[Judged]) -> str:
+    """Return the number of points that rank correlations order, ", n = 5 to 8"."""
+    counts = [int(n[1]) for j in judged if (n := re.search(r", (\d+) points$", j.n))]
+    ends = sorted({min(counts), max(counts)}) if counts else []
+    return f", n = {' to '.join(map(str, ends))}" if ends else ""
 
-    >>> to(parts()["S12"][0], 0.02, 0.04)
-    '2.0 to 4.0 %'
+
+def to(part: Part, low: float, high: float, between: str = " to ") -> str:
+    """Return two values of a part, their unit once, with decimals that differ.
+
+    >>> to(parts()["S12"][0], 0.0201, 0.0203)
+    '2.01 to 2.03 %'
     """
     unit = STATISTICS[part.statistic]["unit"]
-    return f"{number(part, low).removesuffix(unit)}{between}{number(part, high)}"
+    pairs = [(number(part, low, more), number(part, high, more)) for more in range(4)]
+    one, other = next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
+    if one == other and between == " to ":
+        return one
+    return f"{one.removesuffix(unit)}{between}{other}"

@@ -25,10 +25,11 @@ def well_trained(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["batch_size"].isin(poor)]
 
 
-@claim("H1 H2 H3 H4 H5 H6 H7 H8 H16")
+@claim("H1 H2 H3 H4 H5 H6 H7 H8 H12 H16")
 def over_batches(rows: Rows, part: Part) -> Array:
     """A range, a ratio or a rank correlation of means over batch sizes."""
-    cells = rows.cells(["batch_size"], part.column)
+    other = ["fgsm_accuracy"] if part.claim == "H12" else []
+    cells = rows.cells(["batch_size"], part.column, *other)
     means = cells[part.column]
     if len(cells.labels) < 2:
         return NONE
@@ -36,25 +37,18 @@ def over_batches(rows: Rows, part: Part) -> Array:
         return np.ptp(means, axis=1)
     if part.statistic == "ratio":
         return means.max(1) / means.min(1)
-    return cells.rank("batch_size", part.column)
-
-
-@claim("H12")
-def with_fgsm(rows: Rows, part: Part) -> Array:
-    """Spearman's correlation with FGSM accuracy over batch sizes."""
-    cells = rows.cells(["batch_size"], part.column, "fgsm_accuracy")
-    return cells.rank("fgsm_accuracy", part.column)
+    return cells.rank(other[0] if other else "batch_size", part.column)
 
 
 def _pairs(rows: Rows, column: str, by: str, first: Any, then: Any) -> Array:
     """Return a column's means in two settings, shape (draws, shared sizes, 2)."""
-    cells = rows.cells([by, "batch_size"], column)
-    sizes = cells.labels["batch_size"]
-    arms = [cells.where(**{by: value}) for value in (first, then)]
-    shared = sizes.isin(set(sizes[arms[0]]) & set(sizes[arms[1]])).to_numpy()
-    if not shared.any():
-        return np.full((cells.shape[0], 1, 2), np.nan)
-    return np.stack([cells[column][:, arm & shared] for arm in arms], -1)
+    final = rows.final[rows.final[column].notna()]
+    arms = [final[final[by] == value] for value in (first, then)]
+    shared = set(arms[0]["batch_size"]) & set(arms[1]["batch_size"])
+    both = pd.concat([arm[arm["batch_size"].isin(shared)] for arm in arms])
+    cells = rows.cells([by, "batch_size"], column, of=both)
+    places = [cells.where(**{by: value}) for value in (first, then)]
+    return np.stack([cells[column][:, place] for place in places], -1)
 
 
 @claim("H9 H10")
@@ -85,6 +79,7 @@ def identity(rows: Rows, part: Part) -> Array:
         final[final["list"] == name].set_index("seed")[numbers].sort_index()
         for name in ("LR", "LR/BS")
     )
+    rows.used.update(final["key"])
     if one.empty or not one.index.equals(other.index):
         return NONE
     return np.array([np.nanmax(abs((one - other).to_numpy(float)))])

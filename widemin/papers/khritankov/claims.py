@@ -32,16 +32,12 @@ def measured_widths(grid: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
 
 
-def _ratio(cells: Any) -> Array:
-    """Return LR/B of the cells."""
-    return (cells.labels["learning_rate"] / cells.labels["batch_size"]).to_numpy()
-
-
 @claim("W1")
 def with_ratio(rows: Rows, part: Part) -> Array:
     """Spearman's correlation with LR/B over cells; less the larger with either."""
     cells = rows.cells(_CELL, part.column, networks=True)
-    rank = cells.rank(_ratio(cells), part.column)
+    ratio = cells.labels["learning_rate"] / cells.labels["batch_size"]
+    rank = cells.rank(ratio.to_numpy(), part.column)
     if part.statistic == "spearman":
         return rank
     return rank - np.maximum(*(abs(cells.rank(name, part.column)) for name in _CELL))
@@ -79,41 +75,50 @@ def _of_best_epoch(rows: Rows, column: str, name: str) -> pd.DataFrame:
 def late(rows: Rows, part: Part) -> Array:
     """The mean best epoch at high LR/B, as a share of training; less that at low."""
     best = _of_best_epoch(rows, part.column, "share")
-    cells = rows.cells(_CELL, "value", of=best)
-    low, high = float(part.given["from"]), float(part.given["to"])
-    ratio = _ratio(cells) + 1e-12
-    lateness = cells.over("value", (ratio >= low) & (ratio <= high + 1e-9))
+    low, high, least = (float(part.given.get(k, -1)) for k in ("from", "to", "low"))
+    ratio = best["learning_rate"] / best["batch_size"]
+    above = ratio.between(low - 1e-12, high + 1e-9)
+    best = best[above | (ratio <= least + 1e-9)].assign(above=above)
+    cells = rows.cells(["above", *_CELL], "value", of=best)
     if part.statistic == "epoch_share":
-        return lateness
-    return lateness - cells.over("value", ratio <= float(part.given["low"]) + 1e-9)
+        return cells.of("value", above=True)
+    return cells.of("value", above=True) - cells.of("value", above=False)
 
 
 def printed_boundary() -> dict[int, float]:
     """Return the lowest rate from which on the paper's mean accuracy is below 50 %."""
-    limits = {}
-    for size, rows in paper_table("wide_minima_table2").groupby("batch_size"):
-        lost = rows["acc_mean"] < 50
-        beyond = rows["learning_rate"] > rows.loc[~lost, "learning_rate"].max()
-        limits[int(str(size))] = float(rows.loc[lost & beyond, "learning_rate"].min())
-    return limits
+    table = paper_table("wide_minima_table2")
+    held = table[table["acc_mean"] >= 50].groupby("batch_size")["learning_rate"].max()
+    beyond = table[table["learning_rate"] > table["batch_size"].map(held)]
+    return beyond.groupby("batch_size")["learning_rate"].min().to_dict()
 
 
 @claim("W5")
 def boundary(rows: Rows, part: Part) -> Array:
-    """Where training breaks down by batch size, against the paper's or the size."""
-    lost = rows.final["diverged"].eq(True) | rows.final["constant"].eq(True)
-    cells = rows.cells(_CELL, "lost", of=rows.final.assign(lost=lost.astype(float)))
+    """Where training breaks down by batch size, against the paper's or the size.
+
+    Of batch sizes that were run up to a rate that broke, or to the paper's largest.
+    """
+    natural = rows.final["natural_accuracy"].mask(rows.final["diverged"].eq(True), 0)
+    runs = rows.final.assign(natural=natural)
+    most = paper_table("wide_minima_table2")["learning_rate"].max()
+    last = runs.groupby("batch_size")["learning_rate"].transform("max")
+    ends = runs[runs["learning_rate"] == last].groupby("batch_size")
+    broke = runs["batch_size"].map(ends["natural"].mean() < 0.5)
+    cells = rows.cells(_CELL, "natural", of=runs[broke | (last >= most)])
     sizes, rates = (np.unique(cells.labels[name]) for name in _CELL)
-    steps = []
+    first = []  # place of the lowest rate of the broken end
     for size in sizes:
-        share = cells["lost"][:, cells.where(batch_size=size)] > 0.5
-        steps.append(np.logical_and.accumulate(share[:, ::-1], 1).sum(1))
-    first = len(rates) - np.stack(steps, 1)  # rate of the broken end
+        here = cells.where(batch_size=size)
+        lost = cells["natural"][:, here] < 0.5
+        steps = np.logical_and.accumulate(lost[:, ::-1], 1).sum(1)
+        place = np.searchsorted(rates, cells.labels["learning_rate"][here])
+        first.append(np.append(place, place[-1] + 1)[len(place) - steps])
     if part.statistic == "spearman":
-        return ranks(np.broadcast_to(sizes, first.shape), first)
+        return ranks(np.tile(sizes, (len(first[0]), 1)), np.stack(first, 1))
     printed = printed_boundary()
     theirs = [np.searchsorted(rates, printed.get(int(s), math.inf)) for s in sizes]
-    return (abs(first - np.array(theirs)) <= 1).mean(1)
+    return (abs(np.stack(first, 1) - theirs) <= 1).mean(1)
 
 
 @claim("W6 W11")

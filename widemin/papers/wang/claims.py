@@ -79,10 +79,10 @@ def lead(rows: Rows, part: Part) -> Array:
     elif part.claim in ("D6", "D13"):
         column = _pgd20(final)
     default = _OTHER.get(part.claim, ("dynamic", "standard"))
+    names = _OTHER.get(part.name, default)
+    final = final[final["defence"].isin(names)]
     cells = rows.cells(["defence"], column, of=final)
-    one, *others = (
-        cells.of(column, defence=name) for name in _OTHER.get(part.name, default)
-    )
+    one, *others = (cells.of(column, defence=name) for name in names)
     return one - np.maximum.reduce(others)
 
 
@@ -146,6 +146,7 @@ def stages_apart(rows: Rows, part: Part) -> Array:
     epochs = with_columns(rows.of("epoch"), ["fosc_mean"]).dropna(subset="fosc_mean")
     each = {key: math.log(separation(run)) for key, run in epochs.groupby("key")}
     final = _defended(rows).assign(value=lambda runs: runs["key"].map(each))
+    final = final[final["defence"].isin(["dynamic", "standard"])]
     cells = rows.cells(["defence"], "value", of=final)
     return cells.of("value", defence="dynamic") - cells.of("value", defence="standard")
 

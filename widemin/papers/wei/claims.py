@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from widemin.names import norm_and_radius
-from widemin.papers.claims import NONE, Array, Part, Rows, claim, drawn, final
+from widemin.papers.claims import NONE, Array, Part, Rows, claim, drawn, draws, final
 from widemin.papers.claims.rows import with_columns
 from widemin.papers.wei import theory
 
@@ -119,7 +119,8 @@ def price_order(rows: Rows, part: Part) -> Array:
 @claim("S6")
 def ahead(rows: Rows, part: Part) -> Array:
     """PGD-10 accuracy, mean of the adversarial trainings, less that of SAM."""
-    cells = rows.cells(_ARM, part.column)
+    either = (rows.final["attack"] != "") != (rows.final["rho"] != 0)
+    cells = rows.cells(_ARM, part.column, of=rows.final[either])
     trained = (cells.labels["attack"] != "") & (cells.labels["rho"] == 0)
     sam = cells.of(part.column, rho=float(part.given["rho"]), attack="")
     return cells.over(part.column, trained) - sam
@@ -128,19 +129,20 @@ def ahead(rows: Rows, part: Part) -> Array:
 @claim("S12")
 def reach(rows: Rows, part: Part) -> Array:
     """Worst-case accuracy of SAM at a usual radius."""
-    cells = rows.cells(_ARM, part.column)
-    return cells.of(part.column, rho=float(part.given["rho"]), attack="")
+    arm = rows.final["rho"].eq(float(part.given["rho"])) & rows.final["attack"].eq("")
+    return rows.cells(_ARM, part.column, of=rows.final[arm])[part.column][:, 0]
 
 
 @claim("S7")
 def gradients(rows: Rows, part: Part) -> Array:
     """How far the gradients a step are from what the method should take."""
-    final = rows.final
+    method = "sam" if part.part == "a" else "adversarial"
+    final = rows.final[rows.final["method"].isin(["standard", method])]
+    rows.used.update(final["key"])
     each = (final["gradients"] / final["epochs"]).groupby(final["method"]).mean()
     each = each / each.get("standard", math.nan)
-    steps = final.loc[final["method"] == "adversarial", "attack_steps"].max()
-    wanted = ("sam", 2) if part.part == "a" else ("adversarial", steps + 1)
-    return np.array([abs(each.get(wanted[0], math.nan) - wanted[1])])
+    wanted = 2 if method == "sam" else final["attack_steps"].max() + 1
+    return np.array([abs(each.get(method, math.nan) - wanted)])
 
 
 @claim("S9", "difference")
@@ -155,18 +157,25 @@ def lost(rows: Rows, part: Part) -> Array:
 
 @claim("S10")
 def deviation(rows: Rows, part: Part) -> Array:
-    """Root mean square of the standard deviation over seeds, over rows and columns."""
+    """Root mean square of the standard deviation over seeds, over rows and columns.
+
+    Its draws have the quantiles of chi-square, of seeds less one degrees of freedom a
+    row, since columns are of the same networks; draws of seeds never exceed the value.
+    """
+    from scipy import stats
+
     radii = [float(rho) for rho in part.given["rho"].split(",")]
     final = rows.final[rows.final["rho"].isin(radii) & (rows.final["attack"] == "")]
     final = final[final["test"].isin(PAPER_SETS)]
+    rows.used.update(final["key"])
     columns = ["natural_accuracy", "pgd_accuracy"]
     table = final.pivot_table(index="seed", columns=["rho", "test"], values=columns)
-    values = table.to_numpy(float)
-    if len(values) < 2:
+    free = final["key"].nunique() - final["rho"].nunique()
+    if free < 1:
         return NONE
-    place = np.vstack([np.arange(len(values)), drawn(len(values))])
-    spread = np.sqrt(np.nanmean(values[place].var(1, ddof=1), axis=1))
-    return np.where(np.ptp(place, 1) > 0, spread, np.nan)  # one seed has no deviation
+    spread = np.sqrt(table.var(ddof=1).mean())
+    levels = (np.arange(draws.DRAWS) + 0.5) / draws.DRAWS
+    return spread * np.append(1, np.sqrt(free / stats.chi2.ppf(levels, free)))
 
 
 @claim("S8")
