@@ -20,6 +20,7 @@ from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipe import Recipe
 from widemin.names import check, written
 from widemin.papers import claims
+from widemin.papers.claims.engine import NOT_RUN
 
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
@@ -207,9 +208,9 @@ def _again(_: str) -> str:
 def _radii(edition: str) -> str:
     """Return how the width ranks with the radius that fools, which is part b of W6."""
     parts = verdicts.of_edition(edition).get("W6", {"parts": []})["parts"]
-    told = [p for p in parts if p["part"] == "b" and "interval" in p]
     form = "{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f}), {n}"
-    return form.format(**told[0]) if told else verdicts.NOT_RUN
+    known = (form.format(**p) for p in parts if p["part"] == "b" and "interval" in p)
+    return next(known, NOT_RUN)
 
 
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.

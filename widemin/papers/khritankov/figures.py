@@ -237,7 +237,7 @@ def scaled_logits(table: DataFrame, ax: Axes) -> Axes:
 
 
 def moved(table: DataFrame) -> DataFrame:
-    """Return how many images clipped FGSM moves, and how sure the networks are."""
+    """Return shares of images that clipped FGSM moves, and margins, by cell."""
     rows = with_columns(final(table), ["moved_share"])
     rows = rows[rows["moved_share"].notna()]
     rows = rows.sort_values(["batch_size", "learning_rate"], kind="stable")
