@@ -119,7 +119,12 @@ def test_w1():
         abs(rank(table[name].to_numpy(), fgsm))
         for name in ("batch_size", "learning_rate")
     ]
-    far = table[table["distance_q50"].notna()]
+    # At the poster's settings three batch sizes have distances, and it takes four.
+    assert table.loc[table["distance_q50"].notna(), "batch_size"].nunique() == 3
+    small = final(rows("lab/01_width_of_minima.csv"), train_size=10_000, epochs=15)
+    far = small[small["distance_q50"].notna() & (small["natural_accuracy"] >= 0.95)]
+    far = far.assign(ratio=far["learning_rate"] / far["batch_size"])
+    far = far.sort_values(["batch_size", "learning_rate"])
     agrees(
         "W1",
         "reproduced",

@@ -90,8 +90,8 @@ def judge_part(part: Part, runs: Runs) -> Judged:
         return Judged(part, UNDECIDABLE, **about)
     if rows.used:  # networks without the column count nowhere
         rows = Rows(rows.final[rows.final["key"].isin(rows.used)], runs)
-        counted = ("networks", "batch_size" if part.claim == "W5" else "networks")
-        few = {k: v for k, v in part.needs.items() if k in counted}
+        counted = "networks", "batch_size"
+        few = {name: part.needs[name] for name in counted if name in part.needs}
         about["lacks"] = lacks or shortfall(rows.final, few)
     about["basis"] = basis(rows.final)
     seeds, networks = (rows.final[name].nunique() for name in ("seed", "key"))
