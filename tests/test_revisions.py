@@ -9,6 +9,7 @@ from widemin.experiments import measure, results, running
 from widemin.experiments.measure import attacked
 from widemin.experiments.recipe import Recipe
 from widemin.papers import claims
+from widemin.papers.claims import draws
 
 RECIPE = Recipe(
     train_size=200,
@@ -133,6 +134,8 @@ def test_distances_of_two_revisions_are_not_taken_together():
     cells = claims.Cells(one, ["ratio"], ["distance_q50"])
     assert cells.labels["ratio"].tolist() == [0, 2]
     assert claims.final(rows)["distance_q50"].notna().all()
+    none = one.assign(distance_q50=math.nan)  # a chapter may ask for no distances
+    assert draws.of_one_revision(none).equals(none)
 
 
 def test_a_run_measured_again_says_no_more_of_where_it_was_trained(folder, tmp_path):

@@ -33,7 +33,7 @@ def of_one_revision(rows: pd.DataFrame) -> pd.DataFrame:
     That of most networks, of equally many the newer; others' distances are NaN.
     """
     named = [name for name in rows if str(name).startswith("distance_q")]
-    if not named or "revisions" not in rows:
+    if "revisions" not in rows or rows[named].isna().all(axis=None):
         return rows
     said = rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0].fillna("1")
     networks = rows["key"].where(rows[named[0]].notna()).groupby(said).nunique()

@@ -205,7 +205,8 @@ def table_of_ways(table: DataFrame) -> DataFrame:
 
 def revision(table: DataFrame) -> str:
     """Return which revisions of the search found the radii that fool, "1 and 2" say."""
-    rows = with_columns(table, ["revisions"]).dropna(subset="distance_q50")
+    rows = with_columns(table, ["revisions", "distance_q50"])
+    rows = rows.dropna(subset="distance_q50")
     found = rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0]
     return " and ".join(sorted(found.fillna("1").unique())) or "none"
 
