@@ -206,7 +206,7 @@ def _again(_: str) -> str:
 
 
 def _radii(edition: str) -> str:
-    """Return how the width ranks with the radius that fools, which is part b of W6."""
+    """Return the rank correlation of width and radius that fools, part b of W6."""
     parts = verdicts.of_edition(edition).get("W6", {"parts": []})["parts"]
     form = "{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f}), {n}"
     known = (form.format(**p) for p in parts if p["part"] == "b" and "interval" in p)

@@ -107,7 +107,7 @@ def _rests(verdict: dict[str, Any]) -> str:
 
 
 def by_chance(edition: str) -> str:
-    """Return how many rank and sign parts of claims pass, and would by chance."""
+    """Return the numbers of rank and sign parts that pass, here and by chance."""
     decided = [
         part | {"name": f"{claim}{part['part']}"}
         for claim, verdict in of_edition(edition).items()

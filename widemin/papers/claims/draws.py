@@ -27,6 +27,11 @@ def drawn(n: int, generator: np.random.Generator | None = None) -> Array:
     return (generator or np.random.default_rng(0)).integers(n, size=(DRAWS, n))
 
 
+def distance_revisions(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return rows' revisions of the search for distances, "1" where none is said."""
+    return rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0].fillna("1")
+
+
 def of_one_revision(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows in which one revision of its instrument measured each distance.
 
@@ -35,7 +40,7 @@ def of_one_revision(rows: pd.DataFrame) -> pd.DataFrame:
     named = [name for name in rows if str(name).startswith("distance_q")]
     if "revisions" not in rows or rows[named].isna().all(axis=None):
         return rows
-    said = rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0].fillna("1")
+    said = distance_revisions(rows)
     networks = rows["key"].where(rows[named[0]].notna()).groupby(said).nunique()
     most = said == networks[::-1].idxmax()
     return rows.assign(**{name: rows[name].where(most) for name in named})

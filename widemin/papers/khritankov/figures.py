@@ -14,7 +14,7 @@ from PIL import Image
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import final, with_columns
-from widemin.papers.claims.draws import of_one_revision
+from widemin.papers.claims.draws import distance_revisions, of_one_revision
 from widemin.papers.figures import BLACK, BLUE, GREEN, RED, WAYS, Panels
 from widemin.papers.khritankov.claims import best_epochs, measured_widths
 from widemin.papers.khritankov.theory import logistic_widths
@@ -204,11 +204,10 @@ def table_of_ways(table: DataFrame) -> DataFrame:
 
 
 def revision(table: DataFrame) -> str:
-    """Return which revisions of the search found the radii that fool, "1 and 2" say."""
+    """Return the revisions of the search for radii that fool, "1 and 2" say."""
     rows = with_columns(table, ["revisions", "distance_q50"])
     rows = rows.dropna(subset="distance_q50")
-    found = rows["revisions"].astype(str).str.extract(r"distance (\d+)")[0]
-    return " and ".join(sorted(found.fillna("1").unique())) or "none"
+    return " and ".join(sorted(distance_revisions(rows).unique())) or "none"
 
 
 def _by_factor(table: DataFrame) -> DataFrame:
