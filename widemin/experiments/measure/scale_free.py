@@ -34,7 +34,7 @@ def scale_free_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str
     many = images(recipe.dataset, "train", max(size, batch), device)
     with landscape.logit_scale(model, 1 / median):
         draws = stream(recipe.seed, "probes")
-        top = hessian.top_eigenvalues(model, x, y, generator=draws)
+        top = hessian.top_eigenvalues(model, x, y, generator=draws, tolerance=3e-2)
         draws = stream(recipe.seed, "batch sharpness")
         return plain | {
             "scale_free_images": size,
@@ -60,8 +60,8 @@ def _widths(
 ) -> dict[str, float]:
     """Return the widths at each of GAPS by a search that starts in few directions.
 
-    From the gradient to the lowest level; from there, both ways, and from a random
-    direction to the next one.
+    From the gradient; of nodes, whose next level has several near ways, on from the
+    way to the level below, both ways, and from a random direction.
     """
     values, first, reach = {}, None, 0.05
     for gap, column in zip(GAPS, columns, strict=True):
@@ -80,6 +80,7 @@ def _widths(
             tolerance=5e-3,
             chunk=CHUNK,
         )
-        first, reach = measured.direction, 3 * measured.distance
+        first = measured.direction if of == "nodes" else None
+        reach = 3 * measured.distance
         values[column] = measured.width
     return values
