@@ -554,7 +554,7 @@ def test_scale_free_values_are_those_at_a_median_margin_of_1(other):
             thorough = width(model, x, y, gap=gap, of="nodes", generator=seeded())
             straight[f"width_nodes_{gap:g}"] = pytest.approx(thorough.width, rel=0.02)
     for name, value in straight.items():
-        near = 1e-3 if name == "top_eigenvalue" else 1e-5
+        near = 1e-2 if name == "top_eigenvalue" else 1e-5
         expected = pytest.approx(value, rel=near) if isinstance(value, float) else value
         assert row.pop(f"scale_free_{name}") == expected, name
     if not other:
