@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +30,9 @@ def relative_flatness(
     >>> relative_flatness(network, torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
     36.0
     """
-    last = model[-1] if isinstance(model, nn.Sequential) and len(model) else model
-    ends = last is not model and type(last) is nn.Linear
+    layers: Any = model if isinstance(model, nn.Sequential) else []
+    last = layers[-1] if len(layers) else model
+    ends = len(layers) > 0 and type(last) is nn.Linear
     expected = "model must be a sequence that ends in a linear layer"
     check(ends, expected, type(last).__name__)
     pairs = checked(model, x, y, at_once(model, chunk, 500))
@@ -38,7 +41,7 @@ def relative_flatness(
     total, count = 0.0, 0
     with inference(model), torch.no_grad():
         for inputs, _ in pairs:
-            features = model[:-1](inputs.to(rows.device)).double()
+            features = layers[:-1](inputs.to(rows.device)).double()
             bias = 0 if last.bias is None else last.bias.double()
             p = (features @ rows.T + bias).softmax(1)
             # Tr(H_st) is the mean of |a|^2 (p_s [s = t] - p_s p_t) for features a.
