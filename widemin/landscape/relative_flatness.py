@@ -31,7 +31,7 @@ def relative_flatness(
     36.0
     """
     layers: Any = model if isinstance(model, nn.Sequential) else []
-    last = layers[-1] if len(layers) else model
+    last: Any = layers[-1] if len(layers) else model
     ends = len(layers) > 0 and type(last) is nn.Linear
     expected = "model must be a sequence that ends in a linear layer"
     check(ends, expected, type(last).__name__)
