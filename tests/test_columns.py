@@ -32,7 +32,7 @@ def pairs():
 def fresh(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(measure.REVISIONS, "answers", 2)
-        asked = Recipe(own_attack="widemin.attacks:pgd")
+        asked = Recipe(binarized=5, certificate=True, own_attack="widemin.attacks:pgd")
         rows = running.run(asked, device="cpu", weights=tmp_path_factory.mktemp("w"))
     return {(name, row["measured"]) for row in rows for name in row}
 

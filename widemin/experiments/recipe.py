@@ -115,6 +115,8 @@ class Recipe:
     white_box: bool = _how(False)  # Wang et al.'s attacks, of a quarter radius
     surrogate_epochs: int = _how(0, 0)  # of two networks that attack
     pictures: int = _how(0, 0, "test")  # test images kept, attacked in every way
+    binarized: int = _how(0, 0)  # test images under the binarization test
+    certificate: bool = _how(False)  # FOSC after PGD-10 against a stronger attack
     own_attack: str = _how("")  # your own, beside PGD: "mine.attacks:run"
 
     def __post_init__(self) -> None:
