@@ -45,8 +45,9 @@ def binarization(
     The test of Zimmermann et al. (2022). Of each image a binary classifier is made. Its
     features are the network's; its linear readout, a regularised discriminant, tells
     random points on the ball's boundary (class 1) from the image and random points
-    inside (class 0). At the image the margin and the first logit are the network's own:
-    what confidence masks there stays masked.
+    inside (class 0). At the image the margin is the network's own, and so is the first
+    logit everywhere: what confidence masks stays masked. (The paper takes a logistic
+    regression, its two logits opposite, and matches the logits' range.)
 
     Args:
         model: An nn.Sequential that ends in nn.Linear.
