@@ -113,16 +113,15 @@ class Recipe:
     strong_attacks: tuple[str, ...] = _how(STRONG_ATTACKS, known=STRONG_ATTACKS)
     autoattack_size: int = _how(0, 0)  # of the strong ones, under AutoAttack; 0 is all
     width_size: int = _how(0, 0, "train")  # training images under the widths
-    scale_free_size: int = _how(0, 0, "train")  # under flatness without the scale
     line_size: int = _how(0, 0, "train")  # training images under the loss along lines
     other_statistics: bool = _how(False)  # classified as the other CIFAR's
     brief_epochs: int = _how(0, 0)  # of one scaled in its logits, which attacks
     fosc_bins: int = _how(0, 0)  # of images by FOSC; and the attack's strength swept
-    certificate: bool = _how(False)  # FOSC after PGD-10 against a stronger attack
-    binarized: int = _how(0, 0)  # test images under the binarization test
     white_box: bool = _how(False)  # Wang et al.'s attacks, of a quarter radius
     surrogate_epochs: int = _how(0, 0)  # of two networks that attack
     pictures: int = _how(0, 0, "test")  # test images kept, attacked in every way
+    binarized: int = _how(0, 0)  # test images under the binarization test
+    certificate: bool = _how(False)  # FOSC after PGD-10 against a stronger attack
     own_attack: str = _how("")  # your own, beside PGD: "mine.attacks:run"
 
     def __post_init__(self) -> None:
