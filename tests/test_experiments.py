@@ -38,11 +38,24 @@ LEARNT = Recipe(
     strong_steps=2,
     autoattack_size=8,
     width_size=40,
+    scale_free_size=40,
     line_size=40,
     brief_epochs=3,
     binarized=20,
     own_attack="widemin.attacks:pgd",
 )
+# Of a network whose logits have a median margin of 1, by straight calls.
+SCALE_FREE = {
+    "images": lambda model, x, y: len(x),
+    "adaptive_sharpness": partial(landscape.adaptive_sharpness, rho=0.5),
+    "relative_flatness": landscape.relative_flatness,
+    "top_eigenvalue": lambda *network: hessian.top_eigenvalues(
+        *network, generator=stream(0, "probes"), tolerance=3e-2
+    ).values.item(),
+    "batch_sharpness": lambda *network: hessian.batch_sharpness(
+        *network, 20, generator=stream(0, "batch sharpness")
+    ),
+}
 DEFENDED = Recipe(
     epochs=8,
     batch_size=20,
@@ -104,6 +117,34 @@ class Measured:
         x = x.clone().requires_grad_()
         F.cross_entropy(self.model.eval()(x), y, reduction="sum").backward()
         return (x.grad == 0).flatten(1).all(1)
+
+    def scale_free(self):
+        """Flatness at a median margin of 1 on 40 images, its widths from few starts."""
+        network = self.model, *self.train(40)
+        median = evaluation.margins(*network).median().item()
+        with landscape.logit_scale(self.model, 1 / median):
+            found = {name: value(*network) for name, value in SCALE_FREE.items()}
+            search = dict(of="nodes", tolerance=5e-3, random_directions=0)
+            draws = [stream(0, "width of nodes") for _ in range(2)]
+            low = landscape.width(
+                *network,
+                gap=0.1,
+                generator=draws[0],
+                starts=0,
+                uphill=True,
+                reach=0.05,
+                **search,
+            )
+            high = landscape.width(
+                *network,
+                gap=1.0,
+                generator=draws[1],
+                starts=1,
+                first=low.direction,
+                reach=3 * low.distance,
+                **search,
+            )
+        return found | {"width_nodes_0.1": low.width, "width_nodes_1": high.width}
 
     def left(self, attack, size=200, source=None, double=False):
         """Which of the first images an attack leaves; those wrong are not attacked."""
@@ -337,6 +378,8 @@ def measured_columns():
     for of in ("weights", "nodes", "inputs"):
         for gap in (0.1, 1.0):
             found[f"width_{of}_{gap:g}"] = lambda m, of=of, gap=gap: m.widths(of)[gap]
+    for name in (*SCALE_FREE, "width_nodes_0.1", "width_nodes_1"):
+        found[f"scale_free_{name}"] = partial(lambda n, m: m.scale_free()[n], name)
     for name in ("share", "l2", "weights_rise", "images_rise", "gradient_rise"):
         found[f"implicit_{name}"] = lambda m, name=f"implicit_{name}": (
             implicit_perturbation.at_first_layer(m.model, *m.train(40), 0.2)[name]
@@ -452,6 +495,7 @@ def test_weights_are_kept_and_measured_again_without_training(
 def test_gradients_that_are_zero_and_constant_answers_are_seen(measured):
     """Logits times 30 lose gradients in float32; a huge bias leaves one answer."""
     bare = dataclasses.replace(LEARNT, strong_size=0, width_size=0, line_size=0)
+    bare = bare.without("scale_free_size")
     m = measured[0]
     with landscape.logit_scale(m.model, 30):
         flat = float(m.zero_gradients.double().mean())

@@ -11,10 +11,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from widemin.attacks import NonFiniteError
 from widemin.data import images
+from widemin.evaluation import margins
 from widemin.experiments.measure import curvature
+from widemin.experiments.measure.scale_free import scale_free_values
 from widemin.experiments.recipe import Recipe, stream
 from widemin.experiments.train import build
-from widemin.hessian import top_eigenvalues
+from widemin.hessian import batch_sharpness, top_eigenvalues
 from widemin.landscape import (
     adaptive_sharpness,
     along,
@@ -23,6 +25,7 @@ from widemin.landscape import (
     logit_scale,
     nearest_level,
     node_norms,
+    relative_flatness,
     weight_landscape,
     width,
 )
@@ -460,3 +463,115 @@ def test_logits_are_scaled_behind_a_hook_of_the_container():
         plain = model(x)
         with logit_scale(model, 8):
             torch.testing.assert_close(model(x), 8 * plain)
+
+
+def _penultimate(bias, seed=0):
+    body = [nn.Flatten(), nn.Linear(16, 6), nn.ReLU()]
+    model = nn.Sequential(*body, nn.Linear(6, 3, bias=bias)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=seeded(seed)))
+    return model
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_relative_flatness_is_its_sum_over_blocks_of_the_hessian(grey, bias):
+    model, (x, y) = _penultimate(bias), grey
+    x, w = x.double(), model[-1].weight.detach()
+
+    def loss(rows):
+        return F.cross_entropy(F.linear(model[:-1](x), rows, model[-1].bias), y)
+
+    h = torch.autograd.functional.hessian(loss, w)  # (row, feature, row, feature)
+    exact = ((w @ w.T) * torch.einsum("siti->st", h)).sum().item()
+    assert relative_flatness(model, x, y, chunk=3) == pytest.approx(exact, rel=1e-9)
+    batches = [(x[:5], y[:5]), (x[5:], y[5:])]
+    assert relative_flatness(model, batches) == pytest.approx(exact, rel=1e-9)
+    with torch.no_grad():  # the features, and the layer that reads them
+        for parameter in model[1].parameters():
+            parameter.mul_(8.0)
+        model[-1].weight.div_(8.0)
+    assert relative_flatness(model, x, y) == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("model", [_tied(), HeadFirst(), nn.Linear(16, 3)])
+def test_relative_flatness_is_of_a_sequence_that_ends_in_a_linear_layer(model):
+    x = torch.rand(2, 16)
+    if isinstance(model, nn.Sequential):
+        model = nn.Sequential(*model, nn.Tanh())
+    with pytest.raises(ValueError, match="sequence that ends in a linear layer"):
+        relative_flatness(model, x, torch.tensor([0, 1]))
+
+
+def test_a_search_uphill_starts_from_the_gradient_and_where_it_is_told():
+    """On a bowl, beside its bottom: the gradient is the nearest way."""
+    h = torch.tensor([100.0, 1.0, 1.0], dtype=torch.float64)
+    at = torch.tensor([0.1, 0.0, 0.0], dtype=torch.float64)
+    asked = []
+
+    def bowl(v):
+        asked.append(float(v.norm()))
+        return float((h * (at + v) ** 2).sum() / 2), h * (at + v)
+
+    options = {"starts": 0, "random_directions": 0, "uphill": True, "reach": 0.3}
+    found = nearest_level(
+        bowl, torch.zeros(3).double(), 4.0, generator=seeded(), **options
+    )
+    assert found.distance == pytest.approx(0.2, rel=1e-6)  # 50 (0.1 + d)^2 is 4.5
+    assert asked[:2] == [0.0, pytest.approx(0.3)]
+    assert math.isinf(found.random_distance)
+    assert len(asked) < 30
+
+
+@pytest.mark.parametrize("other", [{}, {"width_size": 20}])
+def test_scale_free_values_are_those_at_a_median_margin_of_1(other):
+    asked = Recipe(train_size=60, batch_size=20, width=8, scale_free_size=30, **other)
+    model = build(asked)
+    x, y = images(asked.dataset, "train", 60, "cpu")
+    for _ in range(400):
+        gradients = torch.autograd.grad(
+            F.cross_entropy(model(x), y), list(model.parameters())
+        )
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.sub_(0.5 * gradient)
+    row = scale_free_values(model, asked, "cpu")
+    x, y = x[:30], y[:30]
+    with logit_scale(model, 1 / float(margins(model, x, y).median())):
+        assert float(margins(model, x, y).median()) == pytest.approx(1)
+        straight = {
+            "top_eigenvalue": float(
+                top_eigenvalues(model, x, y, generator=seeded(), tolerance=1e-4).values
+            ),
+            "adaptive_sharpness": adaptive_sharpness(model, x, y, rho=0.5),
+            "relative_flatness": relative_flatness(model, x, y),
+            "batch_sharpness": batch_sharpness(
+                model, x, y, 20, generator=stream(0, "batch sharpness")
+            ),
+            "images": 30,
+        }
+        for gap in (0.1, 1.0):
+            thorough = width(model, x, y, gap=gap, of="nodes", generator=seeded())
+            straight[f"width_nodes_{gap:g}"] = pytest.approx(thorough.width, rel=0.02)
+    for name, value in straight.items():
+        near = 1e-2 if name == "top_eigenvalue" else 1e-5
+        expected = pytest.approx(value, rel=near) if isinstance(value, float) else value
+        assert row.pop(f"scale_free_{name}") == expected, name
+    if not other:
+        for gap in (0.1, 1.0):
+            thorough = width(model, x, y, gap=gap, generator=seeded()).width
+            found = row.pop(f"width_weights_{gap:g}")
+            assert 0.8 * thorough < found < 1.02 * thorough  # a shorter way is no error
+    assert not row
+    # The same network at another scale of its logits has the same numbers.
+    with torch.no_grad():
+        for parameter in list(model.parameters())[-2:]:
+            parameter.mul_(4)
+    again = scale_free_values(model, asked, "cpu")
+    assert again["scale_free_relative_flatness"] == pytest.approx(
+        straight["relative_flatness"], rel=1e-5
+    )
+    with torch.no_grad():  # every answer is turned around
+        for parameter in list(model.parameters())[-2:]:
+            parameter.neg_()
+    assert scale_free_values(model, asked, "cpu") == {}

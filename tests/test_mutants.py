@@ -279,6 +279,50 @@ MEASURING = [
         column("width_weights_1"),
     ),
     Mutant(
+        "flatness at the network's own scale",
+        "experiments/measure/scale_free.py",
+        "logit_scale(model, 1 / median)",
+        "logit_scale(model, 1.0)",
+        column("scale_free_adaptive_sharpness"),
+    ),
+    Mutant(
+        "the scale-free search starts anew at every level",
+        "experiments/measure/scale_free.py",
+        'measured.direction if of == "nodes" else None',
+        "None",
+        column("scale_free_width_nodes_1"),
+    ),
+    Mutant(
+        "flatness of a network that is mostly wrong",
+        "experiments/measure/scale_free.py",
+        "if median <= 0:",
+        "if median < -1e9:",
+        of(
+            "landscape",
+            "test_scale_free_values_are_those_at_a_median_margin_of_1[other0]",
+        ),
+    ),
+    Mutant(
+        "relative flatness without the blocks between rows",
+        "landscape/relative_flatness.py",
+        "((p @ apart) * p).sum(1) / 2",
+        "((p - p**2) @ rows.square().sum(1))",
+        of(
+            "landscape",
+            "test_relative_flatness_is_its_sum_over_blocks_of_the_hessian[True]",
+        ),
+    ),
+    Mutant(
+        "a search uphill goes downhill",
+        "landscape/width.py",
+        "directions.append(slope / slope.norm())",
+        "directions.append(-slope / slope.norm())",
+        of(
+            "landscape",
+            "test_a_search_uphill_starts_from_the_gradient_and_where_it_is_told",
+        ),
+    ),
+    Mutant(
         "adaptive sharpness at five times its radius",
         "experiments/measure/curvature.py",
         "rho=ADAPTIVE_RADIUS",

@@ -457,6 +457,7 @@ EVERYTHING = dataclasses.replace(
     strong_size=10,
     strong_attacks=("restarts", "float64", "distance"),
     width_size=10,
+    scale_free_size=10,
     line_size=10,
     spectrum_size=40,
     brief_epochs=1,
@@ -488,9 +489,9 @@ def test_a_measurement_stopped_before_every_part_gives_the_same_rows(
             assert [path.stem for path in tmp_path.glob("*.measured")] == [
                 EVERYTHING.key
             ]
-    # Four of the network; in each of two sets thirteen: attacks, strong ones, those
+    # Five of the network; in each of two sets thirteen: attacks, strong ones, those
     # made on others; seven kinds of rows beside. The last is followed by none.
-    planned = 4 + 2 * (7 + 2 + 1 + 3) + 7
+    planned = 5 + 2 * (7 + 2 + 1 + 3) + 7
     assert stops == planned - 1
     assert rows == whole
     assert not list(tmp_path.glob("*.measured"))

@@ -114,6 +114,8 @@ class Recipe:
     autoattack_size: int = _how(0, 0)  # of the strong ones, under AutoAttack; 0 is all
     width_size: int = _how(0, 0, "train")  # training images under the widths
     line_size: int = _how(0, 0, "train")  # training images under the loss along lines
+    # Training images under flatness, logits divided by their median margin
+    scale_free_size: int = _how(0, 0, "train")
     other_statistics: bool = _how(False)  # classified as the other CIFAR's
     brief_epochs: int = _how(0, 0)  # of one scaled in its logits, which attacks
     fosc_bins: int = _how(0, 0)  # of images by FOSC; and the attack's strength swept

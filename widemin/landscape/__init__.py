@@ -17,4 +17,5 @@ from widemin.landscape.loss_surface import (
     quadratic,
     weight_landscape,
 )
+from widemin.landscape.relative_flatness import relative_flatness
 from widemin.landscape.width import Width, nearest_level, width

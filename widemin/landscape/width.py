@@ -93,6 +93,8 @@ def nearest_level(
     random_directions: int = 20,
     iterations: int = 200,
     first: Tensor | None = None,
+    uphill: bool = False,
+    reach: float = 1e-3,
     tolerance: float = 1e-7,
 ) -> Width:
     """Return the distance to the nearest point where the loss has risen by gap.
@@ -109,14 +111,16 @@ def nearest_level(
         starts: Ascents from random directions.
         random_directions: Rays whose shortest is random_distance.
         iterations: Most steps of an ascent.
-        first: A direction to start from as well, e.g. that of a lower level.
+        first: A direction to start from as well, both ways, e.g. that of a lower level.
+        uphill: Start from the gradient at the start as well.
+        reach: Distance at which the level is looked for first.
         tolerance: Share by which a way must be shorter than those before it to count;
             the level is met within about as much.
 
     Raises:
         NonFiniteError: A loss at the start that is NaN or infinite, or so large that
             the gap is lost to rounding.
-        ValueError: A gap that is not above 0, or counts below 1.
+        ValueError: A gap or a reach that is not above 0, or counts below 1.
 
     >>> def bowl(v):  # curvatures 1 and 100: the nearest way is along the second
     ...     h = torch.tensor([1.0, 100.0]).double()
@@ -127,7 +131,8 @@ def nearest_level(
     0.1
     """
     check(0 < gap < math.inf, "gap must be above 0 and finite", gap)
-    check_counts(1 if first is None else 0, starts=starts)
+    check(0 < reach < math.inf, "reach must be above 0 and finite", reach)
+    check_counts(1 if first is None and not uphill else 0, starts=starts)
     check_counts(iterations=iterations)
     loss, slope = landscape(start)
     level = loss + gap
@@ -140,6 +145,7 @@ def nearest_level(
         return v / v.norm()
 
     def cross(direction: Tensor, guess: float) -> _Crossing:
+        guess = guess if 0 < guess < math.inf else reach
         return _crossing(landscape, direction, level, guess, tolerance**0.5 / 10)
 
     best, shortest = _Crossing(math.inf, draw(), start), attrgetter("radius")
@@ -150,6 +156,8 @@ def nearest_level(
     if first is not None:
         unit = first.to(start) / first.norm().to(start)
         directions += [unit, -unit]
+    if uphill:
+        directions.append(slope / slope.norm())
     for direction in directions:
         at = cross(direction, best.radius)
         if math.isinf(at.radius):
@@ -183,7 +191,7 @@ def _crossing(
     share `near` of the level it takes one step more, unseen.
     """
     low, high = 0.0, math.inf
-    radius = guess if 0 < guess < math.inf else 1e-3
+    radius = guess
     for _ in range(100):
         value, gradient = landscape(radius * direction)
         slope = float(gradient @ direction)

@@ -15,6 +15,7 @@ from widemin.data import images
 from widemin.evaluation import share
 from widemin.experiments.measure import attacked, binarized, curvature, fosc
 from widemin.experiments.measure.parts import REVISIONS, Parts, state
+from widemin.experiments.measure.scale_free import scale_free_values
 from widemin.experiments.recipe import Recipe
 
 
@@ -43,6 +44,7 @@ def measure(
     of_training = {
         "curvature": curvature.curvature_values,
         "widths": curvature.width_values,
+        "scale free": scale_free_values,
         "implicit": curvature.implicit_values,
     }
     for name, values in of_training.items():

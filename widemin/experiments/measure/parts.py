@@ -17,6 +17,7 @@ _TELLTALE: dict[str, tuple[str, ...]] = {
     "answers": ("natural_accuracy",),
     "curvature": ("top_eigenvalue",),
     "widths": ("width_images",),
+    "scale free": ("scale_free_images",),
     "implicit": ("implicit_share",),
     "attacks": ("fgsm_accuracy",),
     "restarts": ("restarts_accuracy", "restarts_float64_accuracy"),
