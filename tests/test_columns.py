@@ -3,7 +3,7 @@
 import inspect
 import pkgutil
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -32,7 +32,8 @@ def pairs():
 def fresh(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(measure.REVISIONS, "answers", 2)
-        asked = Recipe(own_attack="widemin.attacks:pgd", scale_free_size=50, epochs=9)
+        asked = Recipe(own_attack="widemin.attacks:pgd", loss="clipped", stop_loss=9.0)
+        asked = replace(asked, binarized=5, certificate=True, scale_free_size=50)
         rows = running.run(asked, device="cpu", weights=tmp_path_factory.mktemp("w"))
     return {(name, row["measured"]) for row in rows for name in row}
 

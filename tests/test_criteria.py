@@ -150,7 +150,8 @@ def lines():
 
 def test_every_claim_has_both_revisions_and_its_parts_can_be_judged():
     found = met(judgeable())
-    assert set(found) == set(criteria()) and len(found) == 55
+    assert set(found) == set(criteria())
+    assert sum(claim.paper != "ours" for claim in criteria().values()) == 55
     # A control of our own is no claim of a paper.
     ours = {
         name for name, parts in found.items() if {p.kind for p in parts} == {"control"}

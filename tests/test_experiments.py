@@ -41,6 +41,7 @@ LEARNT = Recipe(
     scale_free_size=40,
     line_size=40,
     brief_epochs=3,
+    binarized=20,
     own_attack="widemin.attacks:pgd",
 )
 # Of a network whose logits have a median margin of 1, by straight calls.
@@ -65,6 +66,7 @@ DEFENDED = Recipe(
     hessian_size=40,
     white_box=True,
     surrogate_epochs=4,
+    certificate=True,
 )
 
 
@@ -225,6 +227,63 @@ class Measured:
         return far.quantile(quarter / 4)
 
     @cached_property
+    def binarized(self):
+        """What attacks find in the classifiers of the first 20 images, by name."""
+        fgsm = partial(attacks.fgsm, ball=self.ball)
+        pgd = {"step_size": self.ball.epsilon / 4, "until_fooled": True}
+        ways = {
+            "fgsm": fgsm,
+            "fgsm_clipped": partial(fgsm, loss=attacks.clipped_cross_entropy),
+            "fgsm_margin": partial(fgsm, loss=attacks.margin),
+            "fgsm_rescaled": partial(fgsm, loss=attacks.rescaled_cross_entropy),
+        }
+        for name, loss in (("pgd", F.cross_entropy), ("pgd_margin", attacks.margin)):
+            draws = {"generator": stream(0, "binarized attack")}
+            if name == "pgd_margin":
+                draws["loss"] = loss
+            ways[name] = partial(attacks.pgd, ball=self.ball, **pgd, **draws)
+        x, draws = self.test[0][:20], stream(0, "binarized")
+        tested = evaluation.binarization(
+            self.model, x, self.ball, ways, generator=draws
+        )
+        kept = tested.separable
+        found = tested.found | {"random": tested.random}
+        shares = {name: mask[kept].double().mean() for name, mask in found.items()}
+        return shares | {"images": int(kept.sum())}
+
+    @cached_property
+    def certificate(self):
+        """Survivors of PGD-10, how many are broken, and areas pair by pair."""
+        (x, y), ball, model = self.test, self.ball, self.model.eval()
+        draws = stream(0, "certificate")
+        end = attacks.pgd(model, x, y, ball, steps=10, generator=draws)
+        gradient, loss, logits = attacks.input_gradient(model, end, y)
+        gain, most = attacks.fosc_box(ball, gradient, x, end)
+        fosc = attacks.fosc(ball, gradient, end - x)
+        scores = {
+            "fosc": fosc,
+            "normalised_fosc": fosc / ball.support(gradient).clamp_min(1e-38),
+            "normalised_fosc_box": gain / most.clamp_min(1e-38),
+            "loss": loss,
+            "margin": attacks.margin(logits, y),
+        }
+        survivors = (self.margins > 0) & (scores["margin"] < 0)
+        left = survivors.clone()
+        for strong in ({"loss": attacks.margin, "restarts": 10}, {"restarts": 5}):
+            how = strong | {"steps": 50, "step_size": ball.epsilon / 20}
+            draws = stream(0, "stronger")
+            moved = attacks.pgd(
+                model, x[left], y[left], ball, generator=draws, until_fooled=True, **how
+            )
+            left[left.clone()] = answers(model, moved).argmax(1) == y[left]
+        broken = survivors & ~left
+        areas = {"survivors": int(survivors.sum()), "broken": int(broken.sum())}
+        for name, score in scores.items():
+            pairs = score[broken][:, None] - score[left][None]
+            areas[name] = ((pairs > 0).double() + 0.5 * (pairs == 0)).mean()
+        return areas
+
+    @cached_property
     def autoattack(self):
         x, y = (part[:8] for part in self.test)
         return evaluation.autoattack(self.model, x, y, self.ball, seed=0)
@@ -306,6 +365,14 @@ def measured_columns():
         "autoattack_images": lambda m: 8,
         "autoattack_pgd_accuracy": lambda m: m.usual()[:8],
     }
+    for of in ("images", "random", "fgsm", "fgsm_clipped", "fgsm_margin"):
+        found[f"binarized_{of}"] = lambda m, of=of: m.binarized[of]
+    for of in ("fgsm_rescaled", "pgd", "pgd_margin"):
+        found[f"binarized_{of}"] = lambda m, of=of: m.binarized[of]
+    for of in ("survivors", "broken"):
+        found[f"certificate_{of}"] = lambda m, of=of: m.certificate[of]
+    for of in ("fosc", "normalised_fosc", "normalised_fosc_box", "loss", "margin"):
+        found[f"{of}_auroc"] = lambda m, of=of: m.certificate[of]
     for field in dataclasses.fields(Recipe):
         found[field.name] = partial(lambda name, m: as_row(m.recipe)[name], field.name)
     for of in ("weights", "nodes", "inputs"):

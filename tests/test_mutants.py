@@ -350,6 +350,99 @@ MEASURING = [
         ),
     ),
 ]
+MEASURING += [
+    Mutant(
+        "the binary classifier has a margin of 1",
+        "evaluation/binarization.py",
+        "scale = (first - second) / (threshold - below[0])",
+        "scale = 1 / (threshold - below[0])",
+        of(
+            "binarization",
+            "test_the_classifier_is_as_sure_of_the_image_as_the_network",
+            "test_confidence_blinds_cross_entropy_and_not_the_margin",
+        ),
+    ),
+    Mutant(
+        "the binary classifier's threshold lies half way",
+        "evaluation/binarization.py",
+        "INSIDE, CLOSE = 0.95, 0.999",
+        "INSIDE, CLOSE = 0.95, 0.5",
+        of("binarization", "test_the_threshold_is_just_below_the_boundary_point"),
+    ),
+    Mutant(
+        "the binary classifier's first logit is constant",
+        "evaluation/binarization.py",
+        "own, readout = last.weight[answer],",
+        "own, readout = 0 * last.weight[answer],",
+        of(
+            "binarization",
+            "test_float32_loses_the_first_logit_of_the_classifier_as_of_the_network",
+        ),
+    ),
+    Mutant(
+        "readouts that separate nothing are tested",
+        "evaluation/binarization.py",
+        "separable[i] = of_high.all() and not of_low.any()",
+        "separable[i] = True",
+        of("binarization", "test_images_without_a_separating_readout_say_nothing"),
+    ),
+    Mutant(
+        "random tries never lie on the boundary",
+        "evaluation/binarization.py",
+        "drawn(image, inner // 2, inner - inner // 2)",
+        "drawn(image, inner, 0)",
+        of("binarization", "test_random_points_find_what_every_corner_has"),
+    ),
+    Mutant(
+        "the binarization test may be passed outside the ball",
+        "evaluation/binarization.py",
+        "{name: within(attack, ball, name) for name, attack in attacks.items()}",
+        "dict(attacks)",
+        of("binarization", "test_bad_input_is_one_line"),
+    ),
+    Mutant(
+        "shares of the binarization test are of all images",
+        "experiments/measure/binarized.py",
+        "share(mask[separable])",
+        "share(mask)",
+        column("binarized_pgd"),
+    ),
+    Mutant(
+        "FOSC foretells from the random start",
+        "experiments/measure/fosc.py",
+        "t.ball, 10, 1 / 4, draws)[-1]",
+        "t.ball, 10, 1 / 4, draws)[0]",
+        column("fosc_auroc"),
+    ),
+    Mutant(
+        "the stronger attack ends with the margin",
+        "experiments/measure/fosc.py",
+        "((attacks.margin, 10), (attacks.cross_entropy, 5))",
+        "((attacks.margin, 1),)",
+        column("certificate_broken"),
+    ),
+    Mutant(
+        "images that hold are foretold for those that break",
+        "experiments/measure/fosc.py",
+        "broken = ~left[survivors]",
+        "broken = left[survivors]",
+        column("fosc_auroc"),
+    ),
+    Mutant(
+        "images wrong without an attack survive it",
+        "experiments/measure/fosc.py",
+        'survivors = evaluation.correct(t.model, t.x, t.y) & (joined["margin"] < 0)',
+        'survivors = joined["margin"] < 1e9',
+        column("certificate_survivors"),
+    ),
+    Mutant(
+        "ties count whole in the area under the ROC curve",
+        "statistics.py",
+        "scipy.stats.rankdata(score)",
+        'scipy.stats.rankdata(score, "max")',
+        of("statistics", "test_the_area_is_the_share_of_pairs_in_order"),
+    ),
+]
 JUDGING = [
     Mutant(
         "a threshold is ignored",

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from widemin.papers.ranks import in_words, rank_correlations
-from widemin.statistics import partial_spearman, spearman, spearman_interval
+from widemin.statistics import auroc, partial_spearman, spearman, spearman_interval
 
 
 @pytest.fixture
@@ -56,6 +56,30 @@ def test_intervals_need_enough_pairs():
     assert all(map(math.isnan, spearman_interval(0.5, 3)))
     assert all(map(math.isnan, spearman_interval(0.5, 5, given=2)))
     assert all(map(math.isnan, spearman_interval(1.0, 20)))  # no spread, no interval
+
+
+def test_a_perfect_order_has_area_1_a_reversed_one_0_and_ties_a_half():
+    broken = [False, False, True, True, True]
+    assert auroc([1, 2, 3, 4, 5], broken) == 1
+    assert auroc([5, 4, 3, 2, 1], broken) == 0
+    assert auroc([7] * 5, broken) == 0.5
+    assert auroc([1, 3, 3, 4, 4], broken) == (0.5 + 5) / 6
+
+
+def test_the_area_is_the_share_of_pairs_in_order():
+    generator = np.random.default_rng(2)
+    score = generator.integers(0, 12, 80)  # with ties
+    positive = generator.random(80) < 0.3 + score / 40
+    pairs = score[positive][:, None] - score[~positive][None]
+    count = (pairs > 0).mean() + (pairs == 0).mean() / 2
+    assert auroc(score, positive) == pytest.approx(count, abs=1e-12)
+    assert auroc(score, ~positive) == pytest.approx(1 - count, abs=1e-12)
+    assert 0.55 < count < 0.95
+
+
+@pytest.mark.parametrize("positive", [[], [True, True], [False, False]])
+def test_without_both_kinds_there_is_no_area(positive):
+    assert math.isnan(auroc([1.0, 2.0][: len(positive)], positive))
 
 
 def test_a_table_of_correlations_leaves_missing_networks_out():

@@ -1,4 +1,4 @@
-"""Intervals and rank correlations; without torch."""
+"""Intervals, rank correlations and areas under ROC curves; without torch."""
 
 from __future__ import annotations
 
@@ -62,6 +62,23 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(scipy.stats.spearmanr(x, y).statistic)
+
+
+def auroc(score: ArrayLike, positive: ArrayLike) -> float:
+    """Return the area under the ROC curve of a score, by ranks (Mann and Whitney).
+
+    The chance that a positive's score is above a negative's, ties half; NaN where all
+    are positive, or none.
+
+    >>> auroc([0.1, 0.4, 0.3, 0.8], [False, True, False, True])
+    1.0
+    """
+    positive = np.asarray(positive, bool)
+    count, others = int(positive.sum()), int((~positive).sum())
+    if not count or not others:
+        return float("nan")
+    ranks = scipy.stats.rankdata(score)[positive].sum()
+    return float((ranks - count * (count + 1) / 2) / (count * others))
 
 
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:

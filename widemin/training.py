@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from widemin.attacks import NonFiniteError, clean, inference
+from widemin.attacks import Loss, NonFiniteError, clean, inference
 from widemin.batches import restored, trainable
 from widemin.names import check, check_choice, check_counts, check_sizes
 
@@ -148,6 +149,7 @@ def train_step(
     label_smoothing: float = 0.0,
     weighted: bool = False,
     leak: Callable[[nn.Module, Tensor], list[Tensor]] | None = None,
+    loss: Loss | None = None,
 ) -> Tensor:
     """Take one step; return the loss at the unmoved weights, shape ().
 
@@ -167,6 +169,8 @@ def train_step(
             (released code of Wang et al.).
         leak: (model, labels) to gradients, one for each parameter that requires it,
             added to the one along which SAM climbs.
+        loss: Logits and labels to the loss of each image, in place of the
+            cross-entropy, one of `attacks.TRAINED` say; no labels are smoothed.
 
     Raises:
         ValueError: A wrong rho, or no parameter that requires a gradient.
@@ -180,7 +184,7 @@ def train_step(
     """
     check_sizes(rho=rho)
     x = perturb(model, x, y)
-    loss = backward(model, x, y, label_smoothing, weighted)
+    before = backward(model, x, y, label_smoothing, weighted, loss)
     if rho > 0:
         if leak is not None:
             for parameter, tilt in zip(trainable(model), leak(model, y), strict=True):
@@ -189,9 +193,9 @@ def train_step(
         kept = nullcontext() if second_pass_statistics else restored(model.buffers)
         # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
         with perturbed_weights(model, rho), kept:
-            backward(model, x, y, label_smoothing, weighted)
+            backward(model, x, y, label_smoothing, weighted, loss)
     optimizer.step()
-    return loss
+    return before
 
 
 def backward(
@@ -200,6 +204,7 @@ def backward(
     y: Tensor,
     label_smoothing: float = 0.0,
     weighted: bool = False,
+    loss: Loss | None = None,
 ) -> Tensor:
     """Leave the mean loss's gradient in the parameters; return the loss, shape ().
 
@@ -213,13 +218,12 @@ def backward(
     trainable(model)
     for parameter in model.parameters():
         parameter.grad = None
-    kind = "none" if weighted else "mean"
-    loss = F.cross_entropy(model(x), y, label_smoothing=label_smoothing, reduction=kind)
-    if weighted:
-        (loss.detach() * loss).mean().backward()
-        return loss.detach().mean()
-    loss.backward()
-    return loss.detach()
+    if loss is None:
+        kind = "none" if weighted else "mean"
+        loss = partial(F.cross_entropy, label_smoothing=label_smoothing, reduction=kind)
+    each = loss(model(x), y)  # or their mean already
+    (each.detach() * each if weighted else each).mean().backward()
+    return each.detach().mean()
 
 
 def weight_gradient(

@@ -16,6 +16,7 @@ from widemin.attacks.images import (
     logits_of,
 )
 from widemin.attacks.losses import (
+    TRAINED,
     Loss,
     clipped_cross_entropy,
     cross_entropy,

@@ -25,11 +25,13 @@ from widemin.experiments.parameters import parameters as parameters
 from widemin.names import check_choice
 from widemin.papers.kamath.plan import plan as kamath
 from widemin.papers.khritankov.plan import plan as khritankov
+from widemin.papers.ours.plan import plan as ours
 from widemin.papers.wang.plan import plan as wang
 from widemin.papers.wei.plan import plan as wei
 
 Plan = dict[str, Any]  # lists of runs, or dictionaries of them, by name
 _PLANS: dict[str, Any] = {"01": khritankov, "02": wei, "03": wang, "04": kamath}
+_PLANS |= {"05": ours}
 
 
 def presets() -> list[str]:

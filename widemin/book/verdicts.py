@@ -16,7 +16,8 @@ from widemin.papers import claims
 from widemin.papers.claims.words import SAID
 
 PAPER = "paper"
-CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04"}
+CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04", "ours": "05"}
+UNJUDGED = {"outcome": "not yet run", "ours": ""}  # our own claims by revision 1
 # What the front page tells, a claim that is decided each.
 HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
 
@@ -71,10 +72,10 @@ def as_page(edition: str) -> str:
     """Return all claims as a table, with their words by both revisions."""
     before, rows = claims.revision_1(), []
     for name, v in all_claims(edition).items():
-        old, word = before[name]["outcome"], v["outcome"]
+        old, word = before.get(name, UNJUDGED)["outcome"], v["outcome"]
         why = f"{_upper(claims.plain(claims.criteria()[name].revised))}. {v['reason']}"
         own = [_link(name, v), _statement(name), word, _upper(v["ours"]), _rests(v)]
-        rows.append([*own, old, why if word != old else ""])
+        rows.append([*own, old, why if word != old and name in before else ""])
     heads = ["", "claim", "outcome", "here", "rests on", "by revision 1"]
     return markdown([*heads, "why another"], rows)
 
@@ -190,7 +191,8 @@ def as_data(edition: str) -> dict[str, Any]:
         claim = claims.criteria()[name]
         lines = {part.part: part.line for part in claims.parts()[claim.id]}
         own = [p | {"last_changed": fixed.get(lines[p["part"]])} for p in v["parts"]]
-        old = {name: before[claim.id][name] for name in ("outcome", "ours")}
+        old = before.get(claim.id, UNJUDGED)
+        old = {name: old[name] for name in UNJUDGED}
         listed.append(
             {
                 "id": claim.id,

@@ -10,6 +10,7 @@ from widemin.evaluation.accuracy import (
     transfer,
     within,
 )
+from widemin.evaluation.binarization import Binarized, binarization
 from widemin.evaluation.distance import minimal_distance
 from widemin.evaluation.gradient_masking import (
     MASKED_MARGIN,

@@ -83,14 +83,13 @@ def step_at(
     """
     if recipe.optimizer == "algorithm1":
         return lambda t: training.algorithm_1
-    bare = not (recipe.label_smoothing or recipe.loss_weighted)
-    if recipe.method == "standard" and bare and side_by_side.covers(model, optimizer):
-        return lambda t: side_by_side.step
+    plain = recipe.method == "standard" and not recipe.loss_weighted
+    if plain and side_by_side.covers(model, optimizer):
+        return lambda t: partial(side_by_side.step, loss=recipe.own_loss)
     step = partial(
         training.train_step,
-        rho=recipe.rho,
         second_pass_statistics=recipe.second_pass_statistics,
-        label_smoothing=recipe.label_smoothing,
+        loss=recipe.own_loss,
     )
     visited: list[Tensor] = []  # where the attack took gradients, in this step
     if recipe.gradient_leak:
@@ -110,6 +109,7 @@ def step_at(
         # The released code of Wang et al. weighs from the second epoch on.
         weighted = recipe.loss_weighted and t >= 1 / recipe.epochs
         attacked = partial(perturb, t) if recipe.attack else attacks.clean
-        return partial(step, perturb=attacked, weighted=weighted)
+        rho = recipe.rho if t >= recipe.sam_from else 0.0
+        return partial(step, perturb=attacked, weighted=weighted, rho=rho)
 
     return at

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from widemin import data, models, training
-from widemin.attacks import L2, Ball, Linf, parse_ball
+from widemin.attacks import L2, TRAINED, Ball, Linf, Loss, parse_ball
 from widemin.experiments import own
 from widemin.experiments.columns import as_column, as_row
 from widemin.names import check, check_choice
@@ -93,6 +94,10 @@ class Recipe:
     second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
     gradient_leak: bool = False  # the attack's weight gradients tilt SAM's ascent
     label_smoothing: float = _field(0.0, 0, 1)  # share spread over all classes
+    loss: str = _field("logits", known=TRAINED)  # how the cross-entropy is computed
+    sam_from: float = _field(0.0, 0, 1)  # share of training before SAM begins
+    stop_loss: float = _field(0.0, 0)  # training ends once its loss is as low; 0: never
+    nudge: int = _field(0, 0)  # which draw of 1e-7 of each weight; 0 is none
     seed: int = _field(0, 0)
     watch: Ball | None = None  # FGSM in this set after each epoch
     watch_fosc: bool = False  # FOSC after each epoch, where its attack stops
@@ -117,6 +122,8 @@ class Recipe:
     white_box: bool = _how(False)  # Wang et al.'s attacks, of a quarter radius
     surrogate_epochs: int = _how(0, 0)  # of two networks that attack
     pictures: int = _how(0, 0, "test")  # test images kept, attacked in every way
+    binarized: int = _how(0, 0)  # test images under the binarization test
+    certificate: bool = _how(False)  # FOSC after PGD-10 against a stronger attack
     own_attack: str = _how("")  # your own, beside PGD: "mine.attacks:run"
 
     def __post_init__(self) -> None:
@@ -144,6 +151,14 @@ class Recipe:
         return "sam" if self.rho else "standard"
 
     @property
+    def own_loss(self) -> Loss | None:
+        """The loss of each image in training; None is the plain cross-entropy."""
+        if self.label_smoothing:
+            how = dict[str, Any](reduction="none", label_smoothing=self.label_smoothing)
+            return partial(F.cross_entropy, **how)
+        return None if self.loss == "logits" else TRAINED[self.loss]
+
+    @property
     def transfer_source(self) -> Recipe:
         """The briefly trained network beside: another seed's, a few epochs long."""
         brief = dict[str, Any](seed=self.seed + 1_000, epochs=self.brief_epochs)
@@ -169,8 +184,9 @@ class Recipe:
     @property
     def work(self) -> float:
         """Gradients of images in training: what its time is about proportional to."""
-        passes = (1 + self.attack_steps if self.attack else 1) * (2 if self.rho else 1)
-        return float(self.train_size * self.epochs * passes)
+        passes = 1 + self.attack_steps if self.attack else 1
+        twice = 2 - self.sam_from if self.rho else 1
+        return float(self.train_size * self.epochs * passes * twice)
 
     @property
     def key(self) -> str:
@@ -297,6 +313,13 @@ _RULES: dict[str, Callable[[Recipe], object]] = {
     "optimizer 'algorithm1' must come without attack and rho": (
         lambda r: r.optimizer != "algorithm1" or not (r.attack or r.rho)
     ),
+    "loss must be 'logits' beside an attack, label_smoothing or 'algorithm1'": (
+        lambda r: (
+            r.loss == "logits"
+            or not (r.attack or r.label_smoothing or r.optimizer == "algorithm1")
+        )
+    ),
+    "sam_from must come with a rho above 0": lambda r: r.rho or not r.sam_from,
     "watch_fosc must come with an attack": lambda r: r.attack or not r.watch_fosc,
     f"other_statistics must come with one of {', '.join(OTHER)} as dataset": (
         lambda r: r.dataset in OTHER or not r.other_statistics

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from widemin.attacks import Loss
 from widemin.models import is_plain
 from widemin.training import SGD, Optimizer
 
@@ -72,7 +73,13 @@ def covers(model: nn.Module, optimizer: Optimizer) -> bool:
 
 
 @torch.no_grad()
-def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor:
+def step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    loss: Loss | None = None,
+) -> Tensor:
     """Take one step of SGD, as `training.train_step`; return the loss before it.
 
     The weights reached differ by rounding alone; no gradient is left in the parameters.
@@ -93,24 +100,24 @@ def step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> Tensor
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(before and len(x) > 3)
     try:
-        loss, inner, outer = _gradients(weights, x, y)
+        mean, inner, outer = _gradients(weights, x, y, loss)
     finally:
         torch._C._set_mkldnn_enabled(before)
     if optimizer.momentum or optimizer.weight_decay:
         full = [(d.t() @ a, d.sum(0)) for d, a in outer]
         optimizer.descend([*inner, *itertools.chain(*full)])
-        return loss
+        return mean
     # Without a velocity the largest gradients need not be written down at all.
     rate = optimizer.param_groups[0]["lr"]
     torch._foreach_add_(weights[:4], inner, alpha=-rate)
     for (d, a), w, b in zip(outer, weights[4::2], weights[5::2], strict=True):
         w.addmm_(d.t(), a, alpha=-rate)
         b.add_(d.sum(0), alpha=-rate)
-    return loss
+    return mean
 
 
 def _gradients(
-    weights: Sequence[Tensor], x: Tensor, y: Tensor
+    weights: Sequence[Tensor], x: Tensor, y: Tensor, own: Loss | None = None
 ) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
     """Return the mean loss and its gradients in the parameters of one network.
 
@@ -125,9 +132,17 @@ def _gradients(
     p2, i2 = _pool(z2)
     a2 = p2.relu_()
     a3 = torch.addmm(b3, a2.flatten(1), w3.t()).relu_()
-    log = torch.addmm(b4, a3, w4.t()).log_softmax(-1)
-    picked = log.gather(-1, y[..., None])
-    d4 = log.exp().scatter_add_(-1, y[..., None], -torch.ones_like(picked)) / len(y)
+    z4 = torch.addmm(b4, a3, w4.t())
+    if own is None:
+        log = z4.log_softmax(-1)
+        picked = log.gather(-1, y[..., None])
+        d4 = log.exp().scatter_add_(-1, y[..., None], -torch.ones_like(picked)) / len(y)
+        loss = -picked.mean((-2, -1))
+    else:
+        with torch.enable_grad():
+            loss = own(z4.requires_grad_(), y).mean()
+            (d4,) = torch.autograd.grad(loss, z4)
+        loss = loss.detach()
     d3 = _relu_backward(d4 @ w4, a3, 0)
     d2 = _relu_backward((d3 @ w3).view(a2.shape), a2, 0)
 
@@ -136,7 +151,6 @@ def _gradients(
     d1, gk2, gb2 = _convolution_backward(*d, *common, [True, True, True])
     d = _unpool(_relu_backward(d1, a1, 0), z1, i1), x, k1, [len(k1)]
     _, gk1, gb1 = _convolution_backward(*d, *common, [False, True, True])
-    loss = -picked.mean((-2, -1))
     return loss, [gk1, gb1, gk2, gb2], [(d3, a2.flatten(1)), (d4, a3)]
 
 

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from widemin import data, training
+from widemin import attacks, data, training
 from widemin.attacks import NonFiniteError
 from widemin.data import images
 from widemin.experiments import disk, own, pool, side_by_side
@@ -31,6 +32,12 @@ Facts = dict[str, Any]  # diverged, train_seconds, gradients per image
 Trained = tuple[nn.Module, Curve, Facts]
 
 CHECKPOINT_SECONDS = 60
+NUDGE = 1e-7  # of each weight, about float32's own rounding
+LOOKS, LOOKED_AT = 10, 1_000  # at the loss in an epoch; the first images, at most
+
+
+class _LowEnough(Exception):
+    """The training loss is as low as the recipe asks."""
 
 
 def spent_seconds(device: str) -> float:
@@ -42,7 +49,13 @@ def build(recipe: Recipe) -> nn.Module:
     """Return a recipe's network before training; from here on float32 is no TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     weights = stream(recipe.seed, "weights")
-    return own.network(recipe.dataset, recipe.model, recipe.width, weights)
+    network = own.network(recipe.dataset, recipe.model, recipe.width, weights)
+    if recipe.nudge:
+        draws = stream(recipe.seed, f"nudge {recipe.nudge}")
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(NUDGE * p.abs() * torch.randn(p.shape, generator=draws))
+    return network
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -157,9 +170,10 @@ def train(
         Stopped: Training was asked to stop; the checkpoint has all of it.
     """
     x, y = images(recipe.dataset, "train", recipe.train_size, device)
-    watched = watcher(recipe, device)
+    watched, few = watcher(recipe, device), slice(LOOKED_AT)
+    every = max(1, len(x) // recipe.batch_size // LOOKS)
     fresh = {name: value.clone() for name, value in model.state_dict().items()}
-    diverged = False
+    diverged, stopped = False, 0.0
     with seeded(stream(recipe.seed, "dropout").initial_seed()):
         now = _resumed(partial(_beginning, model, fresh, recipe), checkpoint, device)
         optimizer, streams = now.optimizer, now.generators
@@ -170,6 +184,9 @@ def train(
 
         def pause() -> None:
             nonlocal started, kept
+            if recipe.stop_loss and now.position.batch % every == 0:
+                if _loss(model, x[few], y[few]) <= recipe.stop_loss:
+                    raise _LowEnough
             asked = pool.stopping.is_set()
             if checkpoint and (asked or time.monotonic() - kept > CHECKPOINT_SECONDS):
                 now.seconds += spent_seconds(device) - started
@@ -181,7 +198,8 @@ def train(
         def after_epoch(epoch: int, loss: float) -> None:
             nonlocal started
             now.seconds += spent_seconds(device) - started
-            now.gradients += len(x) * (2 if recipe.rho else 1)
+            twice = recipe.rho and (epoch - 1) / recipe.epochs >= recipe.sam_from
+            now.gradients += len(x) * (2 if twice else 1)
             if math.isfinite(loss):
                 row = {"epoch": epoch, "train_loss": loss}
                 now.curve.append(row | watched(model, epoch))
@@ -206,12 +224,23 @@ def train(
             )
         except NonFiniteError:
             diverged = True
+        except _LowEnough:
+            now.seconds += spent_seconds(device) - started
+            seen = min(now.position.batch * recipe.batch_size, len(x))
+            now.gradients += seen
+            stopped = now.position.epoch + seen / len(x)
     facts = {
         "diverged": diverged,
         "train_seconds": now.seconds,
         "gradients": now.gradients / len(x),
     }
-    return now.curve, facts
+    return now.curve, facts | ({"stopped_epoch": stopped} if stopped else {})
+
+
+def _loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return the mean cross-entropy of images in inference mode."""
+    with attacks.inference(model), torch.no_grad():
+        return float(F.cross_entropy(model(x), y))
 
 
 def _beginning(model: nn.Module, fresh: dict[str, Any], recipe: Recipe) -> _Progress:
@@ -247,7 +276,8 @@ VARIED = ("learning_rate", "momentum", "weight_decay", "seed")
 def family(recipe: Recipe) -> Recipe | None:
     """Return the recipe that those trained side by side have in common, or None."""
     kind = recipe.model, recipe.method, recipe.optimizer
-    if kind != ("m1", "standard", "sgd") or recipe.augment or recipe.label_smoothing:
+    other = recipe.own_loss or recipe.stop_loss or recipe.nudge
+    if kind != ("m1", "standard", "sgd") or recipe.augment or other:
         return None
     return recipe.without(*VARIED, *MEASURED_BY)
 

@@ -78,6 +78,9 @@ def surviving(t: Target, part: Part) -> dict[str, Tensor]:
     pgd = partial(pgd_attack, t.ball, t.recipe, "test")
     ways = one_step_attacks(t.model, t.ball)
     ways["pgd_accuracy"], ways["pgd_margin_accuracy"] = pgd(), pgd(loss=attacks.margin)
+    if own_loss := t.recipe.own_loss:
+        ways["fgsm_own_accuracy"] = partial(attacks.fgsm, ball=t.ball, loss=own_loss)
+        ways["pgd_own_accuracy"] = pgd(loss=own_loss)
     if t.recipe.own_attack:
         draws = stream(t.recipe.seed, "own attack")
         ways["own_accuracy"] = own.attack(t.recipe.own_attack, t.ball, draws)

@@ -13,7 +13,7 @@ from widemin import attacks, evaluation
 from widemin.batches import at_once
 from widemin.data import images
 from widemin.evaluation import share
-from widemin.experiments.measure import attacked, curvature
+from widemin.experiments.measure import attacked, binarized, curvature, fosc
 from widemin.experiments.measure.parts import REVISIONS, Parts, state
 from widemin.experiments.measure.scale_free import scale_free_values
 from widemin.experiments.recipe import Recipe
@@ -67,6 +67,10 @@ def measure(
             row["transfer_accuracy"] = share(moved)
         if "white box" in chosen and recipe.white_box:
             row |= attacked.wang_values(tested, surrogates or {}, part)
+        if "binarization" in chosen and recipe.binarized:
+            row |= part("binarization", partial(binarized.binarized_values, tested))
+        if "certificate" in chosen and recipe.certificate:
+            row |= part("certificate", partial(fosc.certificate, tested))
         rows.append(state(row, chosen))
     return rows
 

@@ -26,6 +26,8 @@ _TELLTALE: dict[str, tuple[str, ...]] = {
     "other statistics": ("all_steps_accuracy",),
     "transfer": ("transfer_accuracy",),
     "white box": ("wang_fgsm_accuracy",),
+    "binarization": ("binarized_images",),
+    "certificate": ("certificate_survivors",),
 }
 
 # Raise an instrument's when it can give another number by more than rounding. Columns

@@ -185,7 +185,7 @@ def by_chance(part: Part, rows: Rows | None) -> float:
 
 # What rank correlations of a claim, or of a paper's claims, run over.
 _POINTS = {"W": ["batch_size", "learning_rate"], "W5": ["batch_size"]}
-_POINTS |= {"H": ["batch_size"], "S": ["rho"], "S5": ["attack"]}
+_POINTS |= {"H": ["batch_size"], "S": ["rho"], "S5": ["attack"], "N": ["key"]}
 
 
 def points(part: Part, rows: Rows) -> int:

@@ -11,7 +11,7 @@ import yaml
 
 from widemin import paths
 
-KINDS = ("printed", "argued", "control")
+KINDS = ("printed", "argued", "ours", "control")
 SIMULATED = ("", "linear models")  # runs that are no recipes
 SEEDS = 3  # fewer decide nothing
 FGSM = "fgsm_accuracy"
@@ -33,6 +33,7 @@ class Claim:
     paper: str
     statement: str
     revised: str  # what revision 2 changed
+    expected: str  # of our own claims, and why
     criterion: str
     decidable_from: str
 
@@ -78,7 +79,9 @@ def _revision(number: str, path: Path) -> pd.DataFrame:
 @cache
 def criteria() -> dict[str, Claim]:
     """Return every claim by its id."""
-    said = pd.read_csv(paths.BOOK / "statements.csv", index_col="id")
+    said = pd.read_csv(
+        paths.BOOK / "statements.csv", index_col="id", keep_default_na=False
+    )
     table = _revision("1", paths.BOOK / "claims.csv").drop(columns="statement")
     table = table.join(said, on="id")[[field.name for field in fields(Claim)]]
     return {row["id"]: Claim(**row) for row in table.to_dict("records")}

@@ -15,7 +15,7 @@ from widemin.papers.claims.draws import Array, Cells, Missing, of_one_revision
 from widemin.papers.claims.parts import SAID, Part
 
 # Parts that tell a network of two lists apart, or read each of its test sets.
-_BY_LIST = ("H9", "H10", "H11", "H13", "H14", "H15")
+_BY_LIST = ("H9", "H10", "H11", "H13", "H14", "H15", "N1", "N3", "N4", "N5", "N6")
 _EVERY_TEST = ("S4", "S10")
 _LIMIT = re.compile(r"([\w-]+ accuracy) below ([\d.]+)")
 # All of whose seeds count, or none.
@@ -23,7 +23,8 @@ CELL = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
 # Rows that agree in these differ in their seed alone.
 _ALIKE = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
 _ALIKE += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
-_ALIKE += ["attack_step", "step_schedule"]
+_ALIKE += ["attack_step", "step_schedule", "loss", "label_smoothing"]
+_ALIKE += ["weight_decay", "sam_from", "stop_loss"]
 # What `needs` may hold beside numbers: values that a run must have.
 _EQUAL = ("dataset", "model", "augment", "ramp", "fosc_bins")
 _SIZES = ("train_size", "epochs", "images", "strong_size", "autoattack_size")

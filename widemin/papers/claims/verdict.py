@@ -115,6 +115,10 @@ class Verdict:
             for j in self.parts
             if not math.isnan(j.value)
         ]
+        expected = criteria()[self.claim].expected
+        table = SAID["table"].replace(
+            "the paper", "expected" if expected else "the paper"
+        )
         told, counted = (j.word for j in engine.counted(self.parts)), self.counted()
         why = SAID["explained"].get(f"{self.claim}: {', '.join(told)}", "")
         why = why.format(**{j.part.part: words.here(j) for j in self.parts})
@@ -125,8 +129,9 @@ class Verdict:
             anchor=anchor(self.claim),
             called=SAID["called"][kind],
             statement=plain(criteria()[self.claim].statement),
+            expected=expected and f" *Expected:* {plain(expected)}.",
             counted=f"{counted[0].upper()}{counted[1:]}.{why}",
-            table="\n".join([SAID["table"], *rows, "", ""]) if rows else "",
+            table="\n".join([table, *rows, "", ""]) if rows else "",
             notes="".join(notes),
         )
 

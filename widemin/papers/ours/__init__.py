@@ -1,0 +1,1 @@
+"""Chapter 5: what none of the four papers measured."""
