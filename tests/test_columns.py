@@ -32,9 +32,14 @@ def pairs():
 def fresh(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(measure.REVISIONS, "answers", 2)
-        asked = Recipe(own_attack="widemin.attacks:pgd", loss="clipped", stop_loss=1.0)
+        asked = Recipe(own_attack="widemin.attacks:pgd", stop_loss=1.0)
         asked = replace(
-            asked, binarized=5, certificate=True, scale_free_size=50, epochs=20
+            asked,
+            cross_entropy="clipped",
+            binarized=5,
+            certificate=True,
+            scale_free_size=50,
+            epochs=20,
         )
         rows = running.run(asked, device="cpu", weights=tmp_path_factory.mktemp("w"))
     return {(name, row["measured"]) for row in rows for name in row}

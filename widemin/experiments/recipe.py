@@ -94,7 +94,7 @@ class Recipe:
     second_pass_statistics: bool = False  # SAM's second pass moves batch norm's
     gradient_leak: bool = False  # the attack's weight gradients tilt SAM's ascent
     label_smoothing: float = _field(0.0, 0, 1)  # share spread over all classes
-    loss: str = _field("logits", known=TRAINED)  # how the cross-entropy is computed
+    cross_entropy: str = _field("logits", known=TRAINED)  # how it is computed
     sam_from: float = _field(0.0, 0, 1)  # share of training before SAM begins
     stop_loss: float = _field(0.0, 0)  # training ends once its loss is as low; 0: never
     nudge: int = _field(0, 0)  # which draw of 1e-7 of each weight; 0 is none
@@ -156,7 +156,8 @@ class Recipe:
         if self.label_smoothing:
             how = dict[str, Any](reduction="none", label_smoothing=self.label_smoothing)
             return partial(F.cross_entropy, **how)
-        return None if self.loss == "logits" else TRAINED[self.loss]
+        of = self.cross_entropy
+        return None if of == "logits" else TRAINED[of]
 
     @property
     def transfer_source(self) -> Recipe:
@@ -313,9 +314,9 @@ _RULES: dict[str, Callable[[Recipe], object]] = {
     "optimizer 'algorithm1' must come without attack and rho": (
         lambda r: r.optimizer != "algorithm1" or not (r.attack or r.rho)
     ),
-    "loss must be 'logits' beside an attack, label_smoothing or 'algorithm1'": (
+    "cross_entropy must be 'logits' beside an attack, label_smoothing or 'algorithm1'": (
         lambda r: (
-            r.loss == "logits"
+            r.cross_entropy == "logits"
             or not (r.attack or r.label_smoothing or r.optimizer == "algorithm1")
         )
     ),

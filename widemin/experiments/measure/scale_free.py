@@ -60,8 +60,8 @@ def _widths(
 ) -> dict[str, float]:
     """Return the widths at each of GAPS by a search that starts in few directions.
 
-    From the gradient; of nodes, whose next level has several near ways, on from the
-    way to the level below, both ways, and from a random direction.
+    From the gradient; at the next level, which may have several near ways, from the way
+    to the level below, both ways, and from a random direction.
     """
     values, first, reach = {}, None, 0.05
     for gap, column in zip(GAPS, columns, strict=True):
@@ -80,7 +80,7 @@ def _widths(
             tolerance=5e-3,
             chunk=CHUNK,
         )
-        first = measured.direction if of == "nodes" else None
+        first = measured.direction
         reach = 3 * measured.distance
         values[column] = measured.width
     return values

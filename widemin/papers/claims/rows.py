@@ -23,8 +23,8 @@ CELL = ["list", "batch_size", "learning_rate", "momentum", "rho", "attack"]
 # Rows that agree in these differ in their seed alone.
 _ALIKE = ["dataset", "model", "batch_size", "learning_rate", "momentum", "schedule"]
 _ALIKE += ["augment", "epochs", "method", "rho", "attack", "attack_steps"]
-_ALIKE += ["attack_step", "step_schedule", "loss", "label_smoothing"]
-_ALIKE += ["weight_decay", "sam_from", "stop_loss"]
+_ALIKE += ["attack_step", "step_schedule", "cross_entropy"]
+_ALIKE += ["weight_decay", "label_smoothing", "sam_from", "stop_loss"]
 # What `needs` may hold beside numbers: values that a run must have.
 _EQUAL = ("dataset", "model", "augment", "ramp", "fosc_bins")
 _SIZES = ("train_size", "epochs", "images", "strong_size", "autoattack_size")

@@ -76,7 +76,7 @@ def _losses(p: Any, base: Recipe) -> dict[str, list[Recipe]]:
     losses = {"logits": closer}
     for name in TRAINED:
         if name != "logits":
-            losses[name] = [replace(run, loss=name) for run in long]
+            losses[name] = [replace(run, cross_entropy=name) for run in long]
     losses["smoothed"] = [replace(run, label_smoothing=0.1) for run in long]
     return losses
 
@@ -159,7 +159,7 @@ def _sam(p: Any, values: dict[str, Any]) -> dict[str, list[Recipe]]:
         "weight decay 5e-3": replace(plain, weight_decay=5e-3),
         "label smoothing 0.1": replace(plain, label_smoothing=0.1),
         "label smoothing 0.3": replace(plain, label_smoothing=0.3),
-        "logit normalisation": replace(plain, loss="normalised"),
+        "logit normalisation": replace(plain, cross_entropy="normalised"),
     }
     axes = dict[str, Any](augment=p.sam_augments, seed=range(p.seeds))
     return {name: grid(run, **axes) for name, run in arms.items()}
