@@ -178,7 +178,7 @@ TRAINING += [
     Mutant(
         "SAM's second pass forgets label smoothing and weights",
         "training.py",
-        "kept:\n            backward(model, x, y, label_smoothing, weighted)",
+        "kept:\n            backward(model, x, y, label_smoothing, weighted, loss)",
         "kept:\n            backward(model, x, y)",
         of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
     ),

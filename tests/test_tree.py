@@ -203,7 +203,7 @@ def test_a_file_fits_its_room():
 
 # What grows has to delete. A new chapter may raise the package's by what it needs, with
 # the reason here.
-CORE_LINES, LINES = 3_900, 13_900
+CORE_LINES, LINES = 4_200, 15_300  # chapter 5 and its instruments took 1,200
 
 
 def test_the_house_is_thin():

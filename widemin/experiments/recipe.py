@@ -314,11 +314,11 @@ _RULES: dict[str, Callable[[Recipe], object]] = {
     "optimizer 'algorithm1' must come without attack and rho": (
         lambda r: r.optimizer != "algorithm1" or not (r.attack or r.rho)
     ),
-    "cross_entropy must be 'logits' beside an attack, label_smoothing or 'algorithm1'": (
-        lambda r: (
-            r.cross_entropy == "logits"
-            or not (r.attack or r.label_smoothing or r.optimizer == "algorithm1")
-        )
+    "cross_entropy must be 'logits' beside an attack or label_smoothing": (
+        lambda r: r.cross_entropy == "logits" or not (r.attack or r.label_smoothing)
+    ),
+    "optimizer 'algorithm1' must come with cross_entropy 'logits'": (
+        lambda r: r.optimizer != "algorithm1" or r.cross_entropy == "logits"
     ),
     "sam_from must come with a rho above 0": lambda r: r.rho or not r.sam_from,
     "watch_fosc must come with an attack": lambda r: r.attack or not r.watch_fosc,
