@@ -21,6 +21,7 @@ LOSSES = [
     attacks.clipped_cross_entropy,
     attacks.margin,
     attacks.rescaled_cross_entropy,
+    attacks.TRAINED["shifted"],
 ]
 
 
@@ -522,6 +523,68 @@ def test_float32_cross_entropy_loses_the_true_class_beyond_24_ln_2():
     logits = torch.tensor([[500.0, 0.0]], requires_grad=True)
     attacks.margin(logits, y).sum().backward()
     assert logits.grad.tolist() == [[-1.0, 1.0]]
+
+
+# By its name, from logits z to those whose cross-entropy a loss computes.
+LOGITS = {
+    "normalised": lambda z: 10 * z / z.square().sum(1, keepdim=True).sqrt(),
+    "quarter": lambda z: 4 * z,
+}
+COARSE = {"float16": 2e-2, "bfloat16": 2e-1}
+
+
+@pytest.mark.parametrize("name", attacks.TRAINED)
+def test_losses_trained_on_are_torchs_cross_entropy(name, generator):
+    """Value and gradient, in float64, where nothing is clipped or underflows."""
+    z = 3 * torch.randn(200, 10, generator=generator, dtype=torch.float64)
+    y = torch.randint(10, (200,), generator=generator)
+    z.requires_grad_()
+    exact = F.cross_entropy(LOGITS.get(name, lambda z: z)(z), y, reduction="none")
+    got = attacks.TRAINED[name](z, y)
+    assert got.dtype == z.dtype and got.shape == y.shape
+    near = COARSE.get(name, 1e-9)
+    torch.testing.assert_close(got, exact, rtol=near, atol=near)
+    of = [torch.autograd.grad(loss.sum(), z)[0] for loss in (got, exact)]
+    torch.testing.assert_close(*of, rtol=near, atol=near)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "true", "others"),
+    [  # bits of 1 - p and of p, at the margins beyond which they are 0
+        ("logits", torch.float32, 24, 150),
+        ("shifted", torch.float32, 24, 150),
+        ("quarter", torch.float32, 24 / 4, 150 / 4),
+        ("clipped", torch.float64, math.log2(1e7), math.log2(1e7)),
+        ("float16", torch.float32, 11, 25),
+        ("bfloat16", torch.float32, 8, 134),
+    ],
+)
+def test_losses_trained_on_lose_their_gradient_where_numbers_end(
+    name, dtype, true, others
+):
+    """First in the true logit; float32 keeps the others', clipping keeps nothing."""
+    for factor in (0.9, 0.98, 1.02, 1.1):
+        for bits in (true, others):
+            margin = factor * bits * math.log(2)
+            logits = torch.tensor([[margin, 0.0]], dtype=dtype, requires_grad=True)
+            attacks.TRAINED[name](logits, torch.tensor([0])).sum().backward()
+            ends = [margin > end * math.log(2) for end in (true, others)]
+            assert (logits.grad[0] == 0).tolist() == ends, margin
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_normalised_logits_have_no_margin_beyond_14_2(scale, generator):
+    """10 sqrt 2, of two classes: a loss of exp(-14.14) at least, whatever the scale."""
+    loss, y = attacks.TRAINED["normalised"], torch.tensor([0])
+    best = torch.tensor([[scale, -scale]], dtype=torch.float64)
+    assert loss(best, y).item() == pytest.approx(math.exp(-(200**0.5)), rel=1e-5)
+    sure = torch.tensor([[scale, -0.5 * scale]], requires_grad=True)
+    assert torch.autograd.grad(loss(sure, y).sum(), sure)[0].ne(0).all()
+    z = torch.randn(500, 10, generator=generator, dtype=torch.float64)
+    y = torch.randint(10, (500,), generator=generator)
+    at_least = math.log1p(9 * math.exp(-(200**0.5) / 0.9))
+    assert loss(scale * z, y).min() > at_least
+    torch.testing.assert_close(loss(scale * z, y), loss(z, y), rtol=1e-9, atol=0)
 
 
 def test_dlr_is_the_ratio_of_its_paper():

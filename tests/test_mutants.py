@@ -100,6 +100,50 @@ ATTACKS = [
         ),
     ),
 ]
+ATTACKS += [
+    Mutant(
+        "logs are safe from 0 by 1e-7",
+        "attacks/losses.py",
+        "+ 1e-20).log()",
+        "+ 1e-7).log()",
+        of("attacks", "test_losses_trained_on_are_torchs_cross_entropy[shifted]"),
+    ),
+    Mutant(
+        "logits of float16, the loss of float32",
+        "attacks/losses.py",
+        "cross_entropy(logits.half(), y)",
+        "cross_entropy(logits.half().float(), y)",
+        of("attacks", "test_losses_trained_on_lose_their_gradient_where_numbers_end"),
+    ),
+    Mutant(
+        "bfloat16 is float16",
+        "attacks/losses.py",
+        "cross_entropy(logits.bfloat16(), y)",
+        "cross_entropy(logits.half(), y)",
+        of("attacks", "test_losses_trained_on_lose_their_gradient_where_numbers_end"),
+    ),
+    Mutant(
+        "temperature 4 for 1/4",
+        "attacks/losses.py",
+        "cross_entropy(4 * logits, y)",
+        "cross_entropy(logits / 4, y)",
+        of("attacks", "test_losses_trained_on_are_torchs_cross_entropy[quarter]"),
+    ),
+    Mutant(
+        "logits have the norm 100",
+        "attacks/losses.py",
+        "10 * logits / norm",
+        "100 * logits / norm",
+        of("attacks", "test_normalised_logits_have_no_margin_beyond_14_2"),
+    ),
+    Mutant(
+        "logits are normalised by their largest",
+        "attacks/losses.py",
+        "logits.norm(dim=1, keepdim=True)",
+        "logits.abs().amax(1, keepdim=True)",
+        of("attacks", "test_losses_trained_on_are_torchs_cross_entropy[normalised]"),
+    ),
+]
 TRAINING = [
     Mutant(
         "the FOSC threshold falls to 0 at the very end",
@@ -176,11 +220,35 @@ TRAINING += [
         ),
     ),
     Mutant(
-        "SAM's second pass forgets label smoothing and weights",
+        "SAM's second pass forgets the loss and its weights",
         "training.py",
-        "kept:\n            backward(model, x, y, label_smoothing, weighted, loss)",
+        "kept:\n            backward(model, x, y, weighted, loss)",
         "kept:\n            backward(model, x, y)",
         of("training", "test_both_passes_of_sam_take_the_gradient_of_the_same_loss"),
+    ),
+    Mutant(
+        "SAM climbs the cross-entropy, whatever the loss",
+        "training.py",
+        "before = backward(model, x, y, weighted, loss)",
+        "before = backward(model, x, y, weighted)",
+        of("training", "test_a_step_on_a_loss_of_ones_own_has_its_closed_form"),
+    ),
+    Mutant(
+        "a loss of one's own is never weighted",
+        "training.py",
+        "(each.detach() * each if weighted else each)",
+        "each",
+        of("training", "test_a_step_on_a_loss_of_ones_own_has_its_closed_form"),
+    ),
+    Mutant(
+        "lean steps descend the cross-entropy, whatever the loss",
+        "experiments/side_by_side.py",
+        "if own is None:",
+        "if True:",
+        of(
+            "side_by_side",
+            "test_lean_steps_on_a_loss_reach_the_weights_of_autograd[quarter]",
+        ),
     ),
     Mutant(
         "rates fall by epoch, not by step",

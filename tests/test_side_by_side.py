@@ -1,16 +1,18 @@
 """Fast training is the ordinary training, weight by weight."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from widemin import models
+from widemin import attacks, models
 from widemin.experiments import side_by_side
 from widemin.experiments.side_by_side import Together
-from widemin.training import SGD, fit
+from widemin.training import SGD, fit, train_step
 
 SETTINGS = {"plain": (0.0, 0.0), "momentum": (0.9, 0.0), "decay": (0.5, 1e-3)}
 ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -65,6 +67,28 @@ def test_lean_steps_reach_the_weights_of_autograd(
     assert largest_difference(one, start) > 1e-3
     assert largest_difference(one, two) < ALLOWED[dtype]
     assert fast == pytest.approx(slow, rel=1e-5)
+
+
+LOSSES = attacks.TRAINED | {
+    "smoothed": partial(F.cross_entropy, label_smoothing=0.2, reduction="none"),
+    "squares": lambda logits, y: logits.square().sum(1) * (1 + y),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_lean_steps_on_a_loss_reach_the_weights_of_autograd(images, name):
+    x, y = images[0].double(), images[1]
+    one = network(torch.float64)
+    two, plain = copy.deepcopy(one), copy.deepcopy(one)
+    ordinary = partial(train_step, loss=LOSSES[name])
+    lean = partial(side_by_side.step, loss=LOSSES[name])
+    slow = trained(one, x, y, 0.01, "decay", 1, step_at=lambda t: ordinary)
+    fast = trained(two, x, y, 0.01, "decay", 1, step_at=lambda t: lean)
+    assert largest_difference(one, two) < ALLOWED[torch.float64]
+    assert fast == pytest.approx(slow, rel=1e-10)
+    trained(plain, x, y, 0.01, "decay", 1)
+    same = name in ("logits", "clipped", "shifted")  # of networks that are unsure
+    assert (largest_difference(one, plain) < ALLOWED[torch.float64]) == same
 
 
 @pytest.mark.parametrize("dtype", ALLOWED)

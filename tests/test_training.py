@@ -13,6 +13,8 @@ from widemin import attacks, training
 from widemin.attacks import Linf, NonFiniteError, pgd, pgd_path
 from widemin.training import SGD, fit, perturbed_weights, train_step
 
+SMOOTHED = partial(F.cross_entropy, label_smoothing=0.2, reduction="none")
+
 
 def copy_of(model):
     return copy.deepcopy(model)
@@ -173,19 +175,21 @@ def test_perturbed_weights_move_by_rho_along_the_gradient_and_come_back_exactly(
     assert torch.equal(weights(net), before)
 
 
+class Logistic(nn.Module):
+    """One weight, 2: its logits are w x and 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+    def forward(self, x):
+        s = self.w * x.flatten()
+        return torch.stack([s, torch.zeros_like(s)], 1)
+
+
 @pytest.mark.parametrize("rho", [0.5, 3.0])
 def test_sams_step_on_one_logistic_weight_has_its_closed_form(rho):
     """The loss of w is log(1 + exp(-w x)): it rises towards w - rho, for x > 0."""
-
-    class Logistic(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
-
-        def forward(self, x):
-            s = self.w * x.flatten()
-            return torch.stack([s, torch.zeros_like(s)], 1)
-
     model, x = Logistic(), 0.7
     images = torch.full((1, 1, 1, 1), x, dtype=torch.float64)
     step = SGD(model.parameters(), 0.1)
@@ -194,7 +198,37 @@ def test_sams_step_on_one_logistic_weight_has_its_closed_form(rho):
     assert model.w.item() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("options", [{"label_smoothing": 0.2}, {"weighted": True}])
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_step_on_a_loss_of_ones_own_has_its_closed_form(rho, weighted):
+    """The square of w x rises towards w + rho; weighted, its gradient is its own."""
+    model, x = Logistic(), torch.tensor([0.7, 0.3], dtype=torch.float64)
+    told = train_step(
+        model,
+        SGD(model.parameters(), 0.1),
+        x.view(2, 1, 1, 1),
+        torch.tensor([0, 1]),
+        rho=rho,
+        weighted=weighted,
+        loss=lambda logits, y: logits[:, 0] ** 2,
+    )
+    w = 2 + rho
+    each = (w * x) ** 2 if weighted else torch.ones(2)
+    expected = 2 - 0.1 * (each * 2 * w * x**2).mean()
+    assert model.w.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert told.item() == pytest.approx(4 * (x**2).mean().item(), rel=1e-12)
+
+
+def test_a_loss_that_is_the_default_changes_no_bit(net, grey):
+    twin = copy_of(net)
+    for model, how in ((net, {}), (twin, {"loss": F.cross_entropy})):
+        optimizer = SGD(model.parameters(), 0.1)
+        for rho in (0.0, 0.5):
+            train_step(model, optimizer, *grey, rho=rho, **how)
+    assert torch.equal(weights(net), weights(twin))
+
+
+@pytest.mark.parametrize("options", [{"loss": SMOOTHED}, {"weighted": True}])
 def test_both_passes_of_sam_take_the_gradient_of_the_same_loss(net, grey, options):
     net.eval()
     plain = copy_of(net)
@@ -312,7 +346,7 @@ def test_fit_sees_every_image_once_an_epoch_and_reports_the_mean_loss(generator)
 def test_smoothed_labels_are_a_mixture_of_losses(net, grey):
     """(1 - s) times the cross-entropy plus s times its mean over all classes."""
     x, y = grey
-    loss = training.backward(net, x, y, label_smoothing=0.2)
+    loss = training.backward(net, x, y, loss=SMOOTHED)
     found = torch.cat([p.grad.flatten() for p in net.parameters()])
     log_p = net(x).log_softmax(1)
     own = -log_p.gather(1, y[:, None]).mean()

@@ -146,7 +146,6 @@ def train_step(
     perturb: Perturb = clean,
     rho: float = 0.0,
     second_pass_statistics: bool = False,
-    label_smoothing: float = 0.0,
     weighted: bool = False,
     leak: Callable[[nn.Module, Tensor], list[Tensor]] | None = None,
     loss: Loss | None = None,
@@ -164,13 +163,12 @@ def train_step(
         rho: Radius of SAM's ascent in the weights; 0 is plain descent.
         second_pass_statistics: SAM's second pass updates batch norm's running
             statistics too (released code of Wei et al.).
-        label_smoothing: Share of each label that is spread over all classes.
         weighted: Each image's loss is multiplied by its own value, held fixed
             (released code of Wang et al.).
         leak: (model, labels) to gradients, one for each parameter that requires it,
             added to the one along which SAM climbs.
         loss: Logits and labels to the loss of each image, in place of the
-            cross-entropy, one of `attacks.TRAINED` say; no labels are smoothed.
+            cross-entropy: one of `attacks.TRAINED` say, or of smoothed labels.
 
     Raises:
         ValueError: A wrong rho, or no parameter that requires a gradient.
@@ -184,7 +182,7 @@ def train_step(
     """
     check_sizes(rho=rho)
     x = perturb(model, x, y)
-    before = backward(model, x, y, label_smoothing, weighted, loss)
+    before = backward(model, x, y, weighted, loss)
     if rho > 0:
         if leak is not None:
             for parameter, tilt in zip(trainable(model), leak(model, y), strict=True):
@@ -193,7 +191,7 @@ def train_step(
         kept = nullcontext() if second_pass_statistics else restored(model.buffers)
         # SAM steps along the gradient at w + rho g / |g| (Foret et al. 2021, eq. 3).
         with perturbed_weights(model, rho), kept:
-            backward(model, x, y, label_smoothing, weighted, loss)
+            backward(model, x, y, weighted, loss)
     optimizer.step()
     return before
 
@@ -202,7 +200,6 @@ def backward(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    label_smoothing: float = 0.0,
     weighted: bool = False,
     loss: Loss | None = None,
 ) -> Tensor:
@@ -219,8 +216,7 @@ def backward(
     for parameter in model.parameters():
         parameter.grad = None
     if loss is None:
-        kind = "none" if weighted else "mean"
-        loss = partial(F.cross_entropy, label_smoothing=label_smoothing, reduction=kind)
+        loss = partial(F.cross_entropy, reduction="none" if weighted else "mean")
     each = loss(model(x), y)  # or their mean already
     (each.detach() * each if weighted else each).mean().backward()
     return each.detach().mean()
