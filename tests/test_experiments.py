@@ -461,6 +461,7 @@ def test_a_column_is_what_a_straight_call_gives(measured, column):
         {"attack": "l2 0.5", "attack_steps": 3, "fosc_max": 0.5},
         {"attack": "linf 0.1", "rho": 0.1, "gradient_leak": True},
         {"label_smoothing": 0.1},
+        {"cross_entropy": "clipped", "nudge": 1, "rho": 0.1, "sam_from": 0.5},
         {"optimizer": "adam", "learning_rate": 0.01, "augment": "crop+flip"},
     ],
 )
@@ -818,11 +819,36 @@ def test_the_other_statistics_are_put_back(monkeypatch, tmp_path):
         ({"strong_attacks": ("restart",)}, "did you mean 'restarts'"),
         ({"optimizer": "algorithm1", "rho": 0.1}, "must come without attack and rho"),
         ({"label_smoothing": 1.5}, "label_smoothing must be at least 0 and at most 1"),
+        ({"cross_entropy": "logit"}, "unknown cross_entropy 'logit' .*mean 'logits'"),
+        (
+            {"cross_entropy": "clipped", "attack": "linf 0.1"},
+            "cross_entropy must be 'logits' beside an attack or .* 'clipped'",
+        ),
+        (
+            {"cross_entropy": "clipped", "label_smoothing": 0.1},
+            "cross_entropy must be 'logits' beside .* label_smoothing 0.1, cross",
+        ),
+        (
+            {"cross_entropy": "clipped", "optimizer": "algorithm1"},
+            "'algorithm1' must come with cross_entropy 'logits', label_smoothing 0",
+        ),
+        (
+            {"label_smoothing": 0.1, "optimizer": "algorithm1"},
+            "'algorithm1' must come with cross_entropy 'logits', .*label_smoothing 0.1",
+        ),
+        ({"sam_from": 0.5}, "sam_from must come with a rho above 0; got rho 0.0, sam"),
+        ({"sam_from": 1.5, "rho": 0.1}, "sam_from must be at least 0 and at most 1"),
+        ({"stop_loss": -0.1}, "stop_loss must be at least 0; got -0.1"),
+        ({"stop_loss": math.nan}, "stop_loss must be at least 0; got nan"),
+        ({"stop_loss": math.inf}, "stop_loss must be at least 0; got inf"),
+        ({"nudge": -1}, "nudge must be at least 0; got -1"),
+        ({"nudge": 0.5}, "nudge must be a whole number; got 0.5"),
     ],
 )
 def test_new_fields_are_checked(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         Recipe(**change)
+    assert "\n" not in str(caught.value)
 
 
 def test_schedules_spend_what_they_say(tmp_path):

@@ -1,17 +1,20 @@
 """A recipe's training is what its fields say."""
 
 import dataclasses
+import math
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from widemin import data, models
-from widemin.experiments.recipe import Recipe, grid
+from widemin import attacks, data, models, training
+from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import run
 from widemin.experiments.train import _augment, build, train
 
@@ -43,6 +46,104 @@ def test_a_loss_is_weighted_from_the_second_epoch_on():
     plain = curve(plain)
     assert weighted[0] == plain[0]
     assert weighted[1] != plain[1] and weighted[2] != plain[2]
+
+
+def plain_training(recipe, step_at):
+    """The network of a recipe by a plain loop over its training images."""
+    torch.manual_seed(stream(0, "dropout").initial_seed())
+    images = data.load("digits", "train", size=recipe.train_size)
+    model = models.build("mlp", stream(0, "weights"), width=8, shape=(1, 8, 8))
+    training.fit(
+        model,
+        training.SGD(model.parameters(), recipe.learning_rate),
+        images.x,
+        images.y,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        generator=stream(0, "batches"),
+        step_at=step_at,
+    )
+    return model
+
+
+def trained(recipe):
+    model = build(recipe)
+    return (model, *train(model, recipe, "cpu"))
+
+
+def same_weights(one, two):
+    pairs = zip(one.parameters(), two.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5, 2 / 3, 1.0])
+def test_sam_begins_at_its_share_of_training(start):
+    """Nine steps: before, plain descent; what it takes is one gradient more a step."""
+    late = dataclasses.replace(SMALL, epochs=3, rho=0.5, sam_from=start)
+    model, curve, facts = trained(late)
+    steps = sum(k / 9 >= start for k in range(9))
+    assert facts["gradients"] == pytest.approx((9 + steps) / 3, rel=1e-12)
+    assert late.work == pytest.approx(60 * 3 * (2 - start))
+    sam, descent = partial(training.train_step, rho=0.5), training.train_step
+    expected = plain_training(late, lambda t: sam if t >= start else descent)
+    assert same_weights(model, expected)
+    plain, other, _ = trained(dataclasses.replace(SMALL, epochs=3))
+    assert same_weights(model, plain) == (start == 1)
+    whole = math.floor(3 * start)  # epochs of plain descent
+    assert curve[:whole] == other[:whole]
+
+
+def test_work_counts_the_gradients_of_every_step():
+    for change in ({}, {"rho": 0.1}, {"attack": "linf 0.1", "attack_steps": 3}):
+        for more in ({}, {"rho": 0.1}, {"rho": 0.1, "sam_from": 0.5}):
+            asked = dataclasses.replace(SMALL, epochs=2, **change | more)
+            _, _, facts = trained(asked)
+            assert asked.work == pytest.approx(60 * facts["gradients"]), asked
+
+
+@pytest.mark.parametrize("name", [*attacks.TRAINED, "smoothed"])
+def test_training_descends_the_loss_that_the_recipe_names(name):
+    how = {"cross_entropy": name} if name != "smoothed" else {"label_smoothing": 0.2}
+    asked = dataclasses.replace(SMALL, epochs=2, learning_rate=1.0, **how)
+    smoothed = partial(F.cross_entropy, label_smoothing=0.2, reduction="none")
+    loss = (attacks.TRAINED | {"smoothed": smoothed})[name]
+    loss = None if name == "logits" else loss
+    step = partial(training.train_step, loss=loss)
+    model, _, _ = trained(asked)
+    assert same_weights(model, plain_training(asked, lambda t: step))
+    plain = plain_training(asked, lambda t: training.train_step)
+    assert same_weights(model, plain) == (name == "logits")
+
+
+def test_a_nudge_is_rounding_and_nothing_else(monkeypatch):
+    """About 1e-7 of each weight, of its own draws; batches are in the same order."""
+    draws = [build(dataclasses.replace(SMALL, nudge=n)) for n in (0, 1, 2)]
+    of = [torch.cat([p.flatten() for p in m.parameters()]).detach() for m in draws]
+    still = models.build("mlp", stream(0, "weights"), width=8, shape=(1, 8, 8))
+    assert same_weights(draws[0], still)
+    large = of[0].abs() > 0
+    assert large.double().mean() > 0.9
+    for one, two in ((of[0], of[1]), (of[0], of[2]), (of[1], of[2])):
+        moved = (two.double() / one.double() - 1)[large].abs()
+        assert 0.5e-7 < moved.mean() < 1.5e-7 and moved.max() < 8e-7
+        assert torch.equal(one[~large], two[~large])
+    again = build(dataclasses.replace(SMALL, nudge=1))
+    assert same_weights(draws[1], again)
+    other = build(dataclasses.replace(SMALL, nudge=1, seed=1))
+    assert not same_weights(draws[1], other)
+
+    def step(model, optimizer, x, y, **_):
+        seen.append((x, y))
+        return torch.zeros(())
+
+    monkeypatch.setattr(training, "train_step", step)
+    orders = []
+    for n in (0, 1):
+        seen = []
+        asked = dataclasses.replace(SMALL, nudge=n, epochs=2)
+        trained(asked)
+        orders.append(torch.cat([x for x, _ in seen]))
+    assert len(orders[0]) == 120 and torch.equal(*orders)
 
 
 def test_crop_and_flip_shifts_images_and_flip_only_mirrors_them():

@@ -272,6 +272,94 @@ TRAINING += [
         of("fitting", "test_networks_that_attack_another_have_another_seed"),
     ),
 ]
+TRAINING += [
+    Mutant(
+        "SAM begins at once",
+        "experiments/attack_schedule.py",
+        "rho = recipe.rho if t >= recipe.sam_from else 0.0",
+        "rho = recipe.rho",
+        of("fitting", "test_sam_begins_at_its_share_of_training"),
+    ),
+    Mutant(
+        "SAM's second gradient is counted in every step",
+        "experiments/attack_schedule.py",
+        "count(len(x) if rho else 0)",
+        "count(len(x) if recipe.rho else 0)",
+        of("fitting", "test_sam_begins_at_its_share_of_training"),
+    ),
+    Mutant(
+        "work is guessed as if SAM attacked twice",
+        "experiments/recipe.py",
+        "again = 1 - self.sam_from if self.rho else 0",
+        "again = passes * (1 - self.sam_from) if self.rho else 0",
+        of("fitting", "test_work_counts_the_gradients_of_every_step"),
+    ),
+    Mutant(
+        "labels are not smoothed",
+        "experiments/recipe.py",
+        "        if self.label_smoothing:\n",
+        "        if False:\n",
+        of("fitting", "test_training_descends_the_loss_that_the_recipe_names"),
+    ),
+    Mutant(
+        "the loss that a recipe names is ignored",
+        "experiments/attack_schedule.py",
+        "        loss=recipe.own_loss,\n",
+        "",
+        of("fitting", "test_training_descends_the_loss_that_the_recipe_names"),
+    ),
+    Mutant(
+        "every nudge is one draw",
+        "experiments/train.py",
+        'f"nudge {recipe.nudge}"',
+        '"nudge"',
+        of("fitting", "test_a_nudge_is_rounding_and_nothing_else"),
+    ),
+    Mutant(
+        "a nudge is of a size, whatever the weight",
+        "experiments/train.py",
+        "NUDGE * p.abs() * torch",
+        "NUDGE * torch",
+        of("fitting", "test_a_nudge_is_rounding_and_nothing_else"),
+    ),
+    Mutant(
+        "training ends by the loss of all images",
+        "experiments/train.py",
+        "_loss(model, x[few], y[few])",
+        "_loss(model, x, y)",
+        of(
+            "networks",
+            "test_training_ends_at_the_first_look_at_a_loss_that_is_low_enough",
+        ),
+    ),
+    Mutant(
+        "training looks at its loss in every step",
+        "experiments/train.py",
+        "now.position.batch % every == 0",
+        "True",
+        of(
+            "networks",
+            "test_training_ends_at_the_first_look_at_a_loss_that_is_low_enough",
+        ),
+    ),
+    Mutant(
+        "a look at the loss moves batch norm",
+        "experiments/train.py",
+        "with attacks.inference(model), torch.no_grad():",
+        "with torch.no_grad():",
+        of("networks", "test_a_loss_never_reached_stops_nothing_and_moves_nothing"),
+    ),
+    Mutant(
+        "networks with a loss of their own train side by side",
+        "experiments/train.py",
+        "other = recipe.own_loss or recipe.stop_loss or recipe.nudge",
+        "other = recipe.stop_loss or recipe.nudge",
+        of(
+            "networks",
+            "test_only_what_differs_in_rates_and_seeds_is_trained_together",
+        ),
+    ),
+]
 MEASURING = [
     Mutant(
         "worst accuracy is the union of survivors",

@@ -1,5 +1,6 @@
 """A network is trained once, whatever interrupts it, alone or beside others."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional as F
 
 from widemin import data, evaluation, paths, training
+from widemin.attacks import TRAINED
 from widemin.experiments import checkpoints, epoch_metrics, pool, results, train
 from widemin.experiments import epoch_metrics as watches
 from widemin.experiments.checkpoints import (
@@ -59,6 +62,9 @@ CHANGES = {
     },
     "sam, batch norm": {"rho": 0.1, "model": "cnn4", "width": 0},
     "dynamic": {"attack": "linf 0.1", "fosc_max": 0.5, "ramp": 0.5, "attack_steps": 2},
+    "own loss, nudged": {"cross_entropy": "quarter", "nudge": 2},
+    "sam, late": {"rho": 0.1, "sam_from": 0.5},
+    "an end by loss": {"stop_loss": 2.298},  # in the last step
 }
 
 
@@ -77,6 +83,60 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, change,
     assert_same(whole, trained(recipe, "cpu", folder))
     [kept] = folder.iterdir()
     assert kept.suffix == ".safetensors" and begun([recipe], folder) == ([], 1)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8])
+def test_training_ends_at_the_first_look_at_a_loss_that_is_low_enough(
+    tmp_path, monkeypatch, share
+):
+    """Every third of 30 steps an epoch, on 30 of 60 images: as a plain loop has it."""
+    monkeypatch.setattr(train, "LOOKED_AT", 30)
+    plain = dataclasses.replace(SMALL, batch_size=2)
+    (model, images), seen = (train.build(plain), data.load("digits", "train")), []
+    x, y = images.x[:60], images.y[:60]
+
+    def look():
+        with torch.no_grad():
+            losses = F.cross_entropy(model.eval()(x), y, reduction="none")
+        seen.append((float(losses[:30].mean()), copy.deepcopy(weights(model.train()))))
+
+    training.fit(
+        model,
+        training.SGD(model.parameters(), plain.learning_rate),
+        x,
+        y,
+        epochs=3,
+        batch_size=2,
+        generator=stream(0, "batches"),
+        pause=look,
+    )
+    low = sorted(loss for loss, _ in seen)[round((1 - share) * 89)] + 1e-6
+    step = next(i for i in range(3, 91, 3) if seen[i - 1][0] <= low)
+    asked = dataclasses.replace(plain, stop_loss=low)
+    network, curve, facts = trained(asked, "cpu", tmp_path / "whole")
+    for name, value in seen[step - 1][1].items():
+        assert torch.equal(weights(network)[name], value), name
+    assert len(curve) == (step - 1) // 30
+    assert facts["stopped_epoch"] == facts["gradients"] == pytest.approx(step / 30)
+    whole = network, curve, facts
+    for look in {1, step // 2, step - 1}:
+        folder = tmp_path / f"parts {look}"
+        monkeypatch.setattr(pool, "stopping", StopAt(look))
+        with pytest.raises(pool.Stopped):
+            trained(asked, "cpu", folder)
+        facts["train_seconds"] = 0.0
+        assert_same(whole, trained(asked, "cpu", folder))
+
+
+def test_a_loss_never_reached_stops_nothing_and_moves_nothing(tmp_path):
+    """Nor does looking at it: dropout and batch norm are as without."""
+    plain = dataclasses.replace(SMALL, model="cnn4", width=0, epochs=2)
+    asked = dataclasses.replace(plain, stop_loss=1e-9)
+    one, two = (trained(r, "cpu", tmp_path) for r in (plain, asked))
+    assert_same(one, two)
+    assert "stopped_epoch" not in two[2]
+    rows = run(asked, device="cpu", weights=tmp_path)
+    assert all("stopped_epoch" not in row for row in rows)
 
 
 def test_epochs_are_chosen_on_images_that_training_never_sees():
@@ -394,6 +454,10 @@ def test_only_what_differs_in_rates_and_seeds_is_trained_together():
     assert family(sam) is None
     mlp = dataclasses.replace(BASE, model="mlp")
     assert family(mlp) is None
+    alone = ({"label_smoothing": 0.1}, {"stop_loss": 0.1}, {"nudge": 1})
+    for change in (*alone, *({"cross_entropy": name} for name in TRAINED)):
+        plain = change == {"cross_entropy": "logits"}
+        assert (family(dataclasses.replace(BASE, **change)) is not None) == plain
 
 
 @pytest.mark.gpu

@@ -79,7 +79,8 @@ def step_at(
 ) -> Callable[[float], training.Step]:
     """Return the training step by progress, which is in [0, 1).
 
-    `count` is told how many gradients of images an attack took.
+    `count` is told how many gradients of images were taken beside the step's own: by an
+    attack, and in SAM's second pass.
     """
     if recipe.optimizer == "algorithm1":
         return lambda t: training.algorithm_1
@@ -98,7 +99,10 @@ def step_at(
             step, leak=lambda model, y: training.weight_gradient(model, visited, y)
         )
 
-    def perturb(t: float, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def perturb(t: float, rho: float, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        count(len(x) if rho else 0)
+        if not recipe.attack:
+            return x
         work: Record = []
         moved = attack_at(recipe, t, generator, work)(model, x, y)
         count(sum(len(taken["images"]) for taken in work))
@@ -108,8 +112,8 @@ def step_at(
     def at(t: float) -> training.Step:
         # The released code of Wang et al. weighs from the second epoch on.
         weighted = recipe.loss_weighted and t >= 1 / recipe.epochs
-        attacked = partial(perturb, t) if recipe.attack else attacks.clean
         rho = recipe.rho if t >= recipe.sam_from else 0.0
-        return partial(step, perturb=attacked, weighted=weighted, rho=rho)
+        how = {"perturb": partial(perturb, t, rho), "weighted": weighted, "rho": rho}
+        return partial(step, **how)
 
     return at

@@ -185,9 +185,9 @@ class Recipe:
     @property
     def work(self) -> float:
         """Gradients of images in training: what its time is about proportional to."""
-        passes = 1 + self.attack_steps if self.attack else 1
-        twice = 2 - self.sam_from if self.rho else 1
-        return float(self.train_size * self.epochs * passes * twice)
+        passes = 1 + (self.attack_steps if self.attack else 0)
+        again = 1 - self.sam_from if self.rho else 0
+        return float(self.train_size * self.epochs * (passes + again))
 
     @property
     def key(self) -> str:
@@ -317,8 +317,8 @@ _RULES: dict[str, Callable[[Recipe], object]] = {
     "cross_entropy must be 'logits' beside an attack or label_smoothing": (
         lambda r: r.cross_entropy == "logits" or not (r.attack or r.label_smoothing)
     ),
-    "optimizer 'algorithm1' must come with cross_entropy 'logits'": (
-        lambda r: r.optimizer != "algorithm1" or r.cross_entropy == "logits"
+    "optimizer 'algorithm1' must come with cross_entropy 'logits', label_smoothing 0": (
+        lambda r: r.optimizer != "algorithm1" or r.own_loss is None
     ),
     "sam_from must come with a rho above 0": lambda r: r.rho or not r.sam_from,
     "watch_fosc must come with an attack": lambda r: r.attack or not r.watch_fosc,

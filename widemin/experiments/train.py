@@ -198,8 +198,7 @@ def train(
         def after_epoch(epoch: int, loss: float) -> None:
             nonlocal started
             now.seconds += spent_seconds(device) - started
-            twice = recipe.rho and (epoch - 1) / recipe.epochs >= recipe.sam_from
-            now.gradients += len(x) * (2 if twice else 1)
+            now.gradients += len(x)
             if math.isfinite(loss):
                 row = {"epoch": epoch, "train_loss": loss}
                 now.curve.append(row | watched(model, epoch))
