@@ -18,7 +18,7 @@ from widemin import attacks, data, evaluation, hessian, landscape, models
 from widemin.experiments import checkpoints, epoch_metrics, measure, recipe, running
 from widemin.experiments.checkpoints import trained
 from widemin.experiments.columns import as_row
-from widemin.experiments.measure.attacked import Target, other_statistics
+from widemin.experiments.measure.attacked import Target, other_statistics, surviving
 from widemin.experiments.recipe import Recipe, grid, stream
 from widemin.experiments.running import pick_device, run
 from widemin.landscape import implicit_perturbation
@@ -67,6 +67,19 @@ DEFENDED = Recipe(
     white_box=True,
     surrogate_epochs=4,
     certificate=True,
+)
+
+
+# Trained on a loss of its own, through which it is attacked.
+OWN = Recipe(
+    epochs=60,
+    batch_size=20,
+    learning_rate=0.01,
+    momentum=0.9,
+    cross_entropy="quarter",
+    tests=("linf 0.1",),
+    test_size=200,
+    hessian_size=40,
 )
 
 
@@ -185,6 +198,10 @@ class Measured:
     def own(self):
         draws = stream(0, "own attack")
         return self.left(partial(attacks.pgd, ball=self.ball, generator=draws))
+
+    @property
+    def trained_on(self):
+        return {"loss": attacks.TRAINED[self.recipe.cross_entropy]}
 
     def wang(self, source=None):
         """FGSM, then PGD-10, PGD-20 and C&W, in this order from one stream."""
@@ -348,7 +365,11 @@ def measured_columns():
             & m.usual()
             & m.usual(loss=attacks.margin)
             & (m.own() if m.recipe.own_attack else True)
+            & m.step(**m.trained_on)
+            & m.usual(**m.trained_on)
         ),
+        "fgsm_own_accuracy": lambda m: m.step(**m.trained_on),
+        "pgd_own_accuracy": lambda m: m.usual(**m.trained_on),
         "own_accuracy": lambda m: m.own(),
         "transfer_accuracy": lambda m: m.climb(
             0.25, "transfer", steps=10, loss=attacks.margin, source=m.others["brief"]
@@ -399,14 +420,14 @@ COLUMNS = measured_columns()
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Where the networks of LEARNT and DEFENDED are kept."""
+    """Where the networks of LEARNT, DEFENDED and OWN are kept."""
     return tmp_path_factory.mktemp("networks")
 
 
 @pytest.fixture(scope="session")
 def rows(folder):
-    """All rows of LEARNT and of DEFENDED."""
-    return {asked: rows_of(asked, folder) for asked in (LEARNT, DEFENDED)}
+    """All rows of LEARNT, of DEFENDED and of OWN."""
+    return {asked: rows_of(asked, folder) for asked in (LEARNT, DEFENDED, OWN)}
 
 
 @pytest.fixture(scope="session")
@@ -416,6 +437,7 @@ def measured(rows, folder):
     for asked, beside in (
         (LEARNT, {"brief": LEARNT.transfer_source}),
         (DEFENDED, DEFENDED.surrogates),
+        (OWN, {}),
     ):
         model, *others = (
             trained(r, "cpu", folder)[0] for r in (asked, *beside.values())
@@ -437,6 +459,24 @@ def test_the_measured_network_tells_the_attacks_apart(measured):
 def test_every_column_is_compared(measured):
     """A new column needs a straight call beside it in COLUMNS."""
     assert set().union(*(m.row for m in measured)) == set(COLUMNS)
+
+
+def test_attacks_through_the_loss_trained_on_are_of_networks_that_have_one(measured):
+    """Not of cross-entropy from logits, whose columns would say the same twice."""
+    ways = {"fgsm_own_accuracy", "pgd_own_accuracy"}
+    assert [ways & set(m.row) for m in measured] == [set(), set(), set(), ways]
+    row = measured[3].row
+    assert row["fgsm_own_accuracy"] != row["fgsm_accuracy"]
+    assert row["pgd_own_accuracy"] != row["pgd_accuracy"]
+    # Smoothed labels are a loss of one's own, too.
+    m, (x, y) = measured[0], measured[0].test
+    smoothed = dataclasses.replace(LEARNT, label_smoothing=0.3, own_attack="")
+    loss = partial(F.cross_entropy, label_smoothing=0.3, reduction="none")
+    found = surviving(
+        Target(m.model, smoothed, m.ball, x, y), lambda name, work: work()
+    )
+    assert torch.equal(found["fgsm_own_accuracy"], m.step(loss=loss))
+    assert not torch.equal(found["fgsm_own_accuracy"], found["fgsm_accuracy"])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -383,6 +383,20 @@ MEASURING = [
         column("restarts_accuracy"),
     ),
     Mutant(
+        "FGSM through the loss trained on is through the logits",
+        "experiments/measure/attacked.py",
+        "partial(attacks.fgsm, ball=t.ball, loss=own_loss)",
+        "partial(attacks.fgsm, ball=t.ball)",
+        column("fgsm_own_accuracy"),
+    ),
+    Mutant(
+        "PGD through the loss trained on is through the logits",
+        "experiments/measure/attacked.py",
+        "pgd(loss=own_loss)",
+        "pgd()",
+        column("pgd_own_accuracy"),
+    ),
+    Mutant(
         "C&W's step is 100 times too small",
         "experiments/measure/attacked.py",
         "step_size=t.ball.epsilon / 10",
