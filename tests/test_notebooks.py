@@ -36,12 +36,13 @@ def code(chapter):
     return [cell for cell in cells(chapter) if cell["cell_type"] == "code"]
 
 
-def test_there_are_four_chapters():
+def test_there_are_five_chapters():
     assert CHAPTERS == [
         "01_width_of_minima",
         "02_sam_and_adversarial_training",
         "03_dynamic_adversarial_training",
         "04_sgd_hyperparameters",
+        "05_flat_or_sure",
     ]
 
 
