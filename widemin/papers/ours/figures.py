@@ -98,7 +98,7 @@ def by_ratio(rows: DataFrame, ax: Axes, column: str, label: str) -> Axes:
 
     Hollow points have learnt less than 95 % of what they saw.
     """
-    rows = rows.assign(ratio=rows["learning_rate"] / rows["batch_size"])
+    rows = rows.assign(ratio=1_000 * rows["learning_rate"] / rows["batch_size"])
     sizes = sorted(rows["batch_size"].unique())
     for size, colour in zip(
         sizes, sns.color_palette("viridis", len(sizes)), strict=True
@@ -109,7 +109,8 @@ def by_ratio(rows: DataFrame, ax: Axes, column: str, label: str) -> Axes:
         plot.marks(ax, part[learnt], "ratio", column, facecolor=[colour], **look)
         hollow: Any = {"edgecolor": [colour], "facecolor": "none"}
         plot.marks(ax, part[~learnt], "ratio", column, **hollow)
-    return plot.framed(ax, "learning rate / batch size", label, log="x")
+    ticks = {"x": sorted(rows["ratio"].round(6).unique())}
+    return plot.framed(ax, "LR/B (thousandths)", label, log=ticks)
 
 
 def binarized(rows: DataFrame) -> DataFrame:
@@ -157,8 +158,8 @@ def floor(rows: DataFrame, column: str) -> DataFrame:
         least = [2.8 * shares[1] * (2 / n) ** 0.5 for n in (3, 5, 10)]
         counts = f"{row['n_seeds']:.0f} and {row['n_rounding']:.0f}"
         lines[name] = [counts, *(f"{value:.2f}" for value in (*shares, *least))]
-    heads = ["networks", "mean (%)", "deviation, seeds", "deviation, rounding"]
-    heads += [f"least difference, {n} seeds" for n in (3, 5, 10)]
+    heads = ["n", "mean (%)", "± seeds", "± rounding"]
+    heads += [f"{n} seeds show" for n in (3, 5, 10)]
     return plot.stacked(lines, heads)
 
 
@@ -166,8 +167,8 @@ def certificates(rows: DataFrame) -> DataFrame:
     """Return the area under the curve of what might tell which survivors break."""
     areas = {
         "fosc_auroc": "FOSC",
-        "normalised_fosc_auroc": "FOSC, normalised",
-        "normalised_fosc_box_auroc": "FOSC in the box, normalised",
+        "normalised_fosc_auroc": "normalised",
+        "normalised_fosc_box_auroc": "in the box",
         "loss_auroc": "loss",
         "margin_auroc": "margin",
     }
@@ -177,8 +178,9 @@ def certificates(rows: DataFrame) -> DataFrame:
     for (name, test), part in rows.groupby(["list", "test"], sort=False):
         means = [f"{part[count].mean():.0f}" for count in counts]
         shares = [plot.spread(part, column, 2) for column in areas]
+        shares = ["none" if text == "not run" else text for text in shares]
         lines[f"{name}, {plot.ball_name(str(test))}"] = [*means, *shares]
-    return plot.stacked(lines, ["survivors", "of these broken", *areas.values()])
+    return plot.stacked(lines, ["survive", "break", *areas.values()])
 
 
 def frontier(rows: DataFrame, axes: Panels, column: str) -> Panels:
