@@ -74,9 +74,9 @@ def _noise(p: Any, base: Recipe) -> dict[str, list[Recipe]]:
         "dynamic": replace(standard, fosc_max=0.5),
         "rising": replace(standard, step_schedule="rising"),
     }
-    axes: dict[str, Any] = dict(seed=range(seeds)), dict(nudge=range(1, seeds))
     return {
-        n: grid(run, **axes[0]) + grid(run, **axes[1]) for n, run in methods.items()
+        name: grid(run, seed=range(seeds)) + grid(run, nudge=range(1, seeds))
+        for name, run in methods.items()
     }
 
 
