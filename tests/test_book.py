@@ -301,7 +301,7 @@ def test_the_verdicts_can_be_narrowed_and_are_seen_whole(site, width):
     with browser(viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
         page.goto((site / "verdicts.html").as_uri())
-        assert page.locator(".verdict-filter output").inner_text() == "55 of 55 claims"
+        assert page.locator(".verdict-filter output").inner_text() == "61 of 61 claims"
         page.get_by_label("outcome").select_option("not reproduced")
         assert page.locator("tbody tr:visible").count() == len(wanted)
         page.get_by_label("paper").select_option("Wei et al.")

@@ -1,5 +1,6 @@
 """The runs of chapter 5: six lists, one a claim, in the order of computing them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from widemin.papers.base import base_recipe
 
 DECAYS = (0.0, 5e-4)  # of the weights, off and on
 SAM_BALLS = tuple(map(parse_ball, ("linf 1/255", "linf 2/255")))
+RHOS = (0.1, 0.2, 0.4)  # radii of SAM; late SAM takes the middle one
 LATE = (0.5, 0.7, 0.9)  # shares of training from which on SAM is used
 STOPS = (0.5, 0.2, 0.05)  # training losses at which plain SGD ends
 
@@ -18,47 +20,22 @@ def plan(**values: Any) -> dict[str, Any]:
     """Return the chapter's lists of runs by name, from the numbers of its page.
 
     `recipes` is all of them. A list, or a dictionary of lists, is one claim's: `losses`
-    N1's, `flat` N2's, `ratios` N3's, `noise` N4's, `certified` N5's, `sam` N6's.
+    N1's, `flat` N2's, `noise` N4's, `ratios` N3's, `certified` N5's, `sam` N6's.
     """
     p = SimpleNamespace(**values)
-    ball = Linf(p.epsilon)
-    base = base_recipe(values, batch_size=1, train_size=p.flat_size, tests=(ball,))
-    losses, noise = _losses(p, base), _noise(p, base)
+    base = base_recipe(values, batch_size=1, tests=(Linf(p.epsilon),))
     far = dict[str, Any](strong_attacks=("distance",), strong_size=p.test_size)
-    brief = replace(base, **far)
-    flat = grid(
-        replace(
-            brief,
-            epochs=p.flat_epochs,
-            stop_loss=p.flat_loss,
-            scale_free_size=p.hessian_size // 2,
-        ),
-        seed=range(p.seeds),
-        batch_size=p.flat_batches,
-        learning_rate=p.flat_rates,
-        weight_decay=DECAYS,
-    )
-    plain = replace(base, model="cnn4", batch_size=128, learning_rate=0.05)
-    plain = replace(plain, train_size=p.noise_size, epochs=p.noise_epochs)
-    lists = dict(losses=losses, flat=flat, noise=noise, ratios=_ratios(p, brief))
-    lists["certified"] = {
-        "natural": [
-            replace(run, tests=(Linf(p.epsilon / 3),), certificate=True)
-            for run in grid(plain, seed=range(p.seeds))
-        ],
-        **{
-            name: [replace(r, certificate=True) for r in noise[name][: p.seeds]]
-            for name in ("standard", "dynamic")
-        },
-    }
-    lists["sam"] = _sam(p, values)
-    every = [
-        run
-        for listed in lists.values()
-        for runs in (listed.values() if isinstance(listed, dict) else [listed])
-        for run in runs
-    ]
-    return lists | dict(recipes=every, first=[], printed=[])
+    distant, noise = replace(base, **far), _noise(p, base)
+    lists = dict(losses=_losses(p, base), flat=_flat(p, distant), noise=noise)
+    lists |= dict(ratios=_ratios(p, distant), certified=_certified(p, base, noise))
+    lists |= dict(sam=_sam(p))
+    recipes = [run for listed in lists.values() for run in _runs(listed)]
+    return lists | dict(recipes=recipes, first=[], printed=[])
+
+
+def _runs(listed: Any) -> Iterator[Recipe]:
+    for each in listed.values() if isinstance(listed, dict) else [listed]:
+        yield from each
 
 
 def _losses(p: Any, base: Recipe) -> dict[str, list[Recipe]]:
@@ -67,78 +44,90 @@ def _losses(p: Any, base: Recipe) -> dict[str, list[Recipe]]:
     watched = replace(base, watch=ball, validation_size=held_out)
     long = cells(watched, p.loss_cells, p.seeds)
     # Chapter 1 looks closer at these, so that its rows serve here.
-    closer = [
-        replace(
-            run, brief_epochs=2, strong_size=p.strong_size, pictures=6 * (not run.seed)
-        )
-        for run in long
-    ]
-    losses = {"logits": closer}
-    for name in TRAINED:
-        if name != "logits":
-            losses[name] = [replace(run, cross_entropy=name) for run in long]
-    losses["smoothed"] = [replace(run, label_smoothing=0.1) for run in long]
-    return losses
+    strong = dict[str, Any](brief_epochs=2, strong_size=min(1_000, p.test_size // 5))
+    closer = [replace(run, pictures=0 if run.seed else 6, **strong) for run in long]
+    losses = {
+        name: [replace(run, cross_entropy=name) for run in long] for name in TRAINED
+    }
+    smoothed = [replace(run, label_smoothing=0.1) for run in long]
+    return losses | dict(logits=closer, smoothed=smoothed)
+
+
+def _flat(p: Any, base: Recipe) -> list[Recipe]:
+    """Return networks that end at one training loss, seed by seed."""
+    size, epochs, loss = p.flat_training
+    ended = replace(base, train_size=size, epochs=epochs, stop_loss=loss)
+    ended = replace(ended, scale_free_size=p.hessian_size // 2)
+    axes = dict(batch_size=p.flat_batches, learning_rate=p.flat_rates)
+    return grid(ended, seed=range(p.seeds), **axes, weight_decay=DECAYS)
 
 
 def _noise(p: Any, base: Recipe) -> dict[str, list[Recipe]]:
     """Return a list a method: seeds, then one seed again and again under rounding."""
-    ball, sizes = Linf(p.epsilon), dict(train_size=p.noise_size, epochs=p.noise_epochs)
+    size, epochs, seeds = p.noise_training
     how = dict[str, Any](momentum=0.9, weight_decay=1e-4, schedule="trapezoid")
     how |= dict(model="cnn4", batch_size=128, learning_rate=0.05, pgd_steps=20)
-    standard = replace(base, attack=ball, **sizes, **how)
+    sized = replace(base, train_size=size, epochs=epochs, **how)
+    standard = replace(sized, attack=Linf(p.epsilon))
     methods = {
         "standard": standard,
         "dynamic": replace(standard, fosc_max=0.5),
         "rising": replace(standard, step_schedule="rising"),
     }
     return {
-        name: grid(run, seed=range(p.noise_seeds))
-        + grid(run, nudge=range(1, p.noise_seeds))
+        name: grid(run, seed=range(seeds)) + grid(run, nudge=range(1, seeds))
         for name, run in methods.items()
     }
 
 
+def _certified(
+    p: Any, base: Recipe, noise: dict[str, list[Recipe]]
+) -> dict[str, list[Recipe]]:
+    """Return the networks whose images FOSC is to certify, natural ones at epsilon / 3.
+
+    Of the adversarially trained ones N4 has the weights.
+    """
+    first = {name: noise[name][: p.seeds] for name in ("standard", "dynamic")}
+    tests = (Linf(round(p.epsilon / 3, 6)),)
+    natural = [replace(run, attack=None, tests=tests) for run in first["standard"]]
+    return {
+        name: [replace(run, certificate=True) for run in runs]
+        for name, runs in ({"natural": natural} | first).items()
+    }
+
+
 def _ratios(p: Any, base: Recipe) -> dict[str, list[Recipe]]:
-    """Return a list a rule by which training ends: images, updates or loss."""
-    size, lists = p.ratio_size, dict[str, list[Recipe]]()
-    for seed in range(p.ratio_seeds):
-        for batch in p.ratio_batches:
-            for ratio in p.ratios:
-                run = replace(
-                    base,
-                    seed=seed,
-                    train_size=size,
-                    batch_size=batch,
-                    learning_rate=round(ratio * batch, 6),
-                )
-                steps = -(-size // batch)
-                updates = max(1, round(p.ratio_updates / steps))
-                for name, changes in {
-                    "images": dict(epochs=p.ratio_epochs),
-                    "updates": dict(epochs=updates),
-                    "loss": dict(epochs=8 * p.ratio_epochs, stop_loss=p.ratio_loss),
-                }.items():
-                    lists.setdefault(name, []).append(replace(run, **changes))
-    tested = [
-        replace(run, seed=seed, binarized=min(100, p.test_size))
-        for run in lists["images"][len(p.ratios) - 1 :: len(p.ratios)]
-        for seed in range(p.seeds)
-        if run.seed == 0
-    ]
-    return lists | {"binarized": tested}
+    """Return a list a rule by which training ends: images, updates or loss.
+
+    And `binarized`, seeds of the largest ratio at equal images.
+    """
+    smallest, sizes, least, many = p.ratio_grid
+    images, epochs, updates, loss, seeds = p.ratio_training
+    lists = dict[str, list[Recipe]](images=[], updates=[], loss=[], binarized=[])
+    for size in (smallest * 2**i for i in range(sizes)):
+        again = max(1, round(updates * size / images))
+        ends: dict[str, dict[str, Any]] = dict(images=dict(epochs=epochs))
+        ends |= dict(updates=dict(epochs=again))
+        ends |= dict(loss=dict(epochs=8 * epochs, stop_loss=loss))
+        run = replace(base, train_size=images, batch_size=size)
+        for rate in (round(least * 2**i * size, 6) for i in range(many)):
+            run = replace(run, learning_rate=rate)
+            for name, end in ends.items():
+                lists[name] += grid(replace(run, **end), seed=range(seeds))
+        asked = replace(run, epochs=epochs, binarized=min(100, p.test_size))
+        lists["binarized"] += grid(asked, seed=range(p.seeds))
+    return lists
 
 
-def _sam(p: Any, values: dict[str, Any]) -> dict[str, list[Recipe]]:
+def _sam(p: Any) -> dict[str, list[Recipe]]:
     """Return a list an arm: SGD, SAM, SAM late, and what might replace it."""
+    dataset, model, width, size, epochs = p.sam_network
     plain = Recipe(
-        dataset=p.sam_dataset,
-        model=p.sam_model,
-        width=p.sam_width,
-        train_size=p.sam_size,
-        epochs=p.sam_epochs,
-        batch_size=64,
-        learning_rate=0.1,
+        dataset=dataset,
+        model=model,
+        width=width,
+        train_size=size,
+        epochs=epochs,
         momentum=0.9,
         weight_decay=5e-4,
         schedule="drop-75-90",
@@ -146,13 +135,10 @@ def _sam(p: Any, values: dict[str, Any]) -> dict[str, list[Recipe]]:
         test_size=p.test_size,
         hessian_size=p.hessian_size // 2,
     )
-    rho = p.sam_rhos[len(p.sam_rhos) // 2]
-    arms = {"SGD": plain}
-    arms |= {f"SAM {rho:g}": replace(plain, rho=rho) for rho in p.sam_rhos}
-    arms |= {
-        f"SAM {rho:g} from {share:g}": replace(plain, rho=rho, sam_from=share)
-        for share in LATE
-    }
+    arms, middle = {"SGD": plain}, replace(plain, rho=RHOS[1])
+    arms |= {f"SAM {rho:g}": replace(plain, rho=rho) for rho in RHOS}
+    late = {share: replace(middle, sam_from=share) for share in LATE}
+    arms |= {f"SAM {RHOS[1]:g} from {share:g}": run for share, run in late.items()}
     arms |= {f"SGD to {loss:g}": replace(plain, stop_loss=loss) for loss in STOPS}
     arms |= {
         "weight decay 2e-3": replace(plain, weight_decay=2e-3),
