@@ -856,6 +856,150 @@ JUDGING = [
         judged("H11a"),
     ),
 ]
+JUDGING += [
+    Mutant(
+        "N1 leaves out networks trained from logits",
+        "papers/ours/claims.py",
+        '.fillna(rows["fgsm_accuracy"])',
+        "",
+        of(
+            "ours", "test_through_its_own_loss_or_through_logits_where_that_is_the_same"
+        ),
+    ),
+    Mutant(
+        "N1 takes the mean cell for the best",
+        "papers/ours/claims.py",
+        "return cells[column].max(1)",
+        "return cells[column].mean(1)",
+        of(
+            "ours", "test_through_its_own_loss_or_through_logits_where_that_is_the_same"
+        ),
+    ),
+    Mutant(
+        "N2 counts networks that never reached the loss",
+        "papers/ours/claims.py",
+        'rows["stopped_epoch"].notna() & ',
+        "",
+        of(
+            "ours", "test_flatness_without_scale_is_a_partial_correlation_drawn_by_cell"
+        ),
+    ),
+    Mutant(
+        "N2 draws networks one by one",
+        "papers/ours/claims.py",
+        'table.groupby([*_CELL, "weight_decay"])',
+        'table.groupby("key")',
+        of(
+            "ours", "test_flatness_without_scale_is_a_partial_correlation_drawn_by_cell"
+        ),
+    ),
+    Mutant(
+        "N2 holds nothing fixed",
+        "papers/ours/claims.py",
+        'given = ["natural_accuracy"]',
+        "given: list[str] = []",
+        of(
+            "ours", "test_flatness_without_scale_is_a_partial_correlation_drawn_by_cell"
+        ),
+    ),
+    Mutant(
+        "N2 takes sharp for flat",
+        "papers/ours/claims.py",
+        "{c: -rows[c] for",
+        "{c: rows[c] for",
+        of(
+            "ours", "test_flatness_without_scale_is_a_partial_correlation_drawn_by_cell"
+        ),
+    ),
+    Mutant(
+        "N2's lead is that of the plain width",
+        "papers/ours/claims.py",
+        "found - rank(1)",
+        "rank(1) - found",
+        of(
+            "ours", "test_flatness_without_scale_is_a_partial_correlation_drawn_by_cell"
+        ),
+    ),
+    Mutant(
+        "ranks are not freed of their mean",
+        "papers/ours/claims.py",
+        "table -= table.mean(1, keepdims=True)",
+        "pass",
+        of("ours", "test_partial_ranks_are_those_of_every_draw"),
+    ),
+    Mutant(
+        "N3 takes a fall for no order",
+        "papers/ours/claims.py",
+        "return abs(rank) if",
+        "return rank if",
+        of(
+            "ours",
+            "test_the_boundary_has_the_size_of_a_correlation_and_the_scale_its_sign",
+        ),
+    ),
+    Mutant(
+        "N3 draws one batch size of each seed",
+        "papers/ours/claims.py",
+        'rows.cells(["batch_size"], name)',
+        'rows.cells(["list"], name)',
+        of("ours", "test_a_share_is_the_mean_over_batch_sizes_in_every_draw"),
+    ),
+    Mutant(
+        "N4 is upside down",
+        "papers/ours/claims.py",
+        'line["rounding"] / line["seeds"]',
+        'line["seeds"] / line["rounding"]',
+        of("ours", "test_rounding_against_seeds_has_the_interval_of_f"),
+    ),
+    Mutant(
+        "N4 takes one number of degrees of freedom for the other",
+        "papers/ours/claims.py",
+        'generator.f(free, line["n_rounding"] - 1, DRAWS)',
+        'generator.f(line["n_rounding"] - 1, free, DRAWS)',
+        of("ours", "test_rounding_against_seeds_has_the_interval_of_f"),
+    ),
+    Mutant(
+        "N4 tells one mean from a constant",
+        "papers/ours/claims.py",
+        "(2 / 3) ** 0.5",
+        "(1 / 3) ** 0.5",
+        of("ours", "test_the_least_difference_is_that_of_two_arms_of_three_seeds"),
+    ),
+    Mutant(
+        "N4 compares methods over rounding as well",
+        "papers/ours/claims.py",
+        'table = table[table["nudge"] == 0]',
+        "table = table.copy()",
+        of("ours", "test_methods_are_compared_over_seeds_and_not_over_rounding"),
+    ),
+    Mutant(
+        "N5 takes the raw FOSC for that of the box",
+        "papers/ours/claims.py",
+        "names[1] if box else names[0]",
+        "names[0]",
+        of("ours", "test_a_certificate_is_judged_by_its_own_area"),
+    ),
+    Mutant(
+        "N6 is ahead of the mean control",
+        "papers/ours/claims.py",
+        "[:, others].max(1)",
+        "[:, others].mean(1)",
+        of(
+            "ours",
+            "test_sam_is_compared_with_its_best_control_and_late_sam_with_its_gain",
+        ),
+    ),
+    Mutant(
+        "N6 takes all augmentations together",
+        "papers/ours/claims.py",
+        'table = table[table["augment"] == part.given["augment"]]',
+        "pass",
+        of(
+            "ours",
+            "test_sam_is_compared_with_its_best_control_and_late_sam_with_its_gain",
+        ),
+    ),
+]
 MUTANTS = {m.name: m for m in ATTACKS + TRAINING + MEASURING + JUDGING}
 
 

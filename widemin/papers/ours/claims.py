@@ -106,8 +106,7 @@ def with_ratio(rows: Rows, part: Part) -> Array:
     """Spearman's correlation with LR/B over networks; its size; a share of images."""
     if part.statistic == "share":
         name = part.given["column"]
-        cells = rows.cells(["list"], name, networks=False)
-        return cells[name][:, 0]
+        return rows.cells(["batch_size"], name)[name].mean(1)
     table = rows.final[~rows.final["constant"].eq(True)]
     column = "median_margin" if "median margin" in part.criterion else part.column
     cells = rows.cells(["key", *_CELL], column, of=table, networks=True)
@@ -135,12 +134,12 @@ def spreads(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 def floor(rows: Rows, part: Part) -> Array:
     """Deviation by rounding over that of seeds, what three seeds show, or a lead."""
     table = rows.final[~rows.final["constant"].eq(True)]
-    rows.used.update(table["key"])
     if part.statistic == "difference":
         table = table[table["nudge"] == 0]
         arms = rows.cells(["list"], part.column, of=table)
         first, then = (f"{name}" for name in part.given["less"].split(" - "))
         return arms.of(part.column, list=first) - arms.of(part.column, list=then)
+    rows.used.update(table["key"])
     [line] = spreads(table, part.column).to_dict("records") or [{}]
     if not line or min(line["n_seeds"], line["n_rounding"]) < 3:
         return NONE
