@@ -299,6 +299,11 @@ def test_seeds_are_paired_inside_one_block_only():
     # One seed of three on another processor is enough to unpair.
     mixed = here | {"hardware": ["here", "here", "there"]}
     assert np.std(arms(one, other, here, mixed)[1:]) == pytest.approx(wide, rel=0.05)
+    # Of one cell all rows of a seed that is drawn count.
+    rows = pd.DataFrame({"seed": [0, 0, 1, 1], "cell": 0, "a": [0.0, 1.0, 0.2, 0.8]})
+    for rows_first in (rows, rows[::-1]):
+        found = Cells(rows_first.assign(**here), ["cell"], ["a"])["a"]
+        assert found == pytest.approx(np.full(found.shape, 0.5))
     # A seed that one arm lacks is drawn in the other alone.
     more = arms(one, [*other, 1.0], here, here)
     assert more[0] == pytest.approx(0.0) and np.nanstd(more[1:]) > 0.01

@@ -458,8 +458,8 @@ MEASURING = [
     Mutant(
         "the scale-free search starts anew at every level",
         "experiments/measure/scale_free.py",
-        'measured.direction if of == "nodes" else None',
-        "None",
+        "first = measured.direction",
+        "first = None",
         column("scale_free_width_nodes_1"),
     ),
     Mutant(
@@ -769,6 +769,13 @@ JUDGING = [
         "papers/claims/draws.py",
         "return len(blocks) == len(seeds) and all(named for _, named in blocks)",
         "return all(named for _, named in blocks)",
+        of("criteria", "test_seeds_are_paired_inside_one_block_only"),
+    ),
+    Mutant(
+        "of each seed that is drawn one row counts",
+        "papers/claims/draws.py",
+        "np.add.at(each, at, mine)",
+        "each[at] = mine",
         of("criteria", "test_seeds_are_paired_inside_one_block_only"),
     ),
     Mutant(

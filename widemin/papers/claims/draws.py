@@ -86,12 +86,11 @@ class Cells:
             mine = values[of == i]
             means[:, :, i] = mine.mean(0)[:, None]
             if joint is not None:
-                each = np.full((len(seeds), len(columns)), np.nan)
-                each[seed[of == i]] = mine
-                known = np.isfinite(each)[joint]
-                total = np.where(known, each[joint], 0).sum(1)
+                each, at = np.zeros((len(seeds), len(columns))), seed[of == i]
+                np.add.at(each, at, mine)  # all rows of a seed
+                counts = np.bincount(at, minlength=len(seeds))[joint].sum(1)
                 with np.errstate(invalid="ignore"):
-                    means[:, 1:, i] = (total / known.sum(1)).T
+                    means[:, 1:, i] = each[joint].sum(1).T / counts
             elif not networks:
                 means[:, 1:, i] = mine[drawn(len(mine), generator)].mean(1).T
 
