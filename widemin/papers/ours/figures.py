@@ -92,6 +92,7 @@ def by_loss(rows: DataFrame, ax: Axes, names: Iterable[str]) -> Axes:
         x = 100 * rows[column].to_numpy(float)
         ax.scatter(x, at + 0.2 * (shift - 1), color=colour, label=label)
     plot.name_rows(ax, lists)
+    ax.set_ylim(len(lists) - 0.5, -0.5)
     return plot.framed(ax, "images still right (%)", "", xlim=(-3, 103))
 
 
