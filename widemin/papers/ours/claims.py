@@ -27,6 +27,11 @@ def with_own_loss(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(own=rows["fgsm_own_accuracy"].fillna(rows["fgsm_accuracy"]))
 
 
+def complete(rows: pd.DataFrame, part: Part) -> bool:
+    """Return True if every list that a part names has a row."""
+    return rows["list"].nunique() == len(part.runs.split(" + "))
+
+
 @claim("N1")
 def by_own_loss(rows: Rows, part: Part) -> Array:
     """The best cell's accuracy under FGSM through its own loss, or under PGD.
@@ -34,6 +39,8 @@ def by_own_loss(rows: Rows, part: Part) -> Array:
     Or how much more of it FGSM leaves through that loss than through the margin.
     """
     table = with_own_loss(rows.final)
+    if not complete(table, part):
+        return NONE
     column = "own" if "trained on" in part.criterion else part.column
     by = ["list", *_CELL]
     cells = rows.cells(by, column, "fgsm_margin_accuracy", of=table)
@@ -176,10 +183,12 @@ def beside_sam(rows: Rows, part: Part) -> Array:
     """SAM's accuracy less that of the best control; late SAM's share of its gain."""
     column, table = part.column, rows.final
     table = table[table["augment"] == part.given["augment"]]
+    if not complete(table, part):
+        return NONE
     cells = rows.cells(["list"], column, of=table)
     sam = cells.of(column, list=part.given["sam"])
     if part.statistic == "ratio":
         plain = cells.of(column, list="SGD")
         return (cells.of(column, list=part.given["late"]) - plain) / (sam - plain)
     others = cells.labels["list"].str.match(_CONTROL).to_numpy()
-    return sam - cells[column][:, others].max(1) if others.any() else NONE
+    return sam - cells[column][:, others].max(1)
