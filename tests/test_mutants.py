@@ -1006,6 +1006,16 @@ JUDGING += [
             "test_sam_is_compared_with_its_best_control_and_late_sam_with_its_gain",
         ),
     ),
+    Mutant(
+        "the best of some arms is the best of all",
+        "papers/ours/claims.py",
+        'return rows["list"].nunique() == len(part.runs.split(" + "))',
+        "return True",
+        of(
+            "ours",
+            "test_sam_is_compared_with_its_best_control_and_late_sam_with_its_gain",
+        ),
+    ),
 ]
 MUTANTS = {m.name: m for m in ATTACKS + TRAINING + MEASURING + JUDGING}
 
