@@ -93,6 +93,13 @@ def test_sam_begins_at_its_share_of_training(start):
     assert curve[:whole] == other[:whole]
 
 
+def test_sam_that_ends_by_its_loss_counts_both_gradients_of_its_steps():
+    asked = dataclasses.replace(SMALL, epochs=3, batch_size=2, rho=0.1)
+    _, _, facts = trained(dataclasses.replace(asked, stop_loss=2.29))
+    assert 0 < facts["stopped_epoch"] < 3
+    assert facts["gradients"] == pytest.approx(2 * facts["stopped_epoch"])
+
+
 def test_work_counts_the_gradients_of_every_step():
     for change in ({}, {"rho": 0.1}, {"attack": "linf 0.1", "attack_steps": 3}):
         for more in ({}, {"rho": 0.1}, {"rho": 0.1, "sam_from": 0.5}):
