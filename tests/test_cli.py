@@ -35,7 +35,7 @@ def call(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "05"], "unknown chapter '05'"),
+        (["run", "06"], "unknown chapter '06'"),
         (
             ["run", "01", "--preset", "lap"],
             "unknown preset 'lap' (did you mean 'lab'?)",
@@ -279,7 +279,7 @@ def test_status_counts(call, tmp_path):
     found = call("status", "--preset", "smoke", "--results", tmp_path)
     assert found.exit_code == 0
     lines = found.output.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     row = ["01_width_of_minima", "smoke", "15", *["0"] * 6, "s"]
     assert lines[1].split()[: len(row)] == row
 

@@ -76,6 +76,15 @@ def ranks_in_words(table: DataFrame, held: Mapping[str, list[str]]) -> DataFrame
     return DataFrame(heads).droplevel("with")
 
 
+def partial_of_each(table: DataFrame) -> dict[str, float]:
+    """Return N2's rank correlations with the radius, natural accuracy held fixed."""
+    rows = with_columns(trained_alike(final(table)), ["distance_q50", *FLAT])
+    named = {column: column for column in FLAT}
+    given = ["natural_accuracy"]
+    found = rank_correlations(rows, named, {"distance_q50": "radius"}, given)
+    return dict(zip(found["measure"], found["partial"], strict=True))
+
+
 def by_loss(rows: DataFrame, ax: Axes, names: Iterable[str]) -> Axes:
     """Draw accuracy by loss trained on: FGSM through it, FGSM and PGD up the margin.
 
