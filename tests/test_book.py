@@ -26,7 +26,7 @@ WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 UNDECIDED = {"not decidable at this scale", "not yet run"}
 # They compare networks of 50 epochs by PGD of up to 40 steps, two seeds each.
-UNRUN = {"D4", "D5"}
+UNRUN = {"D4", "D5", "N3", "N4", "N5", "N6"}
 pytestmark = pytest.mark.slow
 
 

@@ -51,7 +51,8 @@ def by_own_loss(rows: Rows, part: Part) -> Array:
 
 def trained_alike(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the networks that reached the training loss at which they were to end."""
-    rows = with_columns(rows, ["stopped_epoch", "constant", *MEASURES.values()])
+    asked = ["stopped_epoch", "constant", "distance_q50", *MEASURES.values()]
+    rows = with_columns(rows, asked)
     rows = rows[rows["stopped_epoch"].notna() & ~rows["constant"].eq(True)]
     turned = {c: -rows[c] for c in MEASURES.values() if "width" not in c}
     return of_one_revision(rows).assign(**turned)
