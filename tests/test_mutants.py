@@ -444,8 +444,8 @@ MEASURING = [
     Mutant(
         "widths start anew at every level",
         "experiments/measure/curvature.py",
-        "first = measured.direction",
-        "first = None",
+        'if below else {"starts": 2}',
+        'if None else {"starts": 2}',
         column("width_weights_1"),
     ),
     Mutant(
@@ -458,8 +458,8 @@ MEASURING = [
     Mutant(
         "the scale-free search starts anew at every level",
         "experiments/measure/scale_free.py",
-        "first = measured.direction",
-        "first = None",
+        "    if below:",
+        "    if None:",
         column("scale_free_width_nodes_1"),
     ),
     Mutant(

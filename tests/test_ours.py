@@ -12,6 +12,7 @@ from widemin.papers import claims
 from widemin.papers.claims import draws
 from widemin.papers.claims.rows import Rows, Runs
 from widemin.papers.ours import claims as ours
+from widemin.papers.ours import figures as draw
 from widemin.statistics import partial_spearman
 
 HERE = dict.fromkeys(provenance.BLOCK, "here")
@@ -315,3 +316,15 @@ def test_sam_is_compared_with_its_best_control_and_late_sam_with_its_gain(
     for arm in table["list"].unique():  # one that has no run
         few = rows_of(table[table["list"] != arm].to_dict("list"))
         assert math.isnan(value(ours.beside_sam, name, few)[0])
+
+
+def test_what_moves_settings_alone_is_not_within_them():
+    """Two seeds of six settings: both numbers largest in the middle, or by the seed."""
+    setting = np.repeat(np.arange(6.0), 2)
+    seed, middle = np.tile([-1.0, 1.0], 6), -((setting - 2.5) ** 2)
+    rows = pd.DataFrame({"learning_rate": setting, "batch_size": 16, "weight_decay": 0})
+    rows["together"], rows["against"] = middle + 0.1 * seed, middle - 0.1 * seed
+    rows["distance_q50"] = middle + 0.1 * seed
+    assert draw.within_settings(rows, "together") == pytest.approx(1)
+    assert draw.within_settings(rows, "against") == pytest.approx(-1)
+    assert stats.spearmanr(rows["against"], rows["distance_q50"])[0] > 0.8

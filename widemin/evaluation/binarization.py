@@ -40,7 +40,7 @@ def binarization(
     inner: int = 100,
     boundary: int = 1,
 ) -> Binarized:
-    """Return of which images attacks find an example that is surely there.
+    """Return masks of the images in which attacks find an example surely there.
 
     The test of Zimmermann et al. (2022). Of each image a binary classifier is made. Its
     features are the network's; its linear readout, a regularised discriminant, tells

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -153,6 +154,27 @@ _WIDTHS = {  # at each of GAPS
 }
 
 
+def widths(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    of: str,
+    columns: tuple[str, ...],
+    recipe: Recipe,
+    search: Callable[[landscape.Width | None], dict[str, Any]],
+) -> dict[str, float]:
+    """Return widths at each of GAPS, by column.
+
+    `search` gives the options of the search by what was found one level below.
+    """
+    values, below = dict[str, float](), None
+    for gap, column in zip(GAPS, columns, strict=True):
+        draws, options = stream(recipe.seed, f"width of {of}"), search(below)
+        below = landscape.width(model, x, y, gap=gap, of=of, generator=draws, **options)
+        values[column] = below.width
+    return values
+
+
 def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any]:
     """Return widths and adaptive sharpness on the first training images.
 
@@ -163,22 +185,12 @@ def width_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str, Any
         return {}
     x, y = images(recipe.dataset, "train", recipe.width_size, device)
     values: dict[str, Any] = {"width_images": len(x)}
+
+    def search(below: landscape.Width | None) -> dict[str, Any]:
+        first = {"first": below.direction, "starts": 0} if below else {"starts": 2}
+        return first | {"random_directions": 1, "tolerance": 1e-3}
+
     for of, columns in _WIDTHS.items():
-        first = None
-        for gap, column in zip(GAPS, columns, strict=True):
-            measured = landscape.width(
-                model,
-                x,
-                y,
-                gap=gap,
-                of=of,
-                generator=stream(recipe.seed, f"width of {of}"),
-                starts=2 if first is None else 0,
-                random_directions=1,
-                first=first,
-                tolerance=1e-3,
-            )
-            first = measured.direction
-            values[column] = measured.width
+        values |= widths(model, x, y, of, columns, recipe, search)
     rise = landscape.adaptive_sharpness(model, x, y, rho=ADAPTIVE_RADIUS)
     return values | {"adaptive_sharpness": rise}

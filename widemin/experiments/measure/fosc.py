@@ -95,7 +95,7 @@ def by_strength(model: nn.Module, recipe: Recipe, device: str) -> list[dict[str,
 
 
 def certificate(t: Target) -> dict[str, Any]:
-    """Return how well numbers where PGD-10 ends foretell what a stronger attack breaks.
+    """Return areas by which numbers where PGD-10 ends foretell a stronger attack.
 
     Of each number the area under the ROC curve, over the images that PGD-10 leaves:
     above 1/2 where larger ones are broken more often. NaN where all are, or none. The

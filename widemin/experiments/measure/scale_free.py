@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from widemin import evaluation, hessian, landscape
 from widemin.data import images
-from widemin.experiments.measure.curvature import ADAPTIVE_RADIUS, GAPS
+from widemin.experiments.measure.curvature import ADAPTIVE_RADIUS, widths
 from widemin.experiments.recipe import Recipe, stream
 
 CHUNK = 250  # images at a time: on a CPU faster than twice as many
@@ -29,7 +29,9 @@ def scale_free_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str
     median = float(evaluation.margins(model, x, y).median())
     if median <= 0:
         return {}
-    plain = {} if recipe.width_size else _widths(model, x, y, "weights", recipe, _PLAIN)
+    plain = {}
+    if not recipe.width_size:
+        plain = widths(model, x, y, "weights", _PLAIN, recipe, _search)
     batch = min(recipe.batch_size, recipe.train_size)
     many = images(recipe.dataset, "train", max(size, batch), device)
     with landscape.logit_scale(model, 1 / median):
@@ -46,41 +48,17 @@ def scale_free_values(model: nn.Module, recipe: Recipe, device: str) -> dict[str
             "scale_free_batch_sharpness": hessian.batch_sharpness(
                 model, *many, batch, generator=draws
             ),
-            **_widths(model, x, y, "nodes", recipe, _SCALE_FREE),
+            **widths(model, x, y, "nodes", _SCALE_FREE, recipe, _search),
         }
 
 
-def _widths(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    of: str,
-    recipe: Recipe,
-    columns: tuple[str, ...],
-) -> dict[str, float]:
-    """Return the widths at each of GAPS by a search that starts in few directions.
+def _search(below: landscape.Width | None) -> dict[str, Any]:
+    """Return the options of a search that starts in few directions.
 
     From the gradient; at the next level, which may have several near ways, from the way
     to the level below, both ways, and from a random direction.
     """
-    values, first, reach = {}, None, 0.05
-    for gap, column in zip(GAPS, columns, strict=True):
-        measured = landscape.width(
-            model,
-            x,
-            y,
-            gap=gap,
-            of=of,
-            generator=stream(recipe.seed, f"width of {of}"),
-            starts=0 if first is None else 1,
-            random_directions=0,
-            first=first,
-            uphill=first is None,
-            reach=reach,
-            tolerance=5e-3,
-            chunk=CHUNK,
-        )
-        first = measured.direction
-        reach = 3 * measured.distance
-        values[column] = measured.width
-    return values
+    start: dict[str, Any] = {"uphill": True, "starts": 0, "reach": 0.05}
+    if below:
+        start = {"first": below.direction, "starts": 1, "reach": 3 * below.distance}
+    return start | {"random_directions": 0, "tolerance": 5e-3, "chunk": CHUNK}

@@ -73,7 +73,19 @@ def ranks_in_words(table: DataFrame, held: Mapping[str, list[str]]) -> DataFrame
         said = in_words(rank_correlations(rows, FLAT, outcome, given))
         heads |= {"networks": said["networks"], "on its own": said["on its own"]}
         heads[f"given {name}"] = said["others held fixed"]
-    return DataFrame(heads).droplevel("with")
+    within = [f"{within_settings(rows, c):.2f}".replace("-", "\u2212") for c in FLAT]
+    return DataFrame(heads | {"within a setting": within}).droplevel("with")
+
+
+def within_settings(rows: DataFrame, column: str) -> float:
+    """Return the correlation with the radius of what seeds of one setting differ by.
+
+    Of ranks over all networks, each less its setting's mean; NaN without two seeds.
+    """
+    settings = [rows[name] for name in ("batch_size", "learning_rate", "weight_decay")]
+    ranks = rows[[column, "distance_q50"]].dropna().rank()
+    left = ranks - ranks.groupby(settings).transform("mean")
+    return float(left[column].corr(left["distance_q50"]))
 
 
 def partial_of_each(table: DataFrame) -> dict[str, float]:
