@@ -7,6 +7,8 @@ from typing import Any
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx; called by it."""
     app.connect("builder-inited", _one_page_as_many)
+    app.connect("autodoc-process-docstring", _as_it_reads, priority=400)
+    app.connect("missing-reference", _elsewhere)
     app.connect("doctree-resolved", _bind)
     app.connect("html-page-context", _put_right, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -16,6 +18,33 @@ def _one_page_as_many(app: Any) -> None:
     """Let the page that is printed show nodes that extensions gave to `html` alone."""
     known = app.registry.translation_handlers
     known["singlehtml"] = known.get("html", {}) | known.get("singlehtml", {})
+
+
+def _as_it_reads(
+    app: Any, kind: str, name: str, what: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep |v| and x* of a docstring's prose from being read as markup."""
+    example = False
+    for i, line in enumerate(lines):
+        example = line.strip() != "" and (example or ">>>" in line)
+        if not example:
+            lines[i] = re.sub(r"(?<!`)([|*]|_\b)", r"\\\1", line)
+
+
+def _elsewhere(app: Any, env: Any, node: Any, shown: Any) -> Any:
+    """Find the page of a type, or of a dotted name, that another module has."""
+    target = str(node.get("reftarget")).removeprefix("widemin.")
+    known = env.get_domain("py").objects
+    if node.get("reftype") == "class":
+        target = target.rpartition(".")[2]
+    found = [name for name in known if name.endswith(f".{target}")]
+    if node.get("refdomain") == "py" and len(found) == 1 and target[0].isupper() | ("." in target):
+        from sphinx.util.nodes import make_refnode
+
+        entry = known[found[0]]
+        here = node["refdoc"]
+        return make_refnode(app.builder, here, entry.docname, entry.node_id, shown)
+    return None
 
 
 # A line does not end before a percent sign or inside an interval; a minus is no hyphen.
