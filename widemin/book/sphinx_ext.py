@@ -28,23 +28,21 @@ def _as_it_reads(
     for i, line in enumerate(lines):
         example = line.strip() != "" and (example or ">>>" in line)
         if not example:
-            lines[i] = re.sub(r"(?<!`)([|*]|_\b)", r"\\\1", line)
+            lines[i] = re.sub(r"[|*]|_\b", r"\\\g<0>", line)
 
 
 def _elsewhere(app: Any, env: Any, node: Any, shown: Any) -> Any:
-    """Find the page of a type, or of a dotted name, that another module has."""
-    target = str(node.get("reftarget")).removeprefix("widemin.")
-    known = env.get_domain("py").objects
-    if node.get("reftype") == "class":
-        target = target.rpartition(".")[2]
-    found = [name for name in known if name.endswith(f".{target}")]
-    if node.get("refdomain") == "py" and len(found) == 1 and target[0].isupper() | ("." in target):
-        from sphinx.util.nodes import make_refnode
+    """Link a type or a dotted name of another module of this package."""
+    from sphinx.util.nodes import make_refnode
 
-        entry = known[found[0]]
-        here = node["refdoc"]
-        return make_refnode(app.builder, here, entry.docname, entry.node_id, shown)
-    return None
+    kind, target = node.get("reftype"), str(node.get("reftarget"))
+    name = f".{target.rpartition('.')[2] if kind == 'class' else target}"
+    known = env.get_domain("py").objects if node.get("refdomain") == "py" else {}
+    found = [entry for full, entry in known.items() if full.endswith(name)]
+    if len(found) != 1 or not (kind == "class" or "." in target):
+        return None
+    [entry] = found
+    return make_refnode(app.builder, node["refdoc"], entry[0], entry[1], shown)
 
 
 # A line does not end before a percent sign or inside an interval; a minus is no hyphen.

@@ -39,12 +39,12 @@ class Report:
     """
 
     ball: Ball
-    images: int  # how many were measured
+    images: int  #: how many were measured
     # Fraction right: "natural", under each attack, and "worst case", under all of them.
-    accuracy: dict[str, Estimate]  # with Wilson intervals
-    distance: Estimate  # median smallest radius that fools, in the ball's norm
+    accuracy: dict[str, Estimate]  #: with Wilson intervals
+    distance: Estimate  #: median smallest radius that fools, in the ball's norm
     signs: list[Sign]
-    warnings: list[str]  # AutoAttack's
+    warnings: list[str]  #: AutoAttack's
 
     def rows(self) -> dict[str, tuple[float | str, ...]]:
         """Return value, low, high, against and masked of each number, by its name.
