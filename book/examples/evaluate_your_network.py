@@ -1,7 +1,7 @@
-"""Evaluate a network of your own: train a small one on digits, measure it in one call.
+"""Evaluate a network of your own: train a small one on digits, measure it.
 
-Replace `model`, `x` and `y` by yours: any network from images to logits, images with
-pixels in [0, 1] and labels. With AutoAttack (the extra `attacks`) it takes seconds.
+Replace `model` and `test` by yours: any network from images to logits, images
+with pixels in [0, 1] and labels. It takes seconds; AutoAttack, most of them.
 """
 
 import torch
@@ -10,8 +10,9 @@ from torch import nn
 from widemin import attacks, data, evaluation, training
 
 torch.manual_seed(0)
-train, test = data.load("digits", "train"), data.load("digits", "test", size=100)
-model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+train, test = data.load("digits"), data.load("digits", "test", size=100)
+layers = nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
+model = nn.Sequential(*layers)
 training.fit(
     model,
     torch.optim.SGD(model.parameters(), lr=0.1),
@@ -25,7 +26,7 @@ training.fit(
 report = evaluation.report(model, test.x, test.y, attacks.Linf(0.1))
 print(report)
 
-natural, worst = (report.accuracy[name][0] for name in ("natural", "worst case"))
-print(f"\nRight without an attack: {natural:.0%}; under all attacks: {worst:.0%}.")
+natural, worst = (report.accuracy[k][0] for k in ("natural", "worst case"))
+print(f"\nRight without an attack: {natural:.0%}; under all: {worst:.0%}.")
 caught = [sign.name for sign in report.signs if sign.masked]
 print(f"Signs of masked gradients: {', '.join(caught) or 'none'}.")

@@ -14,13 +14,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from widemin import data, evaluation, training
 
 torch.manual_seed(0)
-train, test = data.load("digits", "train"), data.load("digits", "test")
-loader = DataLoader(TensorDataset(train.x, train.y), batch_size=32, shuffle=True)
-model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+train, test = data.load("digits"), data.load("digits", "test")
+pairs = TensorDataset(train.x, train.y)
+loader = DataLoader(pairs, batch_size=32, shuffle=True)
+layers = nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
+model = nn.Sequential(*layers)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for _ in range(10):
     for x, y in loader:
-        training.train_step(model, optimizer, x, y, rho=0.05)  # rho=0 is plain SGD
+        training.train_step(model, optimizer, x, y, rho=0.05)  # 0: plain SGD
 right = evaluation.share(evaluation.correct(model, test.x, test.y))
 print(f"Test accuracy after ten epochs of SAM: {right:.1%}")
 
@@ -31,8 +33,8 @@ norm = torch.cat([w.grad.flatten() for w in weights]).norm()
 with torch.no_grad():  # climb to w + rho g / |g|,
     torch._foreach_add_(weights, [0.05 * w.grad / norm for w in weights])
 twin.zero_grad()
-F.cross_entropy(twin(x), y).backward()  # take the gradient there,
-steps = [w - 0.1 * at.grad for w, at in zip(start, weights, strict=True)]  # step from w
+F.cross_entropy(twin(x), y).backward()  # take the gradient there, step
+ends = [w - 0.1 * up.grad for w, up in zip(start, weights, strict=True)]  # from w
 training.train_step(model, optimizer, x, y, rho=0.05)
-apart = [(w - to).abs().max() for w, to in zip(start, steps, strict=True)]
+apart = [(w - to).abs().max() for w, to in zip(start, ends, strict=True)]
 print(f"Largest difference of a weight from SAM written out: {max(apart):.0e}")
