@@ -74,7 +74,15 @@ def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> N
         for script in context.get("script_files", [])
         if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
     ]
-    # Entries of the bibliography are not list items.
-    context["body"] = context.get("body", "").replace(
+    # Entries of the bibliography are not list items, nor are a signature's arguments.
+    body = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'
     )
+    context["body"] = re.sub(
+        r'<dt class="sig.*?</dt>', _without_lists, body, flags=re.DOTALL
+    )
+
+
+def _without_lists(signature: re.Match[str]) -> str:
+    plain = re.sub(r"<d([ld])>", r'<span class="sig-d\1">', signature[0])
+    return re.sub("</d[ld]>", "</span>", plain)
