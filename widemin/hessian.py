@@ -148,7 +148,7 @@ class Eigenvalues:
     """Eigenvalues of a Hessian and how far they can be trusted."""
 
     values: Tensor  #: from the end of the spectrum inwards, shape (k,)
-    residuals: Tensor  #: |H v - value v|, which bounds how far off a value is
+    residuals: Tensor  #: |H v - value v|; some eigenvalue is as near to each value
     products: int  #: Hessian-vector products used
     converged: bool  #: every residual is small, or nothing is left to look at
     vectors: Tensor  #: unit vectors v, shape (k, weights)

@@ -59,6 +59,8 @@ def stage(edition: str, source: Path) -> str:
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(filter(Path.is_file, source.rglob("*"))):
         hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
+    for path in sorted((paths.ROOT / "widemin").rglob("*.py")):  # docstrings are pages
+        hashed.update(path.read_bytes())
     return hashed.hexdigest()
 
 

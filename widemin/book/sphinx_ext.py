@@ -32,14 +32,14 @@ def _as_it_reads(
 
 
 def _elsewhere(app: Any, env: Any, node: Any, shown: Any) -> Any:
-    """Link a type or a dotted name of another module of this package."""
+    """Link a class or a dotted name of another module of this package."""
     from sphinx.util.nodes import make_refnode
 
     kind, target = node.get("reftype"), str(node.get("reftarget"))
     name = f".{target.rpartition('.')[2] if kind == 'class' else target}"
     known = env.get_domain("py").objects if node.get("refdomain") == "py" else {}
     found = [entry for full, entry in known.items() if full.endswith(name)]
-    if len(found) != 1 or not (kind == "class" or "." in target):
+    if len(found) != 1 or not ("." in target or target[0].isupper()):
         return None
     [entry] = found
     return make_refnode(app.builder, node["refdoc"], entry[0], entry[1], shown)
