@@ -72,7 +72,11 @@ def test_pages_name_every_schedule_loss_and_data_set():
 
 def test_prose_of_docstrings_is_no_markup_and_examples_stay():
     lines = ["max of |w| v_2 from x* to H_st, v_ left", "", ">>> f(*x) | y_", "*", ""]
-    sphinx_ext._as_it_reads(None, "", "", None, None, after := [*lines, "a|b"])
-    assert after[0] == r"max of \|w\| v_2 from x\* to H_st, v\_ left"
-    assert after[1:5] == lines[1:]
-    assert after[5] == r"a\|b"
+    for kind, name in (("method", "f"), ("function", "widemin.hessian.trace")):
+        after = [*lines, "a|b"]
+        sphinx_ext._as_it_reads(None, kind, name, None, None, after)
+        assert after[0] == r"max of \|w\| v_2 from x\* to H_st, v\_ left"
+        assert after[1:5] == lines[1:]
+        assert after[5] == r"a\|b"
+        linked = ["", f"Source: :source:`{name}`"] if kind == "function" else []
+        assert after[6:] == linked
