@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.test_tree import public
-from widemin import attacks, data, models, paths, training
+from widemin import attacks, data, evaluation, models, paths, training
 from widemin.book import sphinx_ext
 
 PAGES = "attacks training evaluation hessian landscape models data statistics".split()
@@ -72,11 +72,11 @@ def test_pages_name_every_schedule_loss_and_data_set():
 
 def test_prose_of_docstrings_is_no_markup_and_examples_stay():
     lines = ["max of |w| v_2 from x* to H_st, v_ left", "", ">>> f(*x) | y_", "*", ""]
-    for kind, name in (("method", "f"), ("function", "widemin.hessian.trace")):
+    for kind, one in (("method", attacks.Linf.size), ("function", evaluation.report)):
         after = [*lines, "a|b"]
-        sphinx_ext._as_it_reads(None, kind, name, None, None, after)
+        sphinx_ext._as_it_reads(None, kind, "", one, None, after)
         assert after[0] == r"max of \|w\| v_2 from x\* to H_st, v\_ left"
         assert after[1:5] == lines[1:]
         assert after[5] == r"a\|b"
-        linked = ["", f"Source: :source:`{name}`"] if kind == "function" else []
-        assert after[6:] == linked
+        linked = ["", "Source: :source:`widemin.evaluation.report.report`"]
+        assert after[6:] == (linked if kind == "function" else [])

@@ -29,14 +29,15 @@ def _one_page_as_many(app: Any) -> None:
 def _as_it_reads(
     app: Any, kind: str, name: str, what: Any, options: Any, lines: list[str]
 ) -> None:
-    """Keep |v| and x* of prose from being read as markup; end with a link to the lines."""
+    """Keep |v| and x* of prose from being read as markup; link the lines below it."""
     example = False
     for i, line in enumerate(lines):
         example = line.strip() != "" and (example or ">>>" in line)
         if not example:
             lines[i] = re.sub(r"[|*]|_\b", r"\\\g<0>", line)
     if kind in ("function", "class"):
-        lines += ["", f"Source: :source:`{name}`"]
+        # Where it is defined: a package's module may have its function's name.
+        lines += ["", f"Source: :source:`{what.__module__}.{what.__qualname__}`"]
 
 
 def _elsewhere(app: Any, env: Any, node: Any, shown: Any) -> Any:
