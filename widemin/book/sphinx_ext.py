@@ -60,7 +60,7 @@ def _source(
     """Return a link to the lines of a function, {source}`widemin.attacks.pgd`."""
     from docutils import nodes
 
-    file, _, number = where.line(name).partition(":")
+    file, number = where.line(name).split(":")
     shown = nodes.literal(raw, name.rpartition(".")[2].lstrip("_"))
     environment = inliner.document.settings.env
     if environment.app.builder.name != "html":  # there is no other page
