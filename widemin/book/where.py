@@ -83,8 +83,12 @@ def line(function: Callable[..., Any] | str) -> str:
 
     >>> line("widemin.papers.figures.spread").split(":")[0]
     'widemin/papers/figures.py'
+    >>> line("widemin.evaluation.report").split(":")[0]
+    'widemin/evaluation/report.py'
     """
-    code = pkgutil.resolve_name(function) if isinstance(function, str) else function
+    code: Any = function
+    if isinstance(function, str):  # a module may have its name, too
+        code = pkgutil.resolve_name(":".join(function.rpartition(".")[::2]))
     code = inspect.unwrap(code)
     file = Path(str(inspect.getsourcefile(code))).relative_to(paths.ROOT)
     return f"{file.as_posix()}:{inspect.getsourcelines(code)[1]}"
