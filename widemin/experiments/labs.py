@@ -1,7 +1,12 @@
-"""What the first cells of the labs import: a check of the setup, a trained network."""
+"""What the labs import: a check of the setup, a trained network, whose work it is."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -28,7 +33,7 @@ def check(version: str, dataset: str = "digits") -> str:
     if Version(here) < Version(version):
         raise RuntimeError(
             f"this lab needs widemin {version} or later and found {here}: "
-            "update your checkout (git pull; make labs)"
+            "install the wheel that came with the lab"
         )
     try:
         data.load(dataset, "train", size=1)
@@ -39,6 +44,33 @@ def check(version: str, dataset: str = "digits") -> str:
         ) from error
     torch.set_num_threads(1)  # networks this small lose time to a second one
     return f"Ready: widemin {here}, {dataset}."
+
+
+@contextmanager
+def own(task: str) -> Iterator[None]:
+    """Refuse the package's functions to what is called inside: an AssertionError.
+
+    >>> with own("width"):
+    ...     check("0.1.0")
+    Traceback (most recent call last):
+    AssertionError: width must be your own work, and it calls widemin's check
+    """
+    called: list[str] = []
+    before, package = sys.getprofile(), str(Path(widemin.__file__).parent)
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(package):
+            called.append(code.co_qualname)
+
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+    for name in called:
+        ours = f"{task} must be your own work, and it calls widemin's {name}"
+        assert name == "own", ours
 
 
 def network(**choices: Any) -> nn.Module:
