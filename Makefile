@@ -31,7 +31,7 @@ help:
 	@echo "make site   draw the published edition from book/results, into _build/site/html"
 	@echo "make pdf    print the published edition, _build/site/widemin.pdf; takes a Chromium"
 	@echo "make figures  each figure of it as SVG and PDF; takes a Chromium"
-	@echo "make labs   the four labs, for students and for instructors, into _build/labs"
+	@echo "make labs   the five labs, for students and for instructors, into _build/labs"
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
 	@echo "make book TORCH=cpu  without CUDA, 4 GB less; so with every target but gpu"

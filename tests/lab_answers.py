@@ -66,7 +66,8 @@ def width_along(loss, direction, gap):
     unit, level, far = direction / direction.norm(), loss(direction * 0) + gap, 1e-9
     while loss(unit * far) < level:
         far *= 3
-    return np.float64(brentq(lambda t: loss(unit * t) - level, 0, far, xtol=1e-15)) / gap
+    found = brentq(lambda t: loss(unit * t) - level, 0, far, xtol=1e-15)
+    return np.float64(found) / gap
 """,
             "a secant, as a tensor": """
 def width_along(loss, direction, gap):
@@ -102,7 +103,8 @@ def fgsm(model, x, y, epsilon, loss):
     for i in range(len(x)):
         one = x[i:i+1].clone().detach().requires_grad_()
         g, = torch.autograd.grad(loss(model(one), y[i:i+1])[0], one)
-        out.append(np.clip(x[i].detach().numpy() + epsilon * np.sign(g[0].numpy()), 0, 1))
+        moved = x[i].detach().numpy() + epsilon * np.sign(g[0].numpy())
+        out.append(np.clip(moved, 0, 1))
     return torch.tensor(np.stack(out))
 """,
         },
@@ -153,9 +155,11 @@ def sam_step(model, x, y, rho, rate):
     import copy
     up = copy.deepcopy(model)
     up.zero_grad()
-    sum(F.cross_entropy(up(x[i:i+1]), y[i:i+1]) / len(x) for i in range(len(x))).backward()
+    losses = [F.cross_entropy(up(x[i:i+1]), y[i:i+1]) for i in range(len(x))]
+    (sum(losses) / len(x)).backward()
     with torch.no_grad():
-        for p, e in zip(up.parameters(), ascent([p.grad for p in up.parameters()], rho)):
+        climb = ascent([p.grad for p in up.parameters()], rho)
+        for p, e in zip(up.parameters(), climb):
             p.add_(e)
     up.zero_grad()
     F.cross_entropy(up(x), y).backward()
@@ -710,7 +714,7 @@ def dynamic_attack(model, x, y, epsilon, steps, size, c):
                 {"rate-by-momentum": "go below"},
             ),
             "a constant": (
-                "def scaled_rate(batch_size, rate, momentum=0.0):\n    return rate * (1 - momentum)",
+                ("rate * batch_size / 64", "rate"),
                 {"rate-by-batch": "linear", "rate-by-momentum": "256"},
             ),
         },
@@ -754,7 +758,7 @@ def top_eigenvalue(product, n, steps, generator):
                 {"eigenvalue-residual": "the length of"},
             ),
             "a constant": (
-                "def top_eigenvalue(product, n, steps, generator):\n    return 5.0, 1 / steps",
+                "def top_eigenvalue(product, n, steps, _):\n    return 5.0, 1 / steps",
                 {
                     "eigenvalue-known": "5000",
                     "eigenvalue-sign": "10",

@@ -1,183 +1,23 @@
-"""The labs grade as they should: nbgrader itself, real submissions."""
+"""Labs are handed out, collected and graded, and no work is lost."""
 
+import csv
 import json
-import multiprocessing
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from traitlets.config import Config
 
+from tests.lab_answers import WRONG
 from widemin import paths
 from widemin.book import labs
 from widemin.cli import main
 from widemin.experiments import labs as students
 
-# Plausible mistakes: (what the model solution says, what is handed in, cells lost).
-WRONG = {
-    "lab1_width": {
-        "the direction's own length": (
-            "unit = direction / direction.norm()",
-            "unit = direction",
-            {"width-of-a-bowl"},
-        ),
-        "a level above 0": (
-            "level = loss(0 * unit) + gap",
-            "level = gap",
-            {"width-of-a-raised-bowl"},
-        ),
-        "clipping first": (
-            "(x + epsilon * gradient.sign()).clamp(0, 1)",
-            "x.clamp(0, 1) + epsilon * gradient.sign()",
-            {"fgsm-range"},
-        ),
-        "any pixel": (".all(1)", ".any(1)", {"unmoved"}),
-    },
-    "lab2_sam": {
-        "no norm": (
-            "rho * g / norm for",
-            "rho * g for",
-            {"ascent-length", "sam-step-weights"},
-        ),
-        "a norm for each layer": (
-            "rho * g / norm for",
-            "rho * g / g.norm() for",
-            {"ascent-length", "ascent-direction", "sam-step-weights"},
-        ),
-        "not going back": (
-            "weight -= part + rate * slope",
-            "weight -= rate * slope",
-            {"sam-step-weights"},
-        ),
-        "a radius not squared": ("epsilon**2", "epsilon", {"constant"}),
-    },
-    "lab3_fosc": {
-        "a mean": (".sum(1)", ".mean(1)", {"fosc-clean", "fosc-anywhere"}),
-        "no displacement": (
-            "return reach - ((x_adv - x) * gradient).flatten(1).sum(1)",
-            "return reach",
-            {"fosc-corner", "fosc-anywhere"},
-        ),
-        "a negative threshold": (
-            "max(fosc_max * (1 - t / (5 / 6)), 0.0)",
-            "fosc_max * (1 - t / (5 / 6))",
-            {"threshold-ends"},
-        ),
-        "the mask of the slides": (
-            "x, epsilon) > c)",
-            "x, epsilon) <= c)",
-            {"dynamic-never-stops", "dynamic-stops-at-once"},
-        ),
-    },
-    "lab4_sgd": {
-        "a square root": (
-            "rate * batch_size / 64",
-            "rate * (batch_size / 64) ** 0.5",
-            {"rate-by-batch"},
-        ),
-        "a length for a value": (
-            "value = v @ moved",
-            "value = moved.norm()",
-            {"eigenvalue-sign"},
-        ),
-        "no division": (
-            "        v = v / v.norm()\n        v = product(v)",
-            "        v = product(v)",
-            {"eigenvalue-known", "eigenvalue-sign", "eigenvalue-residual"},
-        ),
-        "not significant": (
-            "abs(difference.mean()) + half < margin",
-            "abs(difference.mean()) < max(half, margin)",
-            {"equivalent-noisy"},
-        ),
-    },
-}
-# Handed in beside them, in the last lab: one that never ends, one cut off half-way.
-ENDLESS = (
-    "return rate * batch_size / 64",
-    "while True:\n        pass\n    return rate",
-)
 
-
-def handed_in(source, old, new):
-    """Return a notebook in whose solutions alone something else stands."""
-    notebook = json.loads(json.dumps(source))
-    found = 0
-    for cell in notebook["cells"]:
-        if cell["metadata"].get("nbgrader", {}).get("solution"):
-            text = "".join(cell["source"])
-            found += old in text
-            cell["source"] = text.replace(old, new)
-    assert found, old
-    return notebook
-
-
-def graded(lab, folder):
-    """Grade every version of a lab; return by version its cells' scores and errors."""
-    source = json.loads((labs.SOURCES / f"{lab}.ipynb").read_text())
-    interface = labs.course(folder, [lab], seconds=20)
-    assert interface.generate_assignment(lab)["success"]
-    release = json.loads((folder / "release" / lab / f"{lab}.ipynb").read_text())
-    versions = {"model": source, "untouched": release}
-    versions |= {k: handed_in(source, a, b) for k, (a, b, _) in WRONG[lab].items()}
-    if lab == "lab4_sgd":
-        versions["endless"] = handed_in(source, *ENDLESS)
-        half = json.loads(json.dumps(source))
-        half["cells"][4]["outputs"] = [
-            {"output_type": "stream", "name": "stdout", "text": "half-way"}
-        ]
-        versions["half-run"] = half | {"cells": half["cells"][:12]}
-    found = {}
-    for number, (name, notebook) in enumerate(versions.items()):
-        student = f"student{number}"
-        path = folder / "submitted" / student / lab / f"{lab}.ipynb"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(notebook))
-        done = interface.autograde(lab, student)
-        assert done["success"], (name, done["log"])
-        scores = {}
-        with interface.gradebook as book:
-            for grade in book.find_submission_notebook(lab, lab, student).grades:
-                scores[grade.name] = grade.auto_score, grade.max_score
-        result = folder / "autograded" / student / lab / f"{lab}.ipynb"
-        errors = {}
-        for cell in json.loads(result.read_text())["cells"]:
-            about = cell["metadata"].get("nbgrader", {})
-            for output in cell.get("outputs", []):
-                if output["output_type"] == "error":
-                    errors[about.get("grade_id")] = output["evalue"]
-        found[name] = scores, errors
-    assert interface.generate_feedback(lab, "student0")["success"]
-    page = folder / "feedback" / "student0" / lab / f"{lab}.html"
-    assert page.exists()
-    return found
-
-
-@pytest.fixture(scope="module")
-def grades(tmp_path_factory):
-    pytest.importorskip("nbgrader", reason="nbgrader is not installed: make labs")
-    folders = {lab: tmp_path_factory.mktemp(lab) for lab in WRONG}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, context) as pool:
-        jobs = {lab: pool.submit(graded, lab, path) for lab, path in folders.items()}
-        return {lab: job.result() for lab, job in jobs.items()}
-
-
-def lost(scores):
-    """Return the graded cells that did not give all of their points."""
-    return {
-        name
-        for name, (score, most) in scores.items()
-        if score is not None and score < most
-    }
-
-
-def test_there_is_a_lab_for_each_chapter():
+def test_a_lab_has_twenty_points_and_short_cells_for_students():
     assert labs.names() == sorted(WRONG)
     for lab in labs.names():
         cells = json.loads((labs.SOURCES / f"{lab}.ipynb").read_text())["cells"]
@@ -188,7 +28,8 @@ def test_there_is_a_lab_for_each_chapter():
         assert len(names) == len(set(names))
         for cell in (cell for cell in cells if cell["cell_type"] == "code"):
             assert not cell["outputs"]
-            assert len("".join(cell["source"]).splitlines()) <= 20, cell["id"]
+            text, _, _ = "".join(cell["source"]).partition("### BEGIN HIDDEN")
+            assert len(text.splitlines()) <= 24, cell["id"]
 
 
 @pytest.mark.parametrize("version", ["99.0.0"])
@@ -205,40 +46,6 @@ def refuse(*_):
     raise students.data.DataError("mnist: no network")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lab", WRONG)
-def test_the_model_solution_gets_full_marks(lab, grades):
-    scores, errors = grades[lab]["model"]
-    assert not lost(scores) and not errors
-    assert sum(most for _, most in scores.values()) == 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lab", WRONG)
-def test_an_untouched_release_gets_nothing(lab, grades):
-    scores, _ = grades[lab]["untouched"]
-    assert all(not score for score, _ in scores.values()), scores
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("lab", "wrong"), [(a, b) for a in WRONG for b in WRONG[a]])
-def test_a_wrong_answer_loses_its_points_with_a_message(lab, wrong, grades):
-    scores, errors = grades[lab][wrong]
-    assert lost(scores) == WRONG[lab][wrong][2]
-    for cell in lost(scores):
-        assert len(errors[cell]) > 10, (cell, errors[cell])
-
-
-@pytest.mark.slow
-def test_what_never_ends_or_is_cut_off_is_graded_as_far_as_it_goes(grades):
-    scores, errors = grades["lab4_sgd"]["endless"]
-    assert lost(scores) == {"rate-by-batch", "rate-by-momentum"}
-    assert "figure" not in scores and errors
-    scores, _ = grades["lab4_sgd"]["half-run"]
-    assert scores["rate-by-batch"] == (2, 2)
-    assert scores["equivalent-noisy"][0] in (None, 0)
-
-
 def test_a_course_without_nbgrader_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nbgrader.apps", None)
     found = CliRunner().invoke(main, ["labs", str(tmp_path / "labs")])
@@ -250,8 +57,8 @@ def test_a_course_without_nbgrader_is_one_clear_line(tmp_path, monkeypatch):
 class Grader:
     """nbgrader as far as a release needs it: what is released is the source."""
 
-    def __init__(self, config):
-        self.root = Path(config.CourseDirectory.root)
+    def __init__(self, root):
+        self.root = root
         self.coursedir = SimpleNamespace(release_directory="release")
         (self.root / "gradebook.db").touch()
 
@@ -262,10 +69,28 @@ class Grader:
         return {"success": True}
 
 
+def wheel(folder):
+    made = folder / "widemin-0.1.0-py3-none-any.whl"
+    made.write_bytes(b"a wheel")
+    return made
+
+
+# What students get: nothing else, and nothing of the instructor's.
+STUDENTS = {f"{name}.ipynb" for name in WRONG}
+STUDENTS |= {"README.md", "widemin-0.1.0-py3-none-any.whl"}
+
+
+def handed_out(folder):
+    return {path.name for path in (folder / "student").iterdir()}
+
+
 @pytest.fixture
 def release(monkeypatch):
-    """The command, with nbgrader's place taken."""
-    monkeypatch.setattr(labs, "_nbgrader", lambda: (Grader, Config))
+    """The command, with nbgrader's and uv's places taken."""
+    monkeypatch.setitem(sys.modules, "nbgrader", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "nbgrader.apps", SimpleNamespace())
+    monkeypatch.setattr(labs, "course", Grader)
+    monkeypatch.setattr(labs, "_wheel", wheel)
     return lambda folder: CliRunner().invoke(main, ["labs", str(folder)])
 
 
@@ -291,7 +116,7 @@ def test_a_second_release_keeps_the_course_and_what_was_edited(tmp_path, release
     folder = tmp_path / "labs"
     folder.mkdir()  # empty: it may be there
     assert release(folder).exit_code == 0
-    assert len(list((folder / "student").iterdir())) == len(labs.names())
+    assert handed_out(folder) == STUDENTS
     fresh = files(folder)
     own = {
         "instructor/submitted/ann/lab1_width/lab1_width.ipynb": b"answers",
@@ -353,31 +178,87 @@ def test_a_release_cut_off_goes_on(tmp_path, release, monkeypatch):
         patch.setattr(Grader, "generate_assignment", lambda *_: refused)
         found = release(folder)
         assert found.exit_code == 1
-        assert found.stderr == "Error: nbgrader refused lab1_width: Why: because\n"
+        assert found.stderr == "Error: nbgrader refused lab0_primer: Why: because\n"
     assert release(folder).exit_code == 0
-    assert len(list((folder / "student").iterdir())) == len(labs.names())
+    assert handed_out(folder) == STUDENTS
+
+
+def test_students_are_sent_to_no_checkout():
+    texts = [(labs.SOURCES / "students.md").read_text()]
+    for lab in labs.names():
+        cells = json.loads((labs.SOURCES / f"{lab}.ipynb").read_text())["cells"]
+        texts += ["".join(cell["source"]) for cell in cells]
+    for text in texts:
+        assert not any(word in text for word in ("make labs", "checkout", "git clone"))
+
+
+# Handed in as platforms name it: a file, a piece of the model's solution, what stands
+# there instead; and the points by nbgrader.
+HANDED_IN = {
+    "Ann": ("Ann_12_assignsubmission_file/lab1_width.ipynb", "", "", 16),
+    "bob": ("bob_LATE_1_2_lab1_width-1.ipynb", ".clamp(0, 1)", "", 13),
+    "cyd": (
+        "cyd_lab1_width.ipynb",
+        "level = loss",
+        "while True: pass\n    level =",
+        10,
+    ),
+    "dan": ("dan_lab1_width.ipynb", None, None, 0),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # nbgrader's own
-def test_submissions_and_grades_survive_a_second_release(tmp_path):
+def test_the_commands_of_the_readme_grade(tmp_path):
+    """From the release to feedback; a second release keeps it all."""
     pytest.importorskip("nbgrader", reason="nbgrader is not installed: make labs")
-    folder, lab = tmp_path / "labs", "lab1_width"
-    assert labs.release(folder) == []
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    folder, lab = tmp_path / "_build" / "labs", "lab1_width"
     course = folder / "instructor"
-    handed = course / "submitted" / "ann" / lab / f"{lab}.ipynb"
-    handed.parent.mkdir(parents=True)
-    shutil.copy(folder / "student" / f"{lab}.ipynb", handed)
-    interface = labs.course(course)
-    assert interface.autograde(lab, "ann")["success"]
-    with interface.gradebook as book:
-        grade = book.find_submission_notebook(lab, lab, "ann").grades[0]
-        grade.manual_score = 0.25
-        book.db.commit()
-    before = {name: at for name, at in files(folder).items() if "gradebook" not in name}
     assert labs.release(folder) == []
+    assert handed_out(folder) == STUDENTS
+    for path in (folder / "student").glob("*.ipynb"):
+        text = path.read_text()
+        assert "BEGIN" not in text and "Rubric" not in text and "NotImpl" in text
+    settings = course / "nbgrader_config.py"
+    text = settings.read_text().replace("timeout = 60", "timeout = 5")
+    settings.write_text(text)
+    source = json.loads((course / "source" / lab / f"{lab}.ipynb").read_text())
+    for name, old, new, _ in HANDED_IN.values():
+        path = course / "downloaded" / lab / "archive" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        notebook = json.loads(json.dumps(source))
+        for cell in notebook["cells"] if old else []:
+            if cell["metadata"].get("nbgrader", {}).get("solution"):
+                cell["source"] = "".join(cell["source"]).replace(old, new)
+        path.write_text(json.dumps(notebook))
+        if old is None:
+            shutil.copy(folder / "student" / f"{lab}.ipynb", path)
+    readme = (course / "README.md").read_text()
+    commands = readme.partition("## Grade")[2].split("```")[1]
+    call = ["bash", "-ec", commands]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with (course / "grades.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["assignment"] == lab]
+    assert {row["student_id"]: float(row["score"]) for row in rows} == {
+        name: points for name, (*_, points) in HANDED_IN.items()
+    }
+    assert {row["duedate"] for row in rows} == {"2027-02-05 18:00:00"}
+    page = (course / "feedback" / "bob" / lab / f"{lab}.html").read_text()
+    assert "clip last" in page and "(most recent call" not in page
+    assert "exact, start" not in page and "exact, start" in json.dumps(source)
+    before = {name: at for name, at in files(folder).items() if "gradebook" not in name}
+    assert labs.release(folder) == [settings]
     after = files(folder)
     assert {name: after[name] for name in before} == before
-    with labs.course(course).gradebook as book:
-        grade = book.find_submission_notebook(lab, lab, "ann").grades[0]
-        assert grade.manual_score == 0.25
+    interface = labs.course(course)
+    with interface.gradebook as book:
+        assert book.find_submission(lab, "Ann").score == 16
+    for other in sorted({*labs.names()} - {lab}):  # by the real kernel, full marks
+        path = course / "submitted" / "eve" / other / f"{other}.ipynb"
+        path.parent.mkdir(parents=True)
+        shutil.copy(course / "source" / other / f"{other}.ipynb", path)
+        assert interface.autograde(other, "eve")["success"]
+        with interface.gradebook as book:
+            assert book.find_submission(other, "eve").score == 16

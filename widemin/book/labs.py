@@ -4,14 +4,15 @@ The sources are in notebooks/labs, in nbgrader's format; nbgrader is in the depe
 group `teach`. What the labs themselves import is `widemin.experiments.labs`.
 """
 
-import hashlib
 import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +29,36 @@ def names() -> list[str]:
     return sorted(stem for stem in stems if re.fullmatch(r"lab\d_[a-z]+", stem))
 
 
-def _nbgrader() -> tuple[Any, Any]:
-    """Return nbgrader's interface and its configuration, two classes."""
+def course(folder: Path) -> Any:
+    """Return nbgrader's interface to a course, with the settings in its folder."""
     from nbgrader.apps import NbGraderAPI
-    from traitlets.config import Config
+    from traitlets.config.loader import PyFileConfigLoader
 
-    return NbGraderAPI, Config
-
-
-def course(folder: Path, chosen: Sequence[str] = (), seconds: int = 60) -> Any:
-    """Put labs into a folder as a course of nbgrader's; return its interface.
-
-    All labs by default; files that the folder has stay as they are. A cell may take so
-    many seconds when it is graded.
-    """
-    interface, configuration = _nbgrader()
     if shutil.which("alembic") is None:  # which nbgrader calls by name
         here = str(Path(sys.executable).parent)
         os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
-    for source, name in _sources(chosen or names()).items():
-        if not (folder / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, folder / name)
-    config = configuration()
+    config = PyFileConfigLoader("nbgrader_config.py", str(folder)).load_config()
     config.CourseDirectory.root = str(folder.absolute())
-    config.CourseDirectory.course_id = "widemin"
-    # A cell that never ends is interrupted; the cells after it are graded all the same.
-    config.ExecutePreprocessor.timeout = seconds
-    config.ExecutePreprocessor.interrupt_on_timeout = True
-    return interface(config=config)
+    return NbGraderAPI(config=config)
 
 
-def _sources(chosen: Sequence[str]) -> dict[Path, str]:
-    """Return the files a course is made of, with their places in its folder."""
-    own = {SOURCES / f"{name}.ipynb": f"source/{name}/{name}.ipynb" for name in chosen}
-    return own | {SOURCES / name: name for name in ("nbgrader_config.py", "README.md")}
+def _sources() -> dict[Path, str]:
+    """Return what a course is made of, with the places in its folders."""
+    beside = [*SOURCES.glob("*.md"), *SOURCES.glob("slides/lab*.ipynb")]
+    found = {path: f"instructor/{path.relative_to(SOURCES)}" for path in beside}
+    for name in names():
+        found[SOURCES / f"{name}.ipynb"] = f"instructor/source/{name}/{name}.ipynb"
+    found[SOURCES / "nbgrader_config.py"] = "instructor/nbgrader_config.py"
+    return found | {SOURCES / "students.md": "student/README.md"}
+
+
+def _wheel(folder: Path) -> Path:
+    """Build the wheel that students install, into a folder."""
+    call = [sys.executable, "-m", "uv", "build", "-q", "--wheel", "-o", str(folder)]
+    done = subprocess.run([*call, str(paths.ROOT)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"uv built no wheel: {done.stderr.strip().splitlines()[-1]}")
+    return next(folder.glob("*.whl"))
 
 
 # In a folder of labs: the files written there, each with its digest.
@@ -78,7 +74,7 @@ def release(folder: Path) -> list[Path]:
     """
     disk.checkout()
     written, kept = _written(folder), []
-    _nbgrader()
+    import_module("nbgrader.apps")  # or say so before anything is written
 
     def write(target: Path, content: bytes) -> None:
         with disk.atomic(target) as part:
@@ -87,18 +83,20 @@ def release(folder: Path) -> list[Path]:
     def put(content: bytes, place: str) -> None:
         target = folder / place
         there = target.read_bytes() if target.exists() else content
-        if there != content and _digest(there) != written.get(place):
+        if there != content and sha256(there).hexdigest() != written.get(place):
             kept.append(target)
         else:
             write(target, content)
-            written[place] = _digest(content)
+            written[place] = sha256(content).hexdigest()
             write(folder / MARK, json.dumps(written, indent=1).encode())
 
     write(folder / MARK, json.dumps(written).encode())  # what follows may be cut off
-    for source, place in _sources(names()).items():
-        put(source.read_bytes(), f"instructor/{place}")
+    for source, place in _sources().items():
+        put(source.read_bytes(), place)
     interface = course(folder / "instructor")
     with tempfile.TemporaryDirectory() as made:  # nbgrader empties where it writes
+        wheel = _wheel(Path(made))
+        put(wheel.read_bytes(), f"student/{wheel.name}")
         interface.coursedir.release_directory = made
         for name in names():
             done = interface.generate_assignment(name)
@@ -126,7 +124,3 @@ def _written(folder: Path) -> dict[str, str]:
     got = f"one with other files in it, {folder.absolute()}"
     check(not folder.exists() or not any(folder.iterdir()), wanted, got)
     return {}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

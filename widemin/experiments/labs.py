@@ -58,10 +58,9 @@ def own(task: str) -> Iterator[None]:
     called: list[str] = []
     before, package = sys.getprofile(), str(Path(widemin.__file__).parent)
 
-    def watch(frame: FrameType, event: str, _: Any) -> None:
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(package):
-            called.append(code.co_qualname)
+    def watch(frame: FrameType, *_: Any) -> None:
+        if frame.f_code.co_filename.startswith(package):
+            called.append(frame.f_code.co_qualname)
 
     sys.setprofile(watch)
     try:
