@@ -7,6 +7,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from click.testing import CliRunner
 
@@ -74,6 +76,8 @@ def wheel(folder):
     made.write_bytes(b"a wheel")
     return made
 
+
+MAGIC = '%config InlineBackend.figure_formats = ["svg"]'
 
 # What students get: nothing else, and nothing of the instructor's.
 STUDENTS = {f"{name}.ipynb" for name in WRONG}
@@ -262,3 +266,23 @@ def test_the_commands_of_the_readme_grade(tmp_path):
         assert interface.autograde(other, "eve")["success"]
         with interface.gradebook as book:
             assert book.find_submission(other, "eve").score == 16
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("lab", labs.names())
+def test_slides_draw_figures_of_the_book(lab):
+    """Each deck's cells run; a lab has a walkthrough with minutes and a rubric."""
+    deck = json.loads((labs.SOURCES / "slides" / f"{lab}.ipynb").read_text())
+    names, drawn = {}, []
+    matplotlib.use("agg")
+    for cell in deck["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            exec("".join(cell["source"]).removeprefix(MAGIC), names)
+            drawn += [names.get("canvas")]
+    assert any(drawn) and all(ax.has_data() for ax in drawn[-1].axes)
+    plt.close("all")
+    text = (labs.SOURCES / f"{lab}.md").read_text()
+    for words in ("**Shows.**", "**Minutes.**", "stumble", "**Answers.**", "4 points"):
+        assert words in text, words
