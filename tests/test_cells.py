@@ -13,6 +13,7 @@ import torch
 
 from widemin import attacks, hessian, landscape, paths, training
 from widemin.attacks import Linf
+from widemin.book.notebooks import chapters
 
 NOTEBOOKS = sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9]*.ipynb"))
 FOLDED = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
@@ -104,7 +105,7 @@ def test_a_figure_is_drawn_in_six_lines(notebook):
             assert len(source.splitlines()) <= 6, source
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.parametrize("notebook", chapters())
 def test_what_is_seen_runs_without_what_is_not(notebook):
     run(notebook)
 
