@@ -38,9 +38,9 @@ def of_the_core(tree):
     taken = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            _, _, below = str(node.module).partition("widemin.")
             for alias in node.names:
-                if (below or alias.name).split(".")[0] in CORE:
+                package, module, *_ = f"{node.module}.{alias.name}".split(".")
+                if package == "widemin" and module in CORE:
                     taken.add(alias.asname or alias.name)
     return taken
 
