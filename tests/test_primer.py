@@ -154,8 +154,8 @@ def test_exercises_have_the_answers_of_their_solutions(ran):
         moved = ran["fgsm"](loud, x, test.y, ran["epsilon"])
         shares.append(100 * accuracy.share(evaluation.correct(loud, moved, test.y)))
     in_float32, natural = ran["left"]["FGSM, cross-entropy"], ran["left"]["no attack"]
-    assert shares[2] < float(in_float32[2]) - 5  # it fails later
-    assert shares[-1] > float(natural[0]) - 2  # and all the same
+    assert shares[1] < float(in_float32[1]) - 10  # it fails later
+    assert shares[-1] > float(natural[0]) - 2  # and in the end as well
 
     other = copy.deepcopy(model)
     for weight in other[1].parameters():
