@@ -92,7 +92,7 @@ def run(
     plans = notebooks.settings(names, preset, given, **machine)
     recipes = notebooks.by_worth(plans, preset)
     check(recipes or not names, "parameters must leave a run to compute", words)
-    if how["device"] == "none":
+    if names and how["device"] == "none":
         table = results.table_of(recipes, folder)
         done = table.attrs["done"]
         click.echo(f"{len(recipes)} runs planned, {done} there", err=True)
