@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -436,3 +437,25 @@ def test_numbers_of_a_figure_can_be_downloaded(site):
     numbers = pd.read_csv(page.parent / link)
     assert {"FGSM, margin", "no attack"} <= set(numbers["series"])
     assert numbers["y"].between(0, 100).all()
+
+
+def test_every_caption_leads_to_the_lines_that_draw(site):
+    for chapter in notebooks.chapters():
+        page = site / "chapters" / f"{chapter}.html"
+        captions = re.findall(r"<figcaption>.*?</figcaption>", page.read_text(), re.S)
+        assert captions
+        for caption in captions:
+            links = re.findall(r'href="(\S+)\.html#L-(\d+)" title="(\S+)"', caption)
+            assert links and ".papers." in links[0][2]
+            for file, line, name in links:
+                source = paths.ROOT / f"{file.removeprefix('../code/')}.py"
+                there = source.read_text().splitlines()[int(line) - 1]
+                assert there.startswith(f"def {name.rpartition('.')[2]}(")
+
+
+def test_source_files_are_pages_line_by_line(site):
+    page = (site / "code" / "widemin" / "attacks" / "pgd.html").read_text()
+    text = re.sub(r"<[^>]+>", "", page[page.index('<div class="highlight') :])
+    source = (paths.ROOT / "widemin" / "attacks" / "pgd.py").read_text().splitlines()
+    for number in (1, len(source)):
+        assert f"{number}{unescape(source[number - 1])}" in unescape(text)

@@ -242,7 +242,7 @@ TRAINING += [
     ),
     Mutant(
         "lean steps descend the cross-entropy, whatever the loss",
-        "experiments/side_by_side.py",
+        "experiments/lean_step.py",
         "if own is None:",
         "if True:",
         of(

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -424,6 +426,30 @@ def test_training_together_goes_on_where_it_was(tmp_path, pictures, monkeypatch)
         found = [trained(recipe, "cpu", tmp_path / p) for p in ("whole", "parts")]
         assert_same(*found)
     assert len(list((tmp_path / "parts").iterdir())) == 2
+
+
+def test_one_process_trains_the_networks_of_a_group_and_others_wait(
+    tmp_path, pictures, monkeypatch
+):
+    recipes = grid(BASE, seed=[0, 1, 2])
+    groups, under_way = [], threading.Barrier(2, timeout=60)
+
+    def counted(group, *rest):
+        groups.append(group)
+        under_way.wait()  # until the other process asks, too
+        return train.train_together(group, *rest)
+
+    def second():
+        under_way.wait()
+        return trained(recipes[1], "cpu", tmp_path, recipes)
+
+    monkeypatch.setattr(checkpoints, "train_together", counted)
+    with ThreadPoolExecutor() as threads:
+        other = threads.submit(second)
+        first = trained(recipes[0], "cpu", tmp_path, recipes)
+    assert groups == [recipes]
+    for recipe, found in zip(recipes, (first, other.result()), strict=False):
+        assert_same(found, trained(recipe, "cpu", tmp_path))
 
 
 def test_a_broken_checkpoint_of_many_is_set_aside(tmp_path, pictures, monkeypatch):

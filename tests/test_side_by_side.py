@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from widemin import attacks, models
-from widemin.experiments import side_by_side
+from widemin.experiments import lean_step, side_by_side
 from widemin.experiments.side_by_side import Together
 from widemin.training import SGD, fit, train_step
 
@@ -63,7 +63,7 @@ def test_lean_steps_reach_the_weights_of_autograd(
     two = copy.deepcopy(one)
     start = copy.deepcopy(one)
     slow = trained(one, x, y, 0.05, setting, seed=1)
-    fast = trained(two, x, y, 0.05, setting, 1, step_at=lambda t: side_by_side.step)
+    fast = trained(two, x, y, 0.05, setting, 1, step_at=lambda t: lean_step.step)
     assert largest_difference(one, start) > 1e-3
     assert largest_difference(one, two) < ALLOWED[dtype]
     assert fast == pytest.approx(slow, rel=1e-5)
@@ -81,7 +81,7 @@ def test_lean_steps_on_a_loss_reach_the_weights_of_autograd(images, name):
     one = network(torch.float64)
     two, plain = copy.deepcopy(one), copy.deepcopy(one)
     ordinary = partial(train_step, loss=LOSSES[name])
-    lean = partial(side_by_side.step, loss=LOSSES[name])
+    lean = partial(lean_step.step, loss=LOSSES[name])
     slow = trained(one, x, y, 0.01, "decay", 1, step_at=lambda t: ordinary)
     fast = trained(two, x, y, 0.01, "decay", 1, step_at=lambda t: lean)
     assert largest_difference(one, two) < ALLOWED[torch.float64]
@@ -151,6 +151,24 @@ def test_networks_side_by_side_agree_at_every_batch_size(
         assert largest_difference(one, two) < 1e-10
 
 
+@pytest.mark.parametrize("sizes", [(5, 3), (3, 1), (1, 2)])
+def test_networks_side_by_side_agree_at_every_kernel_size(generator, sizes):
+    x = torch.rand(12, 3, 18, 15, generator=generator, dtype=torch.float64)
+    y = torch.randint(4, (12,), generator=generator)
+    pooled = [nn.MaxPool2d(2), nn.ReLU()]
+    first, second = nn.Conv2d(3, 4, sizes[0]), nn.Conv2d(4, 6, sizes[1])
+    body = nn.Sequential(first, *pooled, second, *pooled, nn.Flatten())
+    full = nn.Linear(body(x.float()).shape[1], 7)
+    alone = nn.Sequential(*body, full, nn.ReLU(), nn.Linear(7, 4)).double()
+    assert lean_step.covers(alone, SGD(alone.parameters(), 0.1))
+    beside = copy.deepcopy(alone)
+    options = {"batch_size": 6, "epochs": 2}
+    losses = trained(alone, x, y, 0.1, "decay", 0, **options)
+    found = train_together([beside], [0.1], "decay", [0], x, y, **options)
+    assert [loss for [loss] in found] == pytest.approx(losses, rel=1e-10)
+    assert largest_difference(alone, beside) < 1e-10
+
+
 class Counting(TorchDispatchMode):
     """Counts the operations dispatched that are no views of others' numbers."""
 
@@ -197,7 +215,7 @@ def test_a_network_that_diverges_leaves_the_others_alone(images):
 def test_only_the_family_is_covered():
     def covered(name, **options):
         model = models.build(name, torch.Generator().manual_seed(0), **options)
-        return side_by_side.covers(model, SGD(model.parameters(), 0.1))
+        return lean_step.covers(model, SGD(model.parameters(), 0.1))
 
     assert covered("m1")
     assert covered("m1", shape=(3, 32, 32))
@@ -206,17 +224,17 @@ def test_only_the_family_is_covered():
     normalised = models.build(
         "m1", torch.Generator(), statistics=((0.5,), (0.5,)), shape=(1, 28, 28)
     )
-    assert not side_by_side.covers(normalised, SGD(normalised.parameters(), 0.1))
+    assert not lean_step.covers(normalised, SGD(normalised.parameters(), 0.1))
     model = network(torch.float32)
-    assert not side_by_side.covers(model, torch.optim.Adam(model.parameters()))
+    assert not lean_step.covers(model, torch.optim.Adam(model.parameters()))
     model[0].weight.requires_grad_(False)
-    assert not side_by_side.covers(model, SGD(model.parameters(), 0.1))
-    assert not side_by_side.covers(nn.Linear(2, 2), SGD(model.parameters(), 0.1))
+    assert not lean_step.covers(model, SGD(model.parameters(), 0.1))
+    assert not lean_step.covers(nn.Linear(2, 2), SGD(model.parameters(), 0.1))
     heard = network(torch.float32)
     heard[3].register_full_backward_hook(lambda *_: None)
-    assert not side_by_side.covers(heard, SGD(heard.parameters(), 0.1))
+    assert not lean_step.covers(heard, SGD(heard.parameters(), 0.1))
     heads = network(torch.float32)
-    assert not side_by_side.covers(heads, SGD(heads[-1].parameters(), 0.1))
+    assert not lean_step.covers(heads, SGD(heads[-1].parameters(), 0.1))
 
 
 @pytest.mark.gpu

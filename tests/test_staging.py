@@ -41,6 +41,24 @@ def test_numbers_of_a_figure_become_a_table_to_download(tmp_path):
     assert caption == "**Which?** {download}`CSV <../tables/fig-x.csv>`"
 
 
+def test_a_caption_names_what_draws_the_figure_and_what_measured_its_numbers(tmp_path):
+    cell = drawn(300, figure={"name": "fig-ascent", "caption": "**Does it climb?**"})
+    sources._mend_figures({"cells": [cell]}, tmp_path)
+    caption = cell["metadata"]["mystnb"]["figure"]["caption"]
+    assert caption == (
+        "**Does it climb?** {download}`CSV <../tables/fig-ascent.csv>` "
+        "Drawn by {source}`widemin.papers.wang.figures.ascent`; measured by "
+        "{source}`widemin.experiments.measure.fosc.climb`, "
+        "{source}`widemin.experiments.measure.fosc._quartiles`."
+    )
+    toy = drawn(300, figure={"name": "fig-gap", "caption": ""})
+    sources._mend_figures({"cells": [toy]}, tmp_path)
+    caption = toy["metadata"]["mystnb"]["figure"]["caption"]
+    assert caption.endswith(
+        "Drawn by {source}`widemin.papers.wang.figures.gap_in_ball`."
+    )
+
+
 def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
     """Its parameters are not the chapter's; its command names what differs."""
     chapter = notebooks.chapters()[2]

@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from widemin import data, models, paths, training
+from widemin.experiments import lean_step, results
 from widemin.experiments import pool as workers
-from widemin.experiments import results, side_by_side
 
 SAMPLES = {1: 1_500, 8: 6_000, 32: 12_000, 128: 16_000}  # a training, by batch size
 GOALS = {1: 4.0, 8: 3.5, 32: 2.5, 128: 2.0}
@@ -62,7 +62,7 @@ def ours(task: Task) -> None:
     model = models.build("m1", torch.Generator().manual_seed(seed))
     model = model.to(memory_format=torch.channels_last)
     optimizer = training.SGD(model.parameters(), rate)
-    assert side_by_side.covers(model, optimizer)
+    assert lean_step.covers(model, optimizer)
     training.fit(
         model,
         optimizer,
@@ -71,7 +71,7 @@ def ours(task: Task) -> None:
         epochs=1,
         batch_size=batch_size,
         generator=torch.Generator().manual_seed(seed),
-        step_at=lambda t: side_by_side.step,
+        step_at=lambda t: lean_step.step,
     )
 
 

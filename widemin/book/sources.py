@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import SAID, coverage, notebooks, verdicts
+from widemin.book import SAID, coverage, notebooks, verdicts, where
 from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipe import Recipe
@@ -59,6 +59,8 @@ def stage(edition: str, source: Path) -> str:
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(filter(Path.is_file, source.rglob("*"))):
         hashed.update(str(path.relative_to(source)).encode() + path.read_bytes())
+    for path in sorted((paths.ROOT / "widemin").rglob("*.py")):  # each has a page
+        hashed.update(path.read_bytes())
     return hashed.hexdigest()
 
 
@@ -90,11 +92,28 @@ def _mend_figures(notebook: dict[str, Any], folder: Path) -> None:
             name = f"{figure['name']}.csv"
             (folder / name).write_text("".join(numbers))
             figure["caption"] += f" {{download}}`CSV <../tables/{name}>`"
+        if said := _say_by_what(figure.get("name", "")):
+            figure["caption"] += said
         drawn = "".join(shown.get("image/svg+xml", ""))
         width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
         points = float(width[1]) if width else 0.0
         if size := next((s for s, least in _SIZES.items() if points > least), ""):
             about.setdefault("image", {})["classes"] = size
+
+
+def _say_by_what(label: str) -> str:
+    """Return links to the functions that draw a figure and measured its columns."""
+    if label not in where.figures():  # drawn by an earlier version
+        return ""
+    drawing = [f"{f.__module__}.{f.__qualname__}" for f in where.functions(label)]
+    kept = ("widemin.experiments.measure.", "widemin.experiments.epoch_metrics.")
+    found = (column.function for column in where.columns(label).values())
+    measuring = dict.fromkeys(name for name in found if name.startswith(kept))
+    said = ""
+    for how, names in {"Drawn by": drawing, "measured by": measuring}.items():
+        links = ", ".join(f"{{source}}`{name}`" for name in names)
+        said += f"{'; ' if said else ' '}{how} {links}" if links else ""
+    return said + "." if said else ""
 
 
 def _say_how_to_run(

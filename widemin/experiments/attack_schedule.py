@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from widemin import attacks, training
-from widemin.experiments import side_by_side
+from widemin.experiments import lean_step
 from widemin.experiments.recipe import Recipe
 from widemin.models import fuse
 
@@ -85,8 +85,8 @@ def step_at(
     if recipe.optimizer == "algorithm1":
         return lambda t: training.algorithm_1
     plain = recipe.method == "standard" and not recipe.loss_weighted
-    if plain and side_by_side.covers(model, optimizer):
-        return lambda t: partial(side_by_side.step, loss=recipe.own_loss)
+    if plain and lean_step.covers(model, optimizer):
+        return lambda t: partial(lean_step.step, loss=recipe.own_loss)
     step = partial(
         training.train_step,
         second_pass_statistics=recipe.second_pass_statistics,

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,17 +37,18 @@ def trained(
 
     A network in the folder of weights, or in book/networks, is not trained again. Of
     peers, whose networks will be asked for too, those that can are trained side by side
-    with this one on CUDA. Where it raises Stopped, a checkpoint has all of it.
+    with this one. Where it raises Stopped, a checkpoint has all of it.
     """
     path, published = _path(recipe, weights), paths.NETWORKS / _file(recipe)
     kept = _kept(path, recipe) or _kept(published, recipe)
-    if device == "cuda" and kept is None:
-        own = family(recipe)
-        group = [peer for peer in peers if own and family(peer) == own]
-        group = [peer for peer in group if not _path(peer, weights).exists()]
-        if len(group) > 1 and recipe in group:
-            keep_together(group, device, weights)
-            kept = _kept(path, recipe)
+    if peers and kept is None and (own := family(recipe)):
+        # One process trains them; others wait, then measure while it trains the next.
+        with _waited(weights / f"{own.key}.lock"):
+            group = [peer for peer in peers if family(peer) == own]
+            group = [peer for peer in group if not _path(peer, weights).exists()]
+            if len(group) > 1 and recipe in group:
+                keep_together(group, device, weights)
+        kept = _kept(path, recipe)
     if kept is not None:
         return _on(kept[0], device), *kept[1:]
     checkpoint = _checkpoint(recipe, weights)
@@ -62,11 +64,12 @@ def _on(model: nn.Module, device: str) -> nn.Module:
     return model.to(torch.device(device)).to(memory_format=torch.channels_last)
 
 
-def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
-    """Return a network that several runs ask for: one trains it, the others wait."""
+@contextmanager
+def _waited(path: Path) -> Iterator[None]:
+    """Hold a file's lock once other processes have let it go, or raise Stopped."""
     from filelock import Timeout
 
-    lock = disk.lock(_path(recipe, weights).with_suffix(".lock"))
+    lock = disk.lock(path)
     while not lock.is_locked:
         try:
             lock.acquire(timeout=0.5)
@@ -74,9 +77,15 @@ def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
             if pool.stopping.is_set():
                 raise pool.Stopped from None
     try:
-        return trained(recipe, device, weights)[0]
+        yield
     finally:
         lock.release()
+
+
+def shared(recipe: Recipe, device: str, weights: Path) -> nn.Module:
+    """Return a network that several runs ask for: one trains it, the others wait."""
+    with _waited(_path(recipe, weights).with_suffix(".lock")):
+        return trained(recipe, device, weights)[0]
 
 
 def is_kept(recipe: Recipe, weights: Path) -> bool:

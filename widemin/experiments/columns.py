@@ -64,8 +64,8 @@ def page() -> str:
             if kind in column.kinds:
                 cells = [f"`{column.name}`", column.unit, column.sentence]
                 cells = [cell.replace("|", "\\|") for cell in cells]
-                module, _, name = column.function.partition(".")[2].rpartition(".")
-                cells.append(f"`{name}` in `{module}`")
+                module = column.function.partition(".")[2].rpartition(".")[0]
+                cells.append(f"{{source}}`{column.function}` in `{module}`")
                 parts.append(f"| {' | '.join(cells)} |")
         parts += [":::", ""]
     return "\n".join(parts)

@@ -27,6 +27,7 @@ Run = Callable[[Any], Rows]
 GRACE = 4.0  # seconds a worker that is asked to stop has to keep what it has
 LEAD = 2 * GRACE + 1.0  # seconds before a deadline at which it is asked
 DEATHS = 4  # of workers on one recipe, before it counts as failed
+ON_A_GPU, GPU_MEMORY = 4, 16 * 10**9  # processes at most, and bytes for each of them
 UNGUARDED = 97  # exit status of a worker whose script would start workers of its own
 SETTINGS = {
     "OMP_NUM_THREADS": "1",
@@ -69,7 +70,7 @@ def outcomes(
         run: A module-level function or a partial of one; where it raises Stopped, its
             item is tried again.
         device: cpu or cuda; on CUDA workers take the GPUs in turn.
-        workers: Processes here, of one thread; 0 is one per core, or one per GPU.
+        workers: Processes here, of one thread; 0 is one per core, or four per GPU.
         cluster: Address of a Dask scheduler whose workers compute instead.
         until: When to stop, as of time.time(); workers are asked LEAD seconds earlier.
 
@@ -134,18 +135,28 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
 
 
+def _gpus() -> list[int]:
+    """Return the GPUs' numbers, each as often as processes share it.
+
+    While one trains networks side by side, others measure.
+    """
+    import torch
+
+    devices = range(torch.cuda.device_count())
+    sizes = [torch.cuda.get_device_properties(i).total_memory for i in devices]
+    shares = [min(ON_A_GPU, max(1, size // GPU_MEMORY)) for size in sizes]
+    return [i for turn in range(ON_A_GPU) for i in devices if turn < shares[i]]
+
+
 class _Here:
     """Processes on this machine, each served by a thread of its own."""
 
     def __init__(self, run: Run, device: str, workers: int) -> None:
-        self.run, self.stopped, self.gpus = run, False, 0
-        if device == "cuda":
-            import torch
-
-            self.gpus = torch.cuda.device_count()
+        self.run, self.stopped = run, False
+        self.gpus = _gpus() if device == "cuda" else []
         self.own, self.lock = threading.local(), threading.Lock()
         self.processes: list[Any] = []
-        self.threads = futures.ThreadPoolExecutor(workers or self.gpus or cores())
+        self.threads = futures.ThreadPoolExecutor(workers or len(self.gpus) or cores())
 
     def submit(self, item: Any) -> futures.Future[Any]:
         return self.threads.submit(self._compute, item)
@@ -179,7 +190,8 @@ class _Here:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        gpu = len(self.processes) % self.gpus if self.gpus else None
+        count = len(self.processes)
+        gpu = self.gpus[count % len(self.gpus)] if self.gpus else None
         call = (theirs, self.run, gpu)
         process = context.Process(target=_work, args=call, daemon=True)
         new = SETTINGS.keys() - os.environ.keys()

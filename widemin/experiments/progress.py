@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 # What a GPU is taken to do until one has been measured: an H200 at a twentieth of its
-# 495 TFLOP/s in TF32; no pass through a network in less than half a millisecond, but
-# one of up to 45 small networks side by side, in a CUDA graph, in a fifth of that.
+# 495 TFLOP/s in TF32, and no pass through a network in less than half a millisecond.
 GPU_RATE, GPU_PASS = 0.05 * 495e12, 0.5e-3
-GPU_TOGETHER, GPU_PASS_TOGETHER = 45, 0.1e-3
+# Measured on an H100 (book/results/benchmarks.csv): a step of networks side by side,
+# and what it takes longer by each image of each network.
+GPU_TOGETHER, GPU_STEP, GPU_IMAGE = 45, 120e-6, 1.45e-6
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,10 @@ def seconds(recipes: Sequence[Recipe], known: Sequence[Row]) -> float | None:
 
 
 def gpu_hours(recipes: Sequence[Recipe]) -> float:
-    """Return a guess of the hours of one GPU that training takes, before any has run.
+    """Return an estimate of the hours of one GPU that training takes.
 
-    By the operations of a gradient and the rates assumed above.
+    Of networks trained side by side by measured steps; of others, before any has run,
+    by the operations of a gradient and the rates assumed above.
 
     >>> from widemin.experiments.recipe import Recipe
     >>> small = Recipe(model="mlp", train_size=1_000, epochs=36, batch_size=50)
@@ -157,10 +159,14 @@ def gpu_hours(recipes: Sequence[Recipe]) -> float:
         families[family(recipe) or key].append(recipe)
     total = 0.0
     for together in families.values():
-        rounds = math.ceil(len(together) / GPU_TOGETHER)
-        each = GPU_PASS if len(together) == 1 else GPU_PASS_TOGETHER * rounds
-        passes = each * together[0].work / together[0].batch_size
-        total += max(sum(map(_operations, together)) / GPU_RATE, passes)
+        first, size = together[0], len(together)
+        steps = first.work / first.batch_size
+        if size > 1:
+            groups = math.ceil(size / GPU_TOGETHER)
+            images = size * first.batch_size
+            total += steps * (groups * GPU_STEP + images * GPU_IMAGE)
+        else:
+            total += max(_operations(first) / GPU_RATE, steps * GPU_PASS)
     return total / 3600
 
 

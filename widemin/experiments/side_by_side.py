@@ -1,14 +1,10 @@
-"""Small convolutional networks trained fast: one leanly, many as one computation.
+"""Many small convolutional networks trained as one computation.
 
-One family is covered, M1 of Kamath et al. with its pools: convolution, pool, ReLU,
-convolution, pool, ReLU, two fully connected layers. Its gradient is written down by
-hand, so that nothing is recorded; it is autograd's, up to rounding. Other networks take
-the ordinary loop of `training`.
+They are of the family of `lean_step`, and so is the gradient, written down by hand.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Sequence
 
@@ -16,142 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from widemin.attacks import Loss
-from widemin.models import is_plain
-from widemin.training import SGD, Optimizer
+from widemin.experiments.lean_step import pool, relu_backward, unpool
 
 AT_ONCE = {"cpu": 60, "cuda": 6_000}  # images unfolded by one copy, of all networks
+IN_A_MATRIX = 4  # of them at most, side by side
 _CAPTURING = threading.Lock()  # one graph at a time, whatever other threads do
-
-_LAYERS = [nn.Conv2d, nn.MaxPool2d, nn.ReLU] * 2
-_LAYERS += [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
-_OPTIONS: dict[type[nn.Module], dict[str, object]] = {
-    nn.Conv2d: {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1},
-    nn.MaxPool2d: dict(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False),
-}
-
-# PyTorch's own kernels, called without autograd.
-_TWO, _ONE, _ZERO = [2, 2], [1, 1], [0, 0]
-_convolution_backward = torch.ops.aten.convolution_backward.default
-_pool_backward = torch.ops.aten.max_pool2d_with_indices_backward.default
-_relu_backward = torch.ops.aten.threshold_backward.default
-
-
-def _pool(z: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ops.aten.max_pool2d_with_indices.default(z, _TWO, _TWO)
-
-
-def _unpool(d: Tensor, z: Tensor, index: Tensor) -> Tensor:
-    return _pool_backward(d, z, _TWO, _TWO, _ZERO, _ONE, False, index)
-
-
-def covers(model: nn.Module, optimizer: Optimizer) -> bool:
-    """Return True where `step` computes what `training.train_step` would.
-
-    >>> from widemin.models import build
-    >>> def descends(name):
-    ...     model = build(name, torch.Generator().manual_seed(0))
-    ...     return covers(model, SGD(model.parameters(), 0.1))
-    >>> descends("m1"), descends("m1-unpooled")
-    (True, False)
-    """
-    if type(model) is not nn.Sequential or not isinstance(optimizer, SGD):
-        return False
-    weights = list(model.parameters())
-    return (
-        [type(layer) for layer in model] == _LAYERS
-        and len(weights) == 8  # no bias is missing
-        and all(is_plain(layer) for layer in (model, *model))
-        and all(p.requires_grad and not p._backward_hooks for p in weights)
-        and [id(p) for p in weights] == [id(p) for p in optimizer.parameters]
-        and all(
-            getattr(layer, name) == value
-            for layer in model
-            for name, value in _OPTIONS.get(type(layer), {}).items()
-        )
-    )
-
-
-@torch.no_grad()
-def step(
-    model: nn.Module,
-    optimizer: Optimizer,
-    x: Tensor,
-    y: Tensor,
-    loss: Loss | None = None,
-) -> Tensor:
-    """Take one step of SGD, as `training.train_step`; return the loss before it.
-
-    The weights reached differ by rounding alone; no gradient is left in the parameters.
-
-    >>> from widemin.models import build
-    >>> model = build("m1", torch.Generator().manual_seed(0))
-    >>> x, y = torch.rand(8, 1, 28, 28), torch.arange(8)
-    >>> optimizer = SGD(model.parameters(), 0.1)
-    >>> losses = [step(model, optimizer, x, y).item() for _ in range(20)]
-    >>> losses[-1] < losses[0]
-    True
-    """
-    if not isinstance(optimizer, SGD):
-        raise ValueError(f"optimizer must be a training.SGD; got {optimizer}")
-    weights = optimizer.parameters
-    # oneDNN's own overhead exceeds the work of a few images. This is what
-    # torch.backends.mkldnn.flags sets, but for a warning on TF32.
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(before and len(x) > 3)
-    try:
-        mean, inner, outer = _gradients(weights, x, y, loss)
-    finally:
-        torch._C._set_mkldnn_enabled(before)
-    if optimizer.momentum or optimizer.weight_decay:
-        full = [(d.t() @ a, d.sum(0)) for d, a in outer]
-        optimizer.descend([*inner, *itertools.chain(*full)])
-        return mean
-    # Without a velocity the largest gradients need not be written down at all.
-    rate = optimizer.param_groups[0]["lr"]
-    torch._foreach_add_(weights[:4], inner, alpha=-rate)
-    for (d, a), w, b in zip(outer, weights[4::2], weights[5::2], strict=True):
-        w.addmm_(d.t(), a, alpha=-rate)
-        b.add_(d.sum(0), alpha=-rate)
-    return mean
-
-
-def _gradients(
-    weights: Sequence[Tensor], x: Tensor, y: Tensor, own: Loss | None = None
-) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """Return the mean loss and its gradients in the parameters of one network.
-
-    Those of a full layer are d^T a and the column sums of d, for the pair (d, a): the
-    gradient in its outputs and its inputs.
-    """
-    k1, b1, k2, b2, w3, b3, w4, b4 = weights
-    z1 = F.conv2d(x, k1, b1)
-    p1, i1 = _pool(z1)
-    a1 = p1.relu_()
-    z2 = F.conv2d(a1, k2, b2)
-    p2, i2 = _pool(z2)
-    a2 = p2.relu_()
-    a3 = torch.addmm(b3, a2.flatten(1), w3.t()).relu_()
-    z4 = torch.addmm(b4, a3, w4.t())
-    if own is None:
-        log = z4.log_softmax(-1)
-        picked = log.gather(-1, y[..., None])
-        d4 = log.exp().scatter_add_(-1, y[..., None], -torch.ones_like(picked)) / len(y)
-        loss = -picked.mean((-2, -1))
-    else:
-        with torch.enable_grad():
-            loss = own(z4.requires_grad_(), y).mean()
-            (d4,) = torch.autograd.grad(loss, z4)
-        loss = loss.detach()
-    d3 = _relu_backward(d4 @ w4, a3, 0)
-    d2 = _relu_backward((d3 @ w3).view(a2.shape), a2, 0)
-
-    common = _ONE, _ZERO, _ONE, False, _ZERO, 1  # stride, padding, dilation, ...
-    d = _unpool(d2, z2, i2), a1, k2, [len(k2)]
-    d1, gk2, gb2 = _convolution_backward(*d, *common, [True, True, True])
-    d = _unpool(_relu_backward(d1, a1, 0), z1, i1), x, k1, [len(k1)]
-    _, gk1, gb1 = _convolution_backward(*d, *common, [False, True, True])
-    return loss, [gk1, gb1, gk2, gb2], [(d3, a2.flatten(1)), (d4, a3)]
+_relu_backward_out = torch.ops.aten.threshold_backward.grad_input
 
 
 class Together:
@@ -256,7 +122,11 @@ class Together:
 
 
 class _Stretch:
-    """Steps of a group: where images, labels and products lie, and their graph."""
+    """Steps of a group: where images, labels and products lie, and their graph.
+
+    Unfolded images lie in matrices that have a row for each weight of a kernel and a
+    column for each of its places in `few` images; a batch takes `parts` of them.
+    """
 
     def __init__(self, group: Together, shape: torch.Size, steps: int, batch: int):
         self.group, self.batch = group, batch
@@ -269,10 +139,26 @@ class _Stretch:
             self.sides.append((height, width))
             height, width = height // 2, width // 2
         (h1, w1), (h2, w2) = self.sides
-        self.patches = new(steps, m * batch, k1.shape[2], h1 * w1)
-        self.inner = new(m * batch, k2.shape[2], h2 * w2)
+        few = max(n for n in range(1, IN_A_MATRIX + 1) if batch % n == 0)
+        self.few, self.parts = few, batch // few
+        rows = m * self.parts
+        self.patches = new(steps, rows, k1.shape[2], few * h1 * w1)
+        self.inner = new(rows, k2.shape[2], few * h2 * w2)
         self.features = new(m, batch, w3.shape[2])
         self.hidden = new(m, batch, w4.shape[2])
+        self.deeper = new(m, self.parts, k2.shape[1], few, (h2 // 2) * (w2 // 2))
+        # The second convolution's gradient in its inputs is a convolution of that in
+        # its outputs, with a margin of zeros, by the kernel turned around.
+        outputs, (inputs, *kernel) = k2.shape[1], group.kernels[1]
+        h, w = (size - 1 for size in kernel)
+        self.outer = new(rows, outputs, few, h2 + 2 * h, w2 + 2 * w).zero_()
+        self.inside = self.outer[..., h : h + h2, w : w + w2]
+        places = few * (h2 + h) * (w2 + w)
+        self.spread = new(rows, outputs * kernel[0] * kernel[1], places)
+        turned = torch.arange(k2[0].numel(), device=k2.device).view(outputs, -1)
+        turned = turned[:, :-1].unflatten(1, (inputs, *kernel)).flip(2, 3)
+        turned = turned.transpose(0, 1).flatten()
+        self.turned = turned.expand(m, self.parts, -1)
         self.log = new(steps, m, batch, w4.shape[1])
         self.target = torch.zeros_like(self.log)
         self.scale = new(steps, m, 1, 1)
@@ -287,9 +173,10 @@ class _Stretch:
         """
         steps, m, b, _ = self.labels.shape
         channels, *kernel = self.group.kernels[0]
-        x = x.unflatten(1, (steps, b)).unfold(4, kernel[0], 1).unfold(5, kernel[1], 1)
-        shape = steps, m, b, channels, *kernel, *self.sides[0]
-        windows = x.permute(1, 0, 2, 3, 6, 7, 4, 5)
+        x = x.unflatten(1, (steps, self.parts, self.few))
+        x = x.unfold(5, kernel[0], 1).unfold(6, kernel[1], 1)
+        shape = steps, m, self.parts, channels, *kernel, self.few, *self.sides[0]
+        windows = x.permute(1, 0, 2, 4, 7, 8, 3, 5, 6)
         self.patches[:, :, :-1].view(shape).copy_(windows)
         self.labels.copy_(y.view(m, steps, b, 1).transpose(0, 1))
         self.rates.copy_(self.group.rates * factors[:, None, None])
@@ -327,49 +214,70 @@ class _Stretch:
 
     def step(self, i: int) -> None:
         """Take one step with every network on its own batch."""
-        group, b = self.group, self.batch
+        group, parts, few = self.group, self.parts, self.few
         k1, k2, w3, w4 = group.matrices
-        m, channels, kernel = len(k1), k2.shape[1], group.kernels[1][1:]
+        m, kernel = len(k1), group.kernels[1][1:]
         patches, inner = self.patches[i], self.inner
         features, hidden = self.features, self.hidden
 
         def each(matrix: Tensor) -> Tensor:
-            """Return a network's matrix once for each of its images."""
-            if b == 1:
+            """Return a network's matrix once for each part of its batch."""
+            if parts == 1:
                 return matrix
-            return matrix[:, None].expand(-1, b, -1, -1).flatten(0, 1)
+            return matrix[:, None].expand(-1, parts, -1, -1).flatten(0, 1)
 
-        z1 = torch.bmm(each(k1), patches).unflatten(2, self.sides[0])
-        p1, i1 = _pool(z1)
+        z1 = torch.bmm(each(k1), patches).view(m * parts, -1, *self.sides[0])
+        p1, i1 = pool(z1)
         a1 = p1.relu_()
-        windows = a1.unfold(2, kernel[0], 1).unfold(3, kernel[1], 1)
-        windows = windows.permute(0, 1, 4, 5, 2, 3)
-        inner[:, :-1].view(windows.shape).copy_(windows)
-        wide = each(k2)
-        z2 = torch.bmm(wide, inner).unflatten(2, self.sides[1])
-        p2, i2 = _pool(z2)
-        torch.clamp_min(p2.view(m, b, -1), 0, out=features[..., :-1])
+        _unfold(a1.unflatten(1, (-1, few)), kernel, inner[:, :-1])
+        z2 = torch.bmm(each(k2), inner).view(m * parts, -1, *self.sides[1])
+        p2, i2 = pool(z2)
+        # Here the images of a batch come before their channels, above behind them.
+        p2 = p2.view(self.deeper.shape).transpose(2, 3)
+        deep = features[..., :-1].view(p2.shape)
+        torch.clamp_min(p2, 0, out=deep)
         torch.clamp_min(torch.bmm(features, w3.mT), 0, out=hidden[..., :-1])
         logits = torch.bmm(hidden, w4.mT)
         torch.ops.aten._log_softmax.out(logits, -1, False, out=self.log[i])
         d4 = torch.addcmul(self.target[i], self.log[i].exp(), self.scale[i])
-        d3 = _relu_backward(torch.bmm(d4, w4[..., :-1]), hidden[..., :-1], 0)
-        d2 = _relu_backward(torch.bmm(d3, w3[..., :-1]), features[..., :-1], 0)
-        d2 = _unpool(d2.view(p2.shape), z2, i2).flatten(2)
-        d1 = torch.bmm(wide[..., :-1].mT, d2)
-        d1 = _relu_backward(F.fold(d1, a1.shape[2:], kernel), a1, 0)
-        d1 = _unpool(d1, z1, i1).flatten(2)
-        kernels = [torch.bmm(d1, patches.mT), torch.bmm(d2, inner.mT)]
-        if b > 1:
-            kernels = [g.view(m, b, channels, -1).sum(1) for g in kernels]
+        d3 = relu_backward(torch.bmm(d4, w4[..., :-1]), hidden[..., :-1], 0)
+        d2 = torch.bmm(d3, w3[..., :-1]).view(p2.shape).transpose(2, 3)
+        d2 = _relu_backward_out(d2, deep.transpose(2, 3), 0, grad_input=self.deeper)
+        d2 = unpool(d2.view(i2.shape), z2, i2)
+        self.inside.copy_(d2.unflatten(1, (-1, few)))
+        _unfold(self.outer, kernel, self.spread)
+        turned = k2.flatten(1)[:, None].expand(-1, parts, -1).gather(2, self.turned)
+        d1 = torch.bmm(turned.view(len(z1), -1, self.spread.shape[1]), self.spread)
+        d1 = unpool(relu_backward(d1.view(a1.shape), a1, 0), z1, i1)
+        pairs = [(d1, patches), (d2, inner)]
+        pairs = [(d.view(m * parts, -1, a.shape[2]), a.mT) for d, a in pairs]
         if group.plain:
             w4.baddbmm_(d4.mT, hidden)
             w3.baddbmm_(d3.mT, features)
-            k2.add_(kernels[1])
+            if parts == 1:
+                k2.baddbmm_(*pairs[1])
+                k1.baddbmm_(*pairs[0])
+                return
+        kernels = [torch.bmm(d, a) for d, a in pairs]
+        if parts > 1:
+            kernels = [g.unflatten(0, (m, parts)).sum(1) for g in kernels]
+        if group.plain:
             k1.add_(kernels[0])
+            k2.add_(kernels[1])
             return
         outer = [torch.bmm(d3.mT, features), torch.bmm(d4.mT, hidden)]
         update = torch.cat([g.flatten(1) for g in kernels + outer], 1)
         update.addcmul_(group.weights, group.weight_decays)
-        group.velocity.mul_(group.momenta).add_(update)
-        group.weights.addcmul_(group.velocity, self.rates[i], value=-1)
+        velocity = group.velocity
+        torch.addcmul(update, velocity, group.momenta, out=velocity)
+        group.weights.addcmul_(velocity, self.rates[i], value=-1)
+
+
+def _unfold(x: Tensor, kernel: Sequence[int], rows: Tensor) -> None:
+    """Write the windows of images, a row a weight of the kernel, by one copy.
+
+    Images (matrices, channels, images of each, height, width).
+    """
+    windows = x.unfold(3, kernel[0], 1).unfold(4, kernel[1], 1)
+    windows = windows.permute(0, 1, 5, 6, 2, 3, 4)
+    rows.view(windows.shape).copy_(windows)
