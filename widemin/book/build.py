@@ -115,7 +115,7 @@ def write_figures(edition: str) -> Path:
 
 def _figures(edition: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the SVG of each figure in an edition's chapters."""
-    for chapter in notebooks.pages():
+    for chapter in notebooks.chapters():
         page = executed(edition, chapter)
         notebook = json.loads(page.read_text()) if page.exists() else {"cells": []}
         for about, shown in figures(notebook):
