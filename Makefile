@@ -9,9 +9,19 @@ GROUPS := dev
 # One process per core with one thread each beats threads (see book/reproduce.md).
 export OMP_NUM_THREADS ?= 1
 
-# The programs of a .venv name its place: one that was moved or copied is made anew.
+# TORCH=cpu makes a .venv without CUDA; it stays so until `make clean`.
+TORCH ?= $(shell cat .venv/.torch 2>/dev/null)
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH must be cpu or nothing; got $(TORCH))
+endif
+PINNED := $(shell sed -nE 's/^(torch(vision)?==[^ ]+).*/\1/p' requirements.lock)
+FOR_CUDA := torch(vision)?|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+
+
+# The programs of a .venv name its place: one that was moved or copied is made anew, and
+# so is one with CUDA where none is wanted.
 MOVED := test ! -L .venv -a -s $(READY) && test "$$(cat $(READY))" != "$$(pwd -P)"
-ifeq ($(shell $(MOVED) && echo moved),moved)
+OTHER := test ! -L .venv -a -s $(READY) && test "$(TORCH)" != "$$(cat .venv/.torch 2>/dev/null)"
+ifneq ($(shell { $(MOVED) || $(OTHER); } && echo anew),)
 .PHONY: $(READY)
 endif
 
@@ -24,6 +34,7 @@ help:
 	@echo "make labs   the four labs, for students and for instructors, into _build/labs"
 	@echo "make test   the fast tests, ruff and mypy"
 	@echo "make bench  measure speed against named peers"
+	@echo "make book TORCH=cpu  without CUDA, 4 GB less; so with every target but gpu"
 	@echo "make gpu    tests and speed on a GPU, three minutes; PYTHON=python3 READY= takes no .venv"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
 	@echo "make clean  remove .venv and _build, except courses that \`make labs\` made"
@@ -92,13 +103,21 @@ $(READY): requirements.lock pyproject.toml
 	    test -x $$uv || uv=; \
 	  fi; \
 	fi; \
-	echo "Making .venv from requirements.lock (about 6 GB with CUDA; minutes on a slow line)"; \
+	lock=requirements.lock; size="about 6 GB with CUDA"; export VIRTUAL_ENV="$(CURDIR)/.venv"; \
+	if test "$(TORCH)" = cpu; then \
+	  test -n "$$uv" || { echo "TORCH=cpu needs uv, which could not be had" >&2; exit 2; }; \
+	  lock=.venv/cpu.lock; size="without CUDA"; \
+	  sed -E '/^($(FOR_CUDA))==/,/[^\\]$$/d' requirements.lock > $$lock; \
+	fi; \
+	echo "Making .venv from requirements.lock ($$size; minutes on a slow line)"; \
+	trap 'test $$? = 0 || echo "Packages could not be had (is there a network?); the same call goes on" >&2' EXIT; \
 	if test -n "$$uv"; then \
-	  export VIRTUAL_ENV="$(CURDIR)/.venv"; \
-	  $$uv pip sync -q --compile-bytecode --require-hashes requirements.lock; \
+	  $$uv pip sync -q --compile-bytecode --require-hashes $$lock; \
+	  $(if $(TORCH),$$uv pip install -q -c $$lock --torch-backend cpu $(PINNED);) \
 	  $$uv pip install -q --no-deps -e .; \
 	else \
 	  $(BIN)/python -m pip install -q --require-hashes -r requirements.lock; \
 	  $(BIN)/python -m pip install -q --no-deps -e .; \
 	fi
+	@echo "$(TORCH)" > .venv/.torch
 	@pwd -P > $@
