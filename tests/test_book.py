@@ -17,7 +17,9 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.test_api import PAGES
 from tests.test_claims import FREE
+from tests.test_tree import public
 from widemin import paths
 from widemin.book import build, notebooks, verdicts
 from widemin.papers.claims import criteria
@@ -275,6 +277,13 @@ def test_every_term_has_a_definition(site):
     assert terms >= 10 and page.count("<dd>") >= terms
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_every_public_function_has_a_place_on_its_modules_page(site, name):
+    page = site / "api" / f"{name}.html"
+    wanted = {f"widemin.{name}.{one.__name__}" for one in public(name)}
+    assert wanted <= anchors(page)
+
+
 def test_pages_and_site_are_small(site):
     for path in site.rglob("*.html"):
         assert path.stat().st_size < 1.5e6, path
@@ -327,7 +336,9 @@ def test_the_verdicts_can_be_narrowed_and_are_seen_whole(site, width):
 
 def the_pages(html):
     """Every page that a reader turns to."""
-    found = [*html.glob("*.html"), *html.glob("chapters/*.html")]
+    found = [
+        p for folder in ("", "api/", "chapters/") for p in html.glob(f"{folder}*.html")
+    ]
     return sorted(path for path in found if path.stem not in ("index", "genindex"))
 
 

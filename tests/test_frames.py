@@ -1,7 +1,7 @@
 """Committed rows as a table: every recipe column filled, nothing else changed."""
 
 import dataclasses
-import re
+import runpy
 import subprocess
 import sys
 
@@ -44,11 +44,9 @@ def test_the_import_brings_neither_torch_nor_pandas():
 def test_the_example_in_the_book_draws_every_run(tmp_path, monkeypatch):
     matplotlib.use("Agg")
     plt.close("all")  # what other tests left open
-    text = (paths.BOOK / "reproduce.md").read_text(encoding="utf-8")
-    section = text.partition("## Read results back")[2]
     monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], names)
+    script = paths.BOOK / "examples" / "draw_from_published_tables.py"
+    names = runpy.run_path(str(script))
     drawn = sum(len(each.get_offsets()) for each in plt.gca().collections)
     plt.close("all")
     assert (tmp_path / "ratio.png").stat().st_size > 0

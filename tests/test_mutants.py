@@ -4,18 +4,19 @@ A mutant that lives is a behaviour that no test holds. `pytest -m slow
 tests/test_mutants.py` says which; `-k NAME` plants one.
 """
 
-import os
+import multiprocessing
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
+from tests import planted
 from widemin import paths
 from widemin.experiments import pool as workers
 
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(planted.PRELOADED)
 pytestmark = pytest.mark.slow
 
 
@@ -1044,14 +1045,10 @@ def plant(folder, mutant):
 
 def run(folder, tests):
     """Return pytest's exit status, and the end of what it says, for tests in a copy."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    own |= {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    call += ["--basetemp", str(folder / "tmp")]  # shared with no other run
-    done = subprocess.run(
-        [*call, *tests], cwd=folder, env=own, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout[-2_000:]
+    process = FORKS.Process(target=planted.run_tests, args=(str(folder), list(tests)))
+    process.start()
+    process.join()
+    return process.exitcode, (folder / "said").read_text()[-2_000:]
 
 
 @pytest.fixture(scope="module")

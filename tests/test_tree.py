@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from sphinx.pycode import ModuleAnalyzer
 
 from widemin import paths
 
@@ -180,20 +181,32 @@ def test_the_readme_and_ci_name_the_same_commands():
     assert {step.split()[1] for step in steps if step.startswith("make ")} <= targets
 
 
-INSTRUMENTS = ["attacks", "evaluation", "hessian", "landscape", "training"]
+INSTRUMENTS = ["attacks", "batches", "data", "evaluation", "hessian", "landscape"]
+INSTRUMENTS += ["landscape.implicit_perturbation", "models", "seeding", "statistics"]
+INSTRUMENTS += ["training"]
 INSTRUMENTS += [f"papers.{name}.theory" for name in ("khritankov", "wang", "wei")]
+
+
+def public(name):
+    """Return a module's own public functions and classes."""
+    module = importlib.import_module(f"widemin.{name}")
+    names = getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"])
+    found = [getattr(module, n) for n in names]
+    found = [f for f in found if inspect.isfunction(f) or inspect.isclass(f)]
+    return [f for f in found if f.__module__.startswith(module.__name__)]
 
 
 @pytest.mark.parametrize("name", INSTRUMENTS)
 def test_every_public_function_of_an_instrument_has_an_example(name):
-    module = importlib.import_module(f"widemin.{name}")
-    public = getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"])
-    found = [getattr(module, n) for n in public]
-    functions = [f for f in found if inspect.isfunction(f)]
-    own = [f for f in functions if f.__module__.startswith(module.__name__)]
-    assert own
-    for function in own:
-        assert ">>>" in (inspect.getdoc(function) or ""), function.__name__
+    """So has every class; a record without one says of each field what it is."""
+    assert public(name)
+    for one in public(name):
+        if inspect.isclass(one) and issubclass(one, Exception):
+            continue
+        fields = getattr(one, "__annotations__", {}) if inspect.isclass(one) else {}
+        said = ModuleAnalyzer.for_module(one.__module__).find_attr_docs()
+        told = bool(fields) and all((one.__name__, f) in said for f in fields)
+        assert told or ">>>" in (inspect.getdoc(one) or ""), one.__name__
 
 
 def test_a_file_fits_its_room():

@@ -11,19 +11,24 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.test_own_network import BLOCKS
 from widemin import paths
 
-# Refuses the modules named in the first argument, runs the code in the second.
+# Hides the modules named in the first argument, runs the code in the second.
 HARNESS = """
 import json, sys
-refused = set(json.loads(sys.argv[1]))
+hidden = set(json.loads(sys.argv[1]))
 
-class Refuse:
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in refused:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] not in hidden:
+            return self.finder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Refuse())
+sys.meta_path[:] = map(Hiding, sys.meta_path)
 code, sys.argv = sys.argv[2], ["widemin", *sys.argv[3:]]
 exec(code)
 """
@@ -54,14 +59,14 @@ def alone(tmp_path):
 
     def run(code, *arguments, more=()):
         there = needed("torch", "numpy", "scipy", *more)
-        refused = [
+        hidden = [
             module
             for module, owners in metadata.packages_distributions().items()
             if not {canonicalize_name(owner) for owner in owners} & there
             and module != "widemin"
         ]
-        assert {"pandas", "torchvision"} <= {*refused, *more}
-        call = [sys.executable, "-c", HARNESS, json.dumps(refused), code, *arguments]
+        assert {"pandas", "torchvision"} <= {*hidden, *more}
+        call = [sys.executable, "-c", HARNESS, json.dumps(hidden), code, *arguments]
         return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
 
     return run
@@ -79,6 +84,14 @@ print(evaluation.report(model, x, y, attacks.Linf(0.1)))
 """)
     assert done.returncode == 0, done.stderr
     assert re.search(r"worst case accuracy +\d\.\d{3}", done.stdout)
+
+
+def test_the_page_for_a_network_of_ones_own_needs_no_more(alone):
+    """Every block of it that does not say that it does."""
+    blocks = "\n".join(text for need, text, _ in BLOCKS if not need)
+    done = alone(blocks)
+    assert done.returncode == 0, done.stderr
+    assert "worst case accuracy" in done.stdout and "AutoAttack" not in done.stdout
 
 
 MAIN = "from widemin.__main__ import main; main()"

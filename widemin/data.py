@@ -28,11 +28,15 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images of one part of a data set."""
+    """Labelled images of one part of a data set.
 
-    x: Tensor  # pixels in [0, 1], float32, shape (images, channels, height, width)
-    y: Tensor  # labels, int64, shape (images,)
-    classes: tuple[str, ...]  # their names, in the order of the labels
+    >>> len(Images(torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 0]), ("no", "yes")))
+    3
+    """
+
+    x: Tensor  #: pixels in [0, 1], float32, shape (images, channels, height, width)
+    y: Tensor  #: labels, int64, shape (images,)
+    classes: tuple[str, ...]  #: their names, in the order of the labels
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -85,7 +89,13 @@ def load(
 
 
 def images(name: str, part: str, size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return the first images of a part, laid out channels last, and their labels."""
+    """Return the first images of a part, laid out channels last, and their labels.
+
+    Arguments and errors as of `load`.
+
+    >>> images("digits", "train", 3, "cpu")[1]
+    tensor([0, 1, 2])
+    """
     first = load(name, part, size=size, device=device)
     return first.x.contiguous(memory_format=torch.channels_last), first.y
 
@@ -180,6 +190,10 @@ def augment(x: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     Each image of x, shape (batch, channels, height, width), has its own shift, of up to
     `padding` pixels along both axes (4 for CIFAR: Wei et al., Kamath et al.), and is
     mirrored with probability 1/2; `generator`, on the CPU, draws both.
+
+    >>> x = torch.tensor([0.0, 1.0]).expand(4, 1, 1, 2)
+    >>> augment(x, torch.Generator().manual_seed(0), padding=0)[:, 0, 0, 0]
+    tensor([1., 0., 1., 1.])
     """
     n, channels, height, width = x.shape
     flipped = (torch.rand(n, generator=generator) < 0.5).to(x.device)
@@ -202,9 +216,9 @@ def turn(x: Tensor, generator: torch.Generator) -> Tensor:
     and moved by up to a fifth of its size along both axes, between pixels bilinearly,
     beyond the edge by the nearest pixel, and mirrored with probability 1/2.
 
-    >>> x = torch.rand(5, 3, 8, 8)
-    >>> turn(x, torch.Generator().manual_seed(0)).shape
-    torch.Size([5, 3, 8, 8])
+    >>> grey = torch.full((5, 3, 8, 8), 0.5)  # stays so, beyond the edge as well
+    >>> bool(torch.allclose(turn(grey, torch.Generator()), grey))
+    True
     """
     draws = torch.rand(4, len(x), generator=generator, dtype=x.dtype) * 2 - 1
     angle, right, down, mirror = draws.to(x.device)

@@ -147,11 +147,11 @@ def _gaussian(model: nn.Module, generator: torch.Generator) -> Tensor:
 class Eigenvalues:
     """Eigenvalues of a Hessian and how far they can be trusted."""
 
-    values: Tensor  # from the end of the spectrum inwards, shape (k,)
-    residuals: Tensor  # |H v - value v|: a value is at most so far from an eigenvalue
-    products: int  # Hessian-vector products used
-    converged: bool  # every residual is small, or nothing is left to look at
-    vectors: Tensor  # unit vectors v, shape (k, weights)
+    values: Tensor  #: from the end of the spectrum inwards, shape (k,)
+    residuals: Tensor  #: |H v - value v|; some eigenvalue is as near to each value
+    products: int  #: Hessian-vector products used
+    converged: bool  #: every residual is small, or nothing is left to look at
+    vectors: Tensor  #: unit vectors v, shape (k, weights)
 
 
 def _krylov(

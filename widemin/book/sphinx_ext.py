@@ -13,6 +13,8 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_role("source", _source)
     app.connect("html-collect-pages", _source_pages)
     app.connect("builder-inited", _one_page_as_many)
+    app.connect("autodoc-process-docstring", _as_it_reads, priority=400)
+    app.connect("missing-reference", _elsewhere)
     app.connect("doctree-resolved", _bind)
     app.connect("html-page-context", _put_right, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -24,13 +26,41 @@ def _one_page_as_many(app: Any) -> None:
     known["singlehtml"] = known.get("html", {}) | known.get("singlehtml", {})
 
 
+def _as_it_reads(
+    app: Any, kind: str, name: str, what: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep |v| and x* of prose from being read as markup; link the lines below it."""
+    example = False
+    for i, line in enumerate(lines):
+        example = line.strip() != "" and (example or ">>>" in line)
+        if not example:
+            lines[i] = re.sub(r"[|*]|_\b", r"\\\g<0>", line)
+    if kind in ("function", "class"):
+        # Where it is defined: a package's module may have its function's name.
+        lines += ["", f"Source: :source:`{what.__module__}.{what.__qualname__}`"]
+
+
+def _elsewhere(app: Any, env: Any, node: Any, shown: Any) -> Any:
+    """Link a class or a dotted name of another module of this package."""
+    from sphinx.util.nodes import make_refnode
+
+    kind, target = node.get("reftype"), str(node.get("reftarget"))
+    name = f".{target.rpartition('.')[2] if kind == 'class' else target}"
+    known = env.get_domain("py").objects if node.get("refdomain") == "py" else {}
+    found = [entry for full, entry in known.items() if full.endswith(name)]
+    if len(found) != 1 or not ("." in target or target[0].isupper()):
+        return None
+    [entry] = found
+    return make_refnode(app.builder, node["refdoc"], entry[0], entry[1], shown)
+
+
 def _source(
     role: str, raw: str, name: str, line: int, inliner: Any, *_: Any, **__: Any
 ) -> tuple[list[Any], list[Any]]:
     """Return a link to the lines of a function, {source}`widemin.attacks.pgd`."""
     from docutils import nodes
 
-    file, _, number = where.line(name).partition(":")
+    file, number = where.line(name).split(":")
     shown = nodes.literal(raw, name.rpartition(".")[2].lstrip("_"))
     environment = inliner.document.settings.env
     if environment.app.builder.name != "html":  # there is no other page
@@ -92,7 +122,15 @@ def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> N
         for script in context.get("script_files", [])
         if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
     ]
-    # Entries of the bibliography are not list items.
-    context["body"] = context.get("body", "").replace(
+    # Entries of the bibliography are not list items, nor are a signature's arguments.
+    body = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'
     )
+    context["body"] = re.sub(
+        r'<dt class="sig.*?</dt>', _without_lists, body, flags=re.DOTALL
+    )
+
+
+def _without_lists(signature: re.Match[str]) -> str:
+    plain = re.sub(r"<d([ld])>", r'<span class="sig-d\1">', signature[0])
+    return re.sub("</d[ld]>", "</span>", plain)

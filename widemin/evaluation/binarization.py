@@ -25,9 +25,9 @@ class Binarized(NamedTuple):
     Only separable images say anything of attacks.
     """
 
-    found: dict[str, Tensor]  # by attack: it finds a point of class 1 in the ball
-    random: Tensor  # one of the random tries is of class 1
-    separable: Tensor  # the boundary points alone are of class 1: one surely exists
+    found: dict[str, Tensor]  #: by attack, those where it finds a point of class 1
+    random: Tensor  #: one of the random tries is of class 1
+    separable: Tensor  #: the boundary points alone are of class 1, so one exists
 
 
 def binarization(

@@ -36,10 +36,10 @@ with Path(__file__).with_name("signs.csv").open(encoding="utf-8") as _file:
 class Sign:
     """One test for masked gradients."""
 
-    name: str  # what is compared
-    value: float  # the number measured
-    against: float  # the number it is compared with
-    masked: bool  # the two say that gradients are masked
+    name: str  #: what is compared
+    value: float  #: the number measured
+    against: float  #: the number it is compared with
+    masked: bool  #: the two say that gradients are masked
 
 
 def fgsm_float64(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:

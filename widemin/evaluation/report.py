@@ -38,13 +38,14 @@ class Report:
     It prints as a table; `table` is one of pandas, which notebooks lay out.
     """
 
-    ball: Ball
-    images: int  # how many were measured
-    # Fraction right: "natural", under each attack, and "worst case", under all of them.
-    accuracy: dict[str, Estimate]  # with Wilson intervals
-    distance: Estimate  # median smallest radius that fools, in the ball's norm
-    signs: list[Sign]
-    warnings: list[str]  # AutoAttack's
+    ball: Ball  #: in which images were moved
+    images: int  #: how many were measured
+    #: Fraction right, with Wilson intervals, by "natural", by each attack's name and by
+    #: "worst case", under all of them.
+    accuracy: dict[str, Estimate]
+    distance: Estimate  #: median smallest radius that fools, in the ball's norm
+    signs: list[Sign]  #: of masked gradients
+    warnings: list[str]  #: AutoAttack's
 
     def rows(self) -> dict[str, tuple[float | str, ...]]:
         """Return value, low, high, against and masked of each number, by its name.

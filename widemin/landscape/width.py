@@ -27,12 +27,12 @@ PATIENCE = 3  # ways that are no shorter before an ascent ends
 class Width:
     """A measured width."""
 
-    distance: float  # d(c) by the worst direction found: an upper bound on it
-    width: float  # distance / gap
-    random_distance: float  # the least over random directions, a much looser bound
-    loss: float  # phi at the minimum
-    gap: float  # c - phi at the minimum
-    direction: Tensor  # of the shortest way found, a unit vector, shape (n,)
+    distance: float  #: d(c) by the worst direction found: an upper bound on it
+    width: float  #: distance / gap
+    random_distance: float  #: the least over random directions, a much looser bound
+    loss: float  #: phi at the minimum
+    gap: float  #: c - phi at the minimum
+    direction: Tensor  #: of the shortest way found, a unit vector, shape (n,)
 
 
 def width(

@@ -12,9 +12,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from widemin.models import residual, small
 from widemin.models.fuse import fuse, is_plain
-from widemin.models.residual import InBfloat16, preactresnet, resnet, wideresnet
-from widemin.models.small import Shape, c1, cnn4, cnn8, linear, m1, mlp, stdcnn
+from widemin.models.residual import InBfloat16
+from widemin.models.small import Shape
 from widemin.names import check_choice
 from widemin.seeding import seeded
 
@@ -22,7 +23,11 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # means, standard devi
 
 
 class Normalise(nn.Module):
-    """Subtract each channel's mean and divide by its standard deviation."""
+    """Subtract each channel's mean and divide by its standard deviation.
+
+    >>> Normalise(((0.5,), (0.25,)))(torch.ones(1, 1, 1, 1)).item()
+    2.0
+    """
 
     mean: Tensor
     std: Tensor
@@ -48,21 +53,21 @@ def _in_bfloat16(
 # The names a table may use. A laboratory's ResNets have one block a stage and, since
 # that cuts the cost several times, a stem of stride 2.
 BUILDERS: dict[str, Callable[..., nn.Sequential]] = {
-    "linear": linear,
-    "mlp": mlp,
-    "m1": m1,
-    "m1-unpooled": partial(m1, pool=False),
-    "stdcnn": stdcnn,
-    "c1": c1,
-    "cnn4": cnn4,
-    "cnn8": cnn8,
-    "preactresnet18": preactresnet,
-    "preactresnet18-bf16": partial(_in_bfloat16, preactresnet),
-    "preactresnet10": partial(preactresnet, blocks=1),
-    "preactresnet10-stride2": partial(preactresnet, blocks=1, stem_stride=2),
-    "resnet18": resnet,
-    "resnet10": partial(resnet, blocks=1),
-    "wideresnet": wideresnet,
+    "linear": small.linear,
+    "mlp": small.mlp,
+    "m1": small.m1,
+    "m1-unpooled": partial(small.m1, pool=False),
+    "stdcnn": small.stdcnn,
+    "c1": small.c1,
+    "cnn4": small.cnn4,
+    "cnn8": small.cnn8,
+    "preactresnet18": residual.preactresnet,
+    "preactresnet18-bf16": partial(_in_bfloat16, residual.preactresnet),
+    "preactresnet10": partial(residual.preactresnet, blocks=1),
+    "preactresnet10-stride2": partial(residual.preactresnet, blocks=1, stem_stride=2),
+    "resnet18": residual.resnet,
+    "resnet10": partial(residual.resnet, blocks=1),
+    "wideresnet": residual.wideresnet,
 }
 # Those that accept a width of their own.
 WIDTHS = {name for name in BUILDERS if "resnet" in name or name == "mlp"}

@@ -67,7 +67,13 @@ def _fused(model: nn.Module) -> nn.Module:
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Return True for a layer that runs its type's forward pass and nothing else."""
+    """Return True for a layer that runs its type's forward pass and nothing else.
+
+    >>> layer = nn.ReLU()
+    >>> _ = layer.register_forward_hook(lambda *_: None)
+    >>> is_plain(nn.ReLU()), is_plain(layer)
+    (True, False)
+    """
     hooks = [layer._forward_hooks, layer._forward_pre_hooks]
     hooks += [layer._backward_hooks, layer._backward_pre_hooks]
     own = any(hooks) or "forward" in vars(layer)

@@ -59,6 +59,11 @@ class InBfloat16(nn.Sequential):
 
     Weights, their gradients and the logits are float32 always, and so is all that is
     done in inference mode: bfloat16 flips the sign of small gradients.
+
+    >>> network, x = InBfloat16(nn.Linear(1, 1, bias=False)), torch.ones(1, 1)
+    >>> _ = nn.init.constant_(network[0].weight, 1.001)
+    >>> network(x).item() == 1, network.eval()(x).item() == 1
+    (True, False)
     """
 
     def forward(self, x: Tensor) -> Tensor:
