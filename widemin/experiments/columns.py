@@ -122,7 +122,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     if folder is None:
         check_choice("scale", scale, scales)
         folder = paths.PUBLISHED / scale
-    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
+    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0[1-9]*.ipynb"))
     named = {name[:2]: name for name in names} | {name: name for name in names}
     check_choice("chapter", chapter, named)
     name = named[chapter]
