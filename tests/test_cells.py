@@ -81,7 +81,7 @@ def run(notebook):
 def test_methods_are_shown_and_checked():
     found = {name: checks(split(name)[0]) for name in NOTEBOOKS}
     assert all(len(cells) >= 3 for cells in found.values())
-    assert sum(map(len, found.values())) >= 17
+    assert sum(map(len, found.values())) >= 25
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
