@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 
 def blocks(page, language):
     text = (paths.BOOK / page).read_text(encoding="utf-8")
-    found = re.findall(r"^```(.*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [code for name, code in found if name == language]
 
 
