@@ -2,8 +2,7 @@
 
 build(shape, classes)  a module from images, shape (n, *shape), to logits (n, classes)
 load(part)             images in [0, 1] or bytes, shape (n, channels, height, width),
-                       and labels 0, 1, ...; part is "train" or "test". The last tenth
-                       of the training images is held out for validation.
+                       and labels 0, 1, ... of "train" or "test"
 attack(model, x, y, ball, generator)  images in the ball around x, in [0, 1]
 """
 
@@ -12,9 +11,10 @@ from torch import nn
 
 
 def build(shape, classes):
+    """One hidden layer."""
     pixels = torch.Size(shape).numel()
-    hidden = nn.Linear(pixels, 64), nn.Tanh()
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, classes))
+    layers = nn.Flatten(), nn.Linear(pixels, 64), nn.Tanh(), nn.Linear(64, classes)
+    return nn.Sequential(*layers)
 
 
 def load(part):
