@@ -612,6 +612,7 @@ def fitted_constant(d, theory):
             ),
             "widemin's": (
                 """
+from widemin import attacks
 def fosc(gradient, x_adv, x, epsilon):
     return attacks.fosc(attacks.Linf(epsilon), gradient, x_adv - x)
 """,
@@ -683,6 +684,7 @@ def dynamic_attack(model, x, y, epsilon, steps, size, c):
             ),
             "widemin's": (
                 """
+from widemin import attacks
 def dynamic_attack(model, x, y, epsilon, steps, size, c):
     return attacks.pgd(model, x, y, attacks.Linf(epsilon), steps=steps, step_size=size)
 """,

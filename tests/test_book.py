@@ -118,11 +118,23 @@ def test_four_chapters_have_figures_and_verdict_boxes(book):
 @pytest.mark.parametrize("edition", ["book", "site"])
 def test_no_page_shows_a_warning(edition, request):
     request.getfixturevalue(edition)
-    for chapter in notebooks.chapters():
+    for chapter in notebooks.pages():
         notebook = json.loads(verdicts.executed(edition, chapter).read_text())
         for cell in notebook["cells"]:
             for output in cell.get("outputs", []):
                 assert output.get("name") != "stderr", output["text"]
+
+
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_the_primer_shows_every_cell_and_its_figure(edition, request):
+    page = request.getfixturevalue(edition) / "chapters" / "00_primer.html"
+    text, cells = page.read_text(), []
+    for cell in json.loads((paths.NOTEBOOKS / "00_primer.ipynb").read_text())["cells"]:
+        cells += ["".join(cell["source"])] if cell["cell_type"] == "code" else []
+    assert len(re.findall(r'class="cell_input ', text)) == len(cells) - 1
+    assert "Show source" not in text and "Traceback" not in text
+    drawn = sum("plt.subplots" in source for source in cells)
+    assert len(re.findall(r"<img [^>]*\.svg", text)) == drawn
 
 
 @pytest.mark.parametrize("edition", ["book", "site"])

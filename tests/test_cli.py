@@ -16,7 +16,9 @@ from click.testing import CliRunner
 
 import widemin
 from widemin import paths
+from widemin.book import notebooks
 from widemin.cli import main
+from widemin.cli import run as run_command
 from widemin.cli.run import alone
 from widemin.experiments import progress, provenance, results
 
@@ -64,6 +66,12 @@ def call(tmp_path, monkeypatch):
         (["run", "01", "--device", "gpu"], "unknown device 'gpu'"),
         (["run", "01", "--workers", "-1"], "workers must be at least 0; got -1"),
         (["run", "all", "-p", "epoch", "3"], "did you mean 'epochs'?"),
+        (
+            ["run", "00", "--rows-only"],
+            "00_primer must come without -p and --rows-only",
+        ),
+        (["run", "00", "-p", "epochs", "3"], "it has no runs; got -p epochs 3"),
+        (["run", "00", "--preset", "lap"], "unknown preset 'lap'"),
         (["data", "minst"], "unknown dataset 'minst' (did you mean 'mnist'?)"),
         (["status", "--preset", "lap"], "unknown preset 'lap'"),
         (["publish", "07"], "unknown chapter '07'"),
@@ -77,6 +85,30 @@ def test_bad_input_is_one_line_and_status_2(call, tmp_path, arguments, message):
     assert message in found.stderr
     assert len(found.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "rows").exists() and not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["00"], ["0", "--preset", "paper"], ["00_primer", "--pages-only"]],
+    ids=" ".join,
+)
+def test_the_primer_is_drawn_and_computes_nothing(call, tmp_path, monkeypatch, words):
+    drawn = []
+    monkeypatch.setattr(run_command, "draw", lambda *arguments: drawn.append(arguments))
+    rows = tmp_path / "rows"
+    found = call("run", *words, "--results", rows)
+    assert found.exit_code == 0, found.stderr
+    assert drawn == [("book", [("00_primer", {})], rows)]
+    assert found.stderr == "" and not rows.exists()
+
+
+def test_the_site_is_drawn_with_the_primer_first(call, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(run_command, "draw", lambda *given, **more: drawn.append(given))
+    for edition in ("site", "book"):
+        assert call("book", "--edition", edition).exit_code == 0
+    (_, site, _), (_, book, _) = drawn
+    assert [name for name, _ in site] == notebooks.pages() and book == []
 
 
 def test_cuda_without_a_gpu(call):

@@ -22,7 +22,7 @@ from widemin.book.notebooks import (
     resolve,
     with_values,
 )
-from widemin.experiments import results
+from widemin.experiments import frame, results
 
 CHAPTERS = chapters()
 PRESETS = notebooks.presets()
@@ -154,6 +154,16 @@ def test_presets_stand_on_one_another():
     site = resolve(CHAPTERS[0], "site", {})
     assert site["epochs"] == lab["epochs"] == 15
     assert (lab["seeds"], site["seeds"]) == (1, 3)
+
+
+@pytest.mark.parametrize("text", ["00", "0", "00_primer"])
+def test_the_primer_is_a_page_and_no_chapter(text):
+    assert notebooks.pages(text) == ["00_primer"]
+    assert notebooks.pages("all") == notebooks.pages() == ["00_primer", *CHAPTERS]
+    assert notebooks.pages("2") == [CHAPTERS[1]]
+    for known in (find, frame):
+        with pytest.raises(ValueError, match=f"unknown chapter '{text}'"):
+            known(text)
 
 
 @pytest.mark.parametrize("text", ["02", "2", "02_sam_and_adversarial_training"])

@@ -3,6 +3,9 @@
 import json
 import shlex
 import shutil
+from pathlib import Path
+
+import yaml
 
 from widemin import paths
 from widemin.book import notebooks, sources
@@ -80,6 +83,36 @@ def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
         paths.NOTEBOOKS / f"{chapter}.ipynb"
     ).read_bytes()
     assert json.loads((tmp_path / f"{chapter}.ipynb").read_text())["cells"]
+
+
+def test_the_primer_says_how_to_run_it_and_has_no_rows(tmp_path):
+    notebook = {"cells": []}
+    address = "https://github.com/someone/widemin"
+    sources._say_how_to_run(notebook, notebooks.PRIMER, tmp_path, address)
+    said = notebook["cells"][-1]["source"]
+    assert "\nwidemin run 00\n" in said and "00_primer.ipynb" in said
+    assert "it has no parameters" in said and "blob/main/notebooks/00_primer" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["00_primer.ipynb"]
+
+
+def test_the_primer_that_was_not_run_is_its_opening(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    sources.stage("book", tmp_path / "book" / "source")
+    text = (tmp_path / "book/source/chapters/00_primer.md").read_text()
+    assert "# A primer" in text and "`widemin run 00` runs it" in text
+    assert "(primer-vanish)=" in text and "(primer)=" in text
+
+
+def test_the_contents_begin_with_the_primer_and_end_with_the_notation():
+    parts = yaml.safe_load((paths.BOOK / "_toc.yml").read_text())["parts"]
+    files = [[page["file"] for page in part["chapters"]] for part in parts]
+    assert parts[0]["caption"] == "Before you read" and files[0] == [
+        "chapters/00_primer"
+    ]
+    assert "notation" in files[-1]
+    assert [
+        Path(name).stem for part in files for name in part if "chapters/" in name
+    ] == (notebooks.pages())
 
 
 def test_what_a_mac_leaves_behind_is_no_page_and_no_preset(tmp_path, monkeypatch):

@@ -1,18 +1,15 @@
 """The labs put together as a course, for students and for instructors.
 
-The sources are in notebooks/labs, in nbgrader's format; nbgrader is in the dependency
-group `teach`. What the labs themselves import is `widemin.experiments.labs`.
+Sources are in notebooks/labs, for nbgrader; labs import `widemin.experiments.labs`.
 """
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +22,7 @@ SOURCES = paths.NOTEBOOKS / "labs"
 
 def names() -> list[str]:
     """Return the names of the labs, in order; a copy beside a lab is none."""
-    stems = (path.stem for path in SOURCES.glob("lab*.ipynb"))
-    return sorted(stem for stem in stems if re.fullmatch(r"lab\d_[a-z]+", stem))
+    return sorted(path.stem for path in SOURCES.glob("lab[0-9]_*[a-z].ipynb"))
 
 
 def course(folder: Path) -> Any:
@@ -44,11 +40,10 @@ def course(folder: Path) -> Any:
 
 def _sources() -> dict[Path, str]:
     """Return what a course is made of, with the places in its folders."""
-    beside = [*SOURCES.glob("*.md"), *SOURCES.glob("slides/lab*.ipynb")]
+    beside = [f for kind in ("*.md", "*.py", "slides/lab*") for f in SOURCES.glob(kind)]
     found = {path: f"instructor/{path.relative_to(SOURCES)}" for path in beside}
     for name in names():
         found[SOURCES / f"{name}.ipynb"] = f"instructor/source/{name}/{name}.ipynb"
-    found[SOURCES / "nbgrader_config.py"] = "instructor/nbgrader_config.py"
     return found | {SOURCES / "students.md": "student/README.md"}
 
 
@@ -74,7 +69,7 @@ def release(folder: Path) -> list[Path]:
     """
     disk.checkout()
     written, kept = _written(folder), []
-    import_module("nbgrader.apps")  # or say so before anything is written
+    import nbgrader.apps  # noqa: F401  # or say so before anything is written
 
     def write(target: Path, content: bytes) -> None:
         with disk.atomic(target) as part:

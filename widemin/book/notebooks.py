@@ -31,7 +31,19 @@ from widemin.papers.wei.plan import plan as wei
 
 Plan = dict[str, Any]  # lists of runs, or dictionaries of them, by name
 _PLANS: dict[str, Any] = {"01": khritankov, "02": wei, "03": wang, "04": kamath}
-_PLANS |= {"05": ours}
+_PLANS |= {"05": ours, "00": lambda: {"recipes": []}}
+PRIMER = "00_primer"  # a page before them, without parameters, runs and claims
+
+
+def pages(text: str = "all") -> list[str]:
+    """Return the pages that "all", a number or a name stands for: chapters, the primer.
+
+    >>> pages("00"), pages("all")[:2]
+    (['00_primer'], ['00_primer', '01_width_of_minima'])
+    """
+    if text in (PRIMER, PRIMER[:2], PRIMER[1:2]):
+        return [PRIMER]
+    return [PRIMER, *find(text)] if text == "all" else find(text)
 
 
 def presets() -> list[str]:

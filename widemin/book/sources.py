@@ -34,7 +34,7 @@ def stage(edition: str, source: Path) -> str:
     for folder in ("chapters", "tables"):
         (source / folder).mkdir()
     config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
-    for chapter in notebooks.chapters():
+    for chapter in notebooks.pages():
         page = executed(edition, chapter)
         if page.exists():
             notebook = json.loads(page.read_text())
@@ -120,21 +120,29 @@ def _say_how_to_run(
     notebook: dict[str, Any], chapter: str, folder: Path, repository: str
 ) -> None:
     """Add to a chapter how to run it: the command, the notebook and its rows."""
+    shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
+    told, command = SAID["primer"], f"widemin run {chapter[:2]}"
+    if chapter != notebooks.PRIMER:
+        told, command = SAID["run"], _with_rows(notebook, chapter, folder)
+    said = told + (f" {SAID['open']}" if repository else "")
+    name = repository.removesuffix(".git").partition("github.com/")[2]
+    said = said.format(command=command, chapter=chapter, name=name)
+    cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
+    notebook["cells"].append(cell)
+
+
+def _with_rows(notebook: dict[str, Any], chapter: str, folder: Path) -> str:
+    """Write the rows of a chapter for download; return the command that draws it."""
     values = notebooks.drawn(chapter, notebook["cells"])
     usual = notebooks.resolve(chapter, values["preset"], {})
     command = f"widemin run {chapter[:2]} --preset {values['preset']}"
     for name, value in notebooks.departures(values, usual).items():
         text = value if isinstance(value, str) else json.dumps(value)
         command += f" -p {name} {shlex.quote(text)}"
-    shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
     runs = notebooks.recipes(chapter, values)
     table = results.table_of(runs, paths.results(values["results_dir"]))
     results.to_csv(results.without_defaults(table, runs), folder / f"{chapter}.csv")
-    said = SAID["run"] + (f" {SAID['open']}" if repository else "")
-    name = repository.removesuffix(".git").partition("github.com/")[2]
-    said = said.format(command=command, chapter=chapter, name=name)
-    cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
-    notebook["cells"].append(cell)
+    return command
 
 
 def _stub(chapter: str) -> str:

@@ -53,8 +53,9 @@ def run(
 ) -> None:
     r"""Compute what CHAPTER lacks, execute it and render the book.
 
-    CHAPTER is 01, 02, 03, 04, a chapter's name or "all". Finished runs are kept and
-    never computed again; the pages go to _build/book/html.
+    CHAPTER is 01, 02, 03, 04, 05, a chapter's name or "all"; or 00, the primer, which
+    has no runs and is only drawn. Finished runs are kept and never computed again; the
+    pages go to _build/book/html.
 
     \b
     Examples:
@@ -68,13 +69,18 @@ def run(
     from widemin.book import notebooks
     from widemin.experiments import results, running
 
-    names, given, cluster = notebooks.find(chapter), dict(overrides), how["cluster"]
+    drawn, given, cluster = notebooks.pages(chapter), dict(overrides), how["cluster"]
+    names = [name for name in drawn if name != notebooks.PRIMER]
     check(how["workers"] >= 0, "workers must be at least 0", how["workers"])
     check(minutes is None or minutes > 0, "minutes must be above 0", minutes)
     address = re.fullmatch(r"(\w+://[^:/]+:\d+)?", cluster)
     check(address, "cluster must be like tcp://host:8786", repr(cluster))
     both = rows_only and pages_only
     check(not both, "rows-only and pages-only must not both be given", "both")
+    words = ", ".join(map(" ".join, overrides))
+    wanted = f"{notebooks.PRIMER} must come without -p and --rows-only: it has no runs"
+    asked = f"-p {words}" if words else "--rows-only"
+    check(names or not (words or rows_only), wanted, asked)
     for name in ("preset", "device", "workers", "results_dir"):
         meant = f"{name} must be given as --{name.removesuffix('_dir')}"
         check(not given.get(name), meant, f"-p {name} {given.get(name)}")
@@ -85,9 +91,8 @@ def run(
     folder, machine = folder or paths.results(), {"device": "none", "results_dir": own}
     plans = notebooks.settings(names, preset, given, **machine)
     recipes = notebooks.by_worth(plans, preset)
-    words = ", ".join(map(" ".join, overrides))
-    check(recipes, "parameters must leave a run to compute", words)
-    if how["device"] == "none":
+    check(recipes or not names, "parameters must leave a run to compute", words)
+    if names and how["device"] == "none":
         table = results.table_of(recipes, folder)
         done = table.attrs["done"]
         click.echo(f"{len(recipes)} runs planned, {done} there", err=True)
@@ -96,11 +101,12 @@ def run(
             wanted = f"results must hold a row of {name} at preset {preset}"
             got = f"none in {folder} to draw from: run it without --pages-only"
             check(part.attrs["done"], wanted, got)
-    elif not _compute(recipes, folder, how, 5 * (preset == "paper")):
+    elif names and not _compute(recipes, folder, how, 5 * (preset == "paper")):
         return _say_what_is_left(recipes, folder)
     if not rows_only:
+        chosen = [(name, plans[name][0] if name in plans else {}) for name in drawn]
         with alone():
-            draw("book", [(name, page) for name, (page, *_) in plans.items()], folder)
+            draw("book", chosen, folder)
 
 
 def _compute(
@@ -207,8 +213,8 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
 
     fixed, names = {"device": "none", "results_dir": "published"}, notebooks.chapters()
     need(*PAGES, *["playwright"] * figures)
-    drawn = names if edition == "site" else []
-    chapters = [(name, notebooks.resolve(name, "site", fixed)) for name in drawn]
+    chapters = [(name, notebooks.resolve(name, "site", fixed)) for name in names]
+    chapters = [(notebooks.PRIMER, {}), *chapters] if edition == "site" else []
     with alone():
         draw(edition, chapters, paths.PUBLISHED, readme=readme)
         if pdf:

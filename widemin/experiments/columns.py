@@ -99,7 +99,8 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     Args:
         chapter: Its number or name, e.g. "01".
         scale: Folder of book/results: "lab" or "paper".
-        folder: Of other tables, NAME.csv, as `widemin publish` writes them.
+        folder: Of other tables, NAME.csv, as `widemin publish` writes them; or of
+            results, as --results has them: all runs finished there, of any chapter.
 
     Returns:
         A row as `measured` says: a network's final numbers, an epoch, ... Accuracies
@@ -115,19 +116,20 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     import pandas as pd
 
     from widemin.experiments.recipe import Recipe
-    from widemin.experiments.results import by_key
+    from widemin.experiments.results import by_key, finished
 
     root = disk.checkout()
     scales = sorted({path.parent.name for path in paths.PUBLISHED.glob("*/0*.csv")})
     if folder is None:
         check_choice("scale", scale, scales)
         folder = paths.PUBLISHED / scale
-    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0*.ipynb"))
+    names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0[1-9]*.ipynb"))
     named = {name[:2]: name for name in names} | {name: name for name in names}
     check_choice("chapter", chapter, named)
     name = named[chapter]
     files = [folder / f"{name}.csv", *sorted(folder.glob(f"{name}-*.csv"))]
     runs = {key: rows for path in files for key, rows in by_key(path).items()}
+    runs |= finished(folder, [path.stem for path in folder.glob("runs/*.json")])
     check(runs, f"scale must have rows of {name}", f"none in {folder}")
     default = as_row(Recipe())
     table = pd.DataFrame(

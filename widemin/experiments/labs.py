@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -48,17 +46,11 @@ def check(version: str, dataset: str = "digits") -> str:
 
 @contextmanager
 def own(task: str) -> Iterator[None]:
-    """Refuse the package's functions to what is called inside: an AssertionError.
-
-    >>> with own("width"):
-    ...     check("0.1.0")
-    Traceback (most recent call last):
-    AssertionError: width must be your own work, and it calls widemin's check
-    """
+    """Refuse the package's functions to what is called inside: an AssertionError."""
     called: list[str] = []
-    before, package = sys.getprofile(), str(Path(widemin.__file__).parent)
+    before, package = sys.getprofile(), widemin.__path__[0]
 
-    def watch(frame: FrameType, *_: Any) -> None:
+    def watch(frame: Any, *_: Any) -> None:
         if frame.f_code.co_filename.startswith(package):
             called.append(frame.f_code.co_qualname)
 
@@ -68,8 +60,7 @@ def own(task: str) -> Iterator[None]:
     finally:
         sys.setprofile(before)
     for name in called:
-        ours = f"{task} must be your own work, and it calls widemin's {name}"
-        assert name == "own", ours
+        assert name == "own", f"{task} must be your own work: it calls widemin's {name}"
 
 
 def network(**choices: Any) -> nn.Module:

@@ -25,11 +25,12 @@ _CONSTANT = (ast.Constant, ast.List, ast.Tuple, ast.UnaryOp, ast.BinOp)
 def chapters() -> list[str]:
     """Return the names of all chapters: the notebooks that the book's contents name.
 
-    A copy beside one of them, as JupyterLab and file managers make it, is none.
+    A copy beside one of them, as JupyterLab and file managers make it, is none; nor is
+    the primer, 00, which has no runs.
     """
     disk.checkout()
     contents = (paths.BOOK / "_toc.yml").read_text(encoding="utf-8")
-    names = re.findall(r"\bchapters/(\d\d_\w+)$", contents, re.MULTILINE)
+    names = re.findall(r"\bchapters/((?!00)\d\d_\w+)$", contents, re.MULTILINE)
     return sorted(n for n in names if (paths.NOTEBOOKS / f"{n}.ipynb").exists())
 
 
