@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import types
 
@@ -53,7 +55,7 @@ def test_sources_hold_no_outputs(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_the_first_cell_fetches_the_package_where_there_is_none(chapter):
+def test_the_first_cell_fetches_the_package_where_there_is_none(chapter, monkeypatch):
     first = "".join(code(chapter)[0]["source"])
     assert first == "".join(code(CHAPTERS[0])[0]["source"])
     address = yaml.safe_load((paths.ROOT / "_config.yml").read_text())["repository"]
@@ -61,6 +63,15 @@ def test_the_first_cell_fetches_the_package_where_there_is_none(chapter):
     absent = first.replace('find_spec("widemin")', 'find_spec("not_there")')
     with pytest.raises(ImportError, match="README"):
         exec(re.sub('repository = ".*"', 'repository = ""', absent), {})
+    called = []
+    monkeypatch.setattr(subprocess, "run", lambda call, check: called.append(call))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    exec(re.sub('repository = ".*"', 'repository = "https://a.b/c"', absent), {})
+    clone, install = called
+    assert clone[:2] == ["git", "clone"] and "https://a.b/c" in clone
+    # pip leaves a torch that is new enough as it is; the core alone draws no chapter.
+    assert install[-2:] == ["-e", "widemin[experiments]"]
+    assert not {"--upgrade", "-U", "--force-reinstall"} & {*install}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
