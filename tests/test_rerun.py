@@ -21,7 +21,6 @@ from widemin import paths
 from widemin.book import notebooks
 from widemin.cli import main
 
-pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 
 
@@ -48,6 +47,7 @@ def run(line):
     assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
 
 
+@pytest.mark.slow
 def test_every_line_of_the_page_on_rerunning_works(checkout):
     lines = "".join(blocks("rerun.md", "")).replace("\\\n", "").splitlines()
     [variable] = [line for line in lines if line.startswith("chapter=")]
@@ -68,6 +68,7 @@ def test_every_line_of_the_page_on_rerunning_works(checkout):
         assert f"epsilon = {epsilon}" in (checkout / f"out-{epsilon}.ipynb").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_on_reading_back_can_be_pasted(checkout, capsys):
     [line] = "".join(blocks("read_back.md", "")).splitlines()
     run(line)
@@ -132,9 +133,8 @@ def by_jupyter(chapter, name, text, tmp_path):
     return str(raised.value)
 
 
-@pytest.mark.parametrize("way", [by_command, by_papermill, by_yaml, by_jupyter])
-def test_every_way_in_refuses_the_same_in_the_same_words(way, tmp_path):
-    for chapter, name, text, message in BAD:
+def refused(way, inputs, tmp_path):
+    for chapter, name, text, message in inputs:
         if way is by_jupyter and name in ("preset", "epochz"):
             continue  # its cell says the preset, and may hold names of one's own
         said = way(chapter, name, text, tmp_path)
@@ -142,3 +142,19 @@ def test_every_way_in_refuses_the_same_in_the_same_words(way, tmp_path):
         told = message.partition("; got")[0]
         found = re.search(told, " ".join(said.split()))
         assert found, f"{shlex.join([chapter, name, text])}: {said[-800:]}"
+
+
+WAYS = [by_command, by_papermill, by_yaml, by_jupyter]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_in_refuses_bad_input_in_the_same_words(way, tmp_path):
+    """By the command all of it; by a kernel, of which each takes seconds, a quarter."""
+    refused(way, BAD if way is by_command else [*BAD[1::5], *BAD[-3:]], tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_every_way_in_refuses_all_of_it(way, tmp_path):
+    refused(way, BAD, tmp_path)
