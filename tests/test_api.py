@@ -17,7 +17,7 @@ def page(name):
 
 
 def ticked(text):
-    """Return what stands in backticks."""
+    """Return the words that stand in backticks."""
     return set(re.findall(r"`([^`]+)`", text))
 
 

@@ -88,7 +88,7 @@ def test_what_the_page_shows_is_what_is_printed(pasted):
 
 
 def named(pasted, name):
-    """Return what blocks call by a name, by what they need."""
+    """Return the names that blocks call, by what they need."""
     found = {}
     for i, (_, names) in pasted.items():
         if name in names:

@@ -39,7 +39,7 @@ def course(folder: Path) -> Any:
 
 
 def _sources() -> dict[Path, str]:
-    """Return what a course is made of, with the places in its folders."""
+    """Return the files of a course, by their places in its folders."""
     beside = [f for kind in ("*.md", "*.py", "slides/lab*") for f in SOURCES.glob(kind)]
     found = {path: f"instructor/{path.relative_to(SOURCES)}" for path in beside}
     for name in names():
