@@ -405,7 +405,7 @@ def test_a_search_without_a_network_finds_a_term(site):
         page.goto((site / "search.html").as_uri() + "?q=FOSC")
         page.wait_for_selector("#search-results li a")
         found = page.locator("#search-results li a").all_inner_texts()
-        assert "Dynamic adversarial training" in found
+        assert "3. Dynamic adversarial training" in found
 
 
 @needs_chromium
