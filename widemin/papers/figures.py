@@ -10,6 +10,7 @@ import pickle
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,20 @@ Groups = Mapping[str, list[str]]  # name to the keys of its runs
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#666666"
+# A setting keeps its colour through a chapter: its name, or the method it begins with.
 COLOURS = {"standard": BLACK, "sam": BLUE, "adversarial": RED, "dynamic": GREEN}
-COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN}
+COLOURS |= {"unsecured": BLACK, "curriculum": PURPLE}
+COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN, "LR, equal sum": ORANGE}
+COLOURS |= {"LR, m=0.9": PURPLE, "LR/(1-m), m=0.9": SKY}
+# Chapter 1: orange is a gradient that fades, blue one that does not, grey is Adam.
+COLOURS |= {"B = 16, LR = 0.1": GREEN, "B = 64, LR = 0.3": PURPLE}
+COLOURS |= {"B = 16, LR = 0.0001": "0.75", "B = 16, LR = 0.0003": "0.6"}
+COLOURS |= {"B = 16, LR = 0.001": "0.4", "B = 16, LR = 0.003": "0.15"}
 # Where a legend may stand beside its axes; names below an axis.
 LEGENDS: dict[str, dict[str, Any]] = {
     "outside": {"loc": "upper left", "bbox_to_anchor": (1, 1)},
-    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2},
+    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.25)},
 }
 SLANTED: dict[str, Any] = {"rotation": 60, "ha": "right"}
 
@@ -194,11 +203,22 @@ def framed(
     return ax
 
 
+def note(ax: Axes, text: str) -> None:
+    """Write above axes what they leave out."""
+    ax.text(0, 1.03, text, transform=ax.transAxes, fontsize="small", va="bottom")
+
+
 def name_rows(ax: Axes, names: Iterable[str]) -> None:
     """Name the whole numbers of the vertical axis, from the top down."""
     names = list(names)
     ax.set_yticks(range(len(names)), names)
     ax.yaxis.set_inverted(True)
+
+
+def coloured(names: Iterable[str]) -> dict[str, str]:
+    """Return the names with their colours; those without one take a spare in turn."""
+    spare = cycle([SKY, YELLOW, PURPLE, GREEN, ORANGE])
+    return {name: COLOURS.get(name) or next(spare) for name in names}
 
 
 def curves(
@@ -248,7 +268,7 @@ def by_group(
     parts = {name: part for name, part in parts.items() if len(part)}
     for place, part in enumerate(parts.values()):
         for column, face in columns.items():
-            marks(ax, part, column, place, color=BLUE, facecolor=face)
+            marks(ax, part, column, place, color=GREY, facecolor=face)
     name_rows(ax, parts)
     return parts
 
