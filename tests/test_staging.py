@@ -5,45 +5,61 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
 from widemin import paths
 from widemin.book import notebooks, sources
+from widemin.papers import NARROW
 
 
-def drawn(width, **about):
-    svg = f'<?xml version="1.0"?><svg height="9pt" width="{width}pt" version="1.1">'
-    output = {"data": {"image/svg+xml": [svg], "text/csv": ["a,b\n", "1,2\n"]}}
-    return {"metadata": {"mystnb": about}, "outputs": [output]}
+def drawn(**about):
+    data = {"image/svg+xml": ["<svg/>"], "text/csv": ["a,b\n", "1,2\n"]}
+    data[NARROW] = ["<svg ", "width='9pt'/>"]
+    return {"metadata": {"mystnb": about}, "outputs": [{"data": data}]}
 
 
-def test_figures_say_their_size(tmp_path):
-    widths = {316.8: None, 380.0: None, 512.4: "medium", 923.0: "large"}
-    cells = [drawn(width, figure={}, image={"alt": "lines"}) for width in widths]
-    sources._mend_figures({"cells": cells}, tmp_path)
-    images = [cell["metadata"]["mystnb"]["image"] for cell in cells]
-    assert [image.get("classes") for image in images] == list(widths.values())
-    assert {image["alt"] for image in images} == {"lines"}
+@pytest.fixture
+def source(tmp_path):
+    (tmp_path / "tables").mkdir()
+    return tmp_path
 
 
-def test_what_is_not_a_figure_has_no_size():
-    cell = drawn(900)
-    sources._mend_figures({"cells": [cell, {"metadata": {}, "source": "text"}]}, None)
-    assert cell["metadata"]["mystnb"] == {}
+def test_what_is_not_a_figure_stays_as_it_is(source):
+    cell = drawn()
+    sources._mend_figures({"cells": [cell, {"metadata": {}, "source": "text"}]}, source)
+    assert cell == drawn()
 
 
-def test_numbers_of_a_figure_become_a_table_to_download(tmp_path):
-    cell = drawn(300, figure={"name": "fig-x", "caption": "**Which?**"})
-    sources._mend_figures({"cells": [cell]}, tmp_path)
-    assert (tmp_path / "fig-x.csv").read_text() == "a,b\n1,2\n"
+def test_a_drawing_for_phones_is_taken_out_and_put_by(source):
+    cells = [drawn(figure={"name": "fig-x", "caption": ""}), drawn(figure={})]
+    sources._mend_figures({"cells": cells}, source)
+    phones = source / "_static" / "phones"
+    assert [path.name for path in phones.iterdir()] == ["fig-x.svg"]
+    assert (phones / "fig-x.svg").read_text() == "<svg width='9pt'/>"
+    for cell in cells:
+        assert list(cell["outputs"][0]["data"]) == ["image/svg+xml"]
+
+
+def test_a_figure_of_an_older_source_has_no_drawing_for_phones(source):
+    cell = drawn(figure={"name": "fig-x", "caption": ""})
+    del cell["outputs"][0]["data"][NARROW]
+    sources._mend_figures({"cells": [cell]}, source)
+    assert not list((source / "_static" / "phones").iterdir())
+
+
+def test_numbers_of_a_figure_become_a_table_to_download(source):
+    cell = drawn(figure={"name": "fig-x", "caption": "**Which?**"})
+    sources._mend_figures({"cells": [cell]}, source)
+    assert (source / "tables" / "fig-x.csv").read_text() == "a,b\n1,2\n"
     assert "text/csv" not in cell["outputs"][0]["data"]
     caption = cell["metadata"]["mystnb"]["figure"]["caption"]
     assert caption == "**Which?** {download}`CSV <../tables/fig-x.csv>`"
 
 
-def test_a_caption_names_what_draws_the_figure_and_what_measured_its_numbers(tmp_path):
-    cell = drawn(300, figure={"name": "fig-ascent", "caption": "**Does it climb?**"})
-    sources._mend_figures({"cells": [cell]}, tmp_path)
+def test_a_caption_names_what_draws_the_figure_and_what_measured_its_numbers(source):
+    cell = drawn(figure={"name": "fig-ascent", "caption": "**Does it climb?**"})
+    sources._mend_figures({"cells": [cell]}, source)
     caption = cell["metadata"]["mystnb"]["figure"]["caption"]
     assert caption == (
         "**Does it climb?** {download}`CSV <../tables/fig-ascent.csv>` "
@@ -51,8 +67,8 @@ def test_a_caption_names_what_draws_the_figure_and_what_measured_its_numbers(tmp
         "{source}`widemin.experiments.measure.fosc.climb`, "
         "{source}`widemin.experiments.measure.fosc._quartiles`."
     )
-    toy = drawn(300, figure={"name": "fig-gap", "caption": ""})
-    sources._mend_figures({"cells": [toy]}, tmp_path)
+    toy = drawn(figure={"name": "fig-gap", "caption": ""})
+    sources._mend_figures({"cells": [toy]}, source)
     caption = toy["metadata"]["mystnb"]["figure"]["caption"]
     assert caption.endswith(
         "Drawn by {source}`widemin.papers.wang.figures.gap_in_ball`."

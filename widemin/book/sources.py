@@ -19,7 +19,7 @@ from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipe import Recipe
 from widemin.names import check, written
-from widemin.papers import claims
+from widemin.papers import NARROW, claims
 from widemin.papers.claims.engine import NOT_RUN
 
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
@@ -38,7 +38,7 @@ def stage(edition: str, source: Path) -> str:
         if page.exists():
             notebook = json.loads(page.read_text())
             _open(notebook["cells"], edition, chapter)
-            _mend_figures(notebook, source / "tables")
+            _mend_figures(notebook, source)
             address = config["repository"]["url"]
             _say_how_to_run(notebook, chapter, source / "tables", address)
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
@@ -82,25 +82,20 @@ def figures(notebook: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             yield about, output.get("data", {})
 
 
-# From how many points on a figure cannot be read at the width of a phone, at 1.5 of it.
-_SIZES = {"large": 600, "medium": 380}
-
-
-def _mend_figures(notebook: dict[str, Any], folder: Path) -> None:
-    """Link the numbers that figures carry, as CSVs; say which are wide, as a class."""
+def _mend_figures(notebook: dict[str, Any], source: Path) -> None:
+    """Link the numbers that figures carry, as CSVs; put drawings for phones by."""
+    folder, phones = source / "tables", source / "_static" / "phones"
+    phones.mkdir(parents=True, exist_ok=True)
     for about, shown in figures(notebook):
         numbers, figure = shown.pop("text/csv", None), about["figure"]
+        if (narrow := shown.pop(NARROW, None)) and "name" in figure:
+            (phones / f"{figure['name']}.svg").write_text("".join(narrow))
         if numbers and "name" in figure:
             name = f"{figure['name']}.csv"
             (folder / name).write_text("".join(numbers))
             figure["caption"] += f" {{download}}`CSV <../tables/{name}>`"
         if said := _say_by_what(figure.get("name", "")):
             figure["caption"] += said
-        drawn = "".join(shown.get("image/svg+xml", ""))
-        width = re.search(r'<svg[^>]* width="([\d.]+)pt"', drawn)
-        points = float(width[1]) if width else 0.0
-        if size := next((s for s, least in _SIZES.items() if points > least), ""):
-            about.setdefault("image", {})["classes"] = size
 
 
 def _say_by_what(label: str) -> str:

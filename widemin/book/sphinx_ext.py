@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from widemin import paths
@@ -126,6 +127,12 @@ def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> N
     body = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'
     )
+    # A phone gets a figure's narrow drawing, where there is one.
+    for path in Path(app.srcdir).glob("_static/phones/*.svg"):
+        address = context["pathto"](f"_static/phones/{path.name}", 1)
+        narrow = f'<source media="screen and (max-width: 576px)" srcset="{address}">'
+        image = rf'(<figure[^>]* id="{path.stem}">\s*)(<img [^>]*>)'
+        body = re.sub(image, rf"\1<picture>{narrow}\2</picture>", body)
     context["body"] = re.sub(
         r'<dt class="sig.*?</dt>', _without_lists, body, flags=re.DOTALL
     )

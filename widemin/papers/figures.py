@@ -5,9 +5,12 @@ beyond means. A method keeps one colour, safe for the colour-blind, through the 
 every seed is a visible point; fractions are drawn in percent.
 """
 
+import io
+import pickle
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from widemin.experiments.columns import COLUMNS
+from widemin.papers import NARROW
 from widemin.papers.claims import ball_name as ball_name
 from widemin.papers.claims import mean_in_words
 from widemin.statistics import over_seeds
@@ -35,12 +39,20 @@ Groups = Mapping[str, list[str]]  # name to the keys of its runs
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#666666"
+# A setting keeps its colour through a chapter: its name, or the method it begins with.
 COLOURS = {"standard": BLACK, "sam": BLUE, "adversarial": RED, "dynamic": GREEN}
-COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN}
+COLOURS |= {"unsecured": BLACK, "curriculum": PURPLE}
+COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN, "LR, equal sum": ORANGE}
+COLOURS |= {"LR, m=0.9": PURPLE, "LR/(1-m), m=0.9": SKY}
+# Chapter 1: orange is a gradient that fades, blue one that does not, grey is Adam.
+COLOURS |= {"B = 16, LR = 0.1": GREEN, "B = 64, LR = 0.3": PURPLE}
+COLOURS |= {"B = 16, LR = 0.0001": "0.75", "B = 16, LR = 0.0003": "0.6"}
+COLOURS |= {"B = 16, LR = 0.001": "0.4", "B = 16, LR = 0.003": "0.15"}
 # Where a legend may stand beside its axes; names below an axis.
 LEGENDS: dict[str, dict[str, Any]] = {
     "outside": {"loc": "upper left", "bbox_to_anchor": (1, 1)},
-    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2},
+    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.25)},
 }
 SLANTED: dict[str, Any] = {"rotation": 60, "ha": "right"}
 
@@ -61,10 +73,76 @@ def style() -> None:
     if shell := get_ipython():
         # Not among the formatters, of which pyplot strikes figures.
         bundle = shell.display_formatter.mimebundle_formatter
-        csv = partial(DataFrame.to_csv, index=False, float_format="%.6g")
-        bundle.for_type(Figure, lambda canvas: {"text/csv": csv(drawn(canvas))})
+        bundle.for_type(Figure, carried)
     sns.set_theme(context="notebook", style="ticks")
     plt.style.use(Path(__file__).with_name("book.mplstyle"))
+
+
+def carried(canvas: Figure) -> dict[str, str]:
+    """Return what goes with a figure: its numbers, and a drawing of it for phones."""
+    numbers = drawn(canvas).to_csv(index=False, float_format="%.6g")
+    small, svg = narrowed(canvas), io.StringIO()
+    small.savefig(svg, format="svg")
+    plt.close(small)
+    return {"text/csv": numbers, NARROW: svg.getvalue()}
+
+
+def narrowed(canvas: Figure) -> Figure:
+    """Return a copy of a figure for phones: its panels one below the other.
+
+    Each says what its row or its column says once; a legend that is the same in all, or
+    beside them, stands on top. Pictures stay beside each other.
+    """
+    small = pickle.loads(pickle.dumps(canvas))
+    axes = [ax for ax in small.axes if ax.get_subplotspec()]
+    specs = [ax.get_subplotspec() for ax in axes]
+    rows = specs[0].get_geometry()[0] if axes else 1
+    small.set_size_inches(3.7, 0.9 * rows)
+    if not axes or any(ax.images for ax in axes):
+        return small
+    least = 0.8 * canvas.get_figheight() / rows
+    heights, shared = [_legend_on_top(small, axes)], axes[0].get_shared_x_axes()
+    pairs, said = list(zip(axes, specs, strict=True)), _names(axes[-1].xaxis)
+    for ax, spec, place in zip(axes, specs, small.add_gridspec(len(axes)), strict=True):
+        beside = [a for a, s in pairs if s.rowspan == spec.rowspan]
+        above = [a for a, s in pairs if s.colspan == spec.colspan]
+        ax.set_xlabel(_folded(ax.get_xlabel() or above[-1].get_xlabel(), 32))
+        ax.set_ylabel(_folded(ax.get_ylabel() or beside[0].get_ylabel(), 22))
+        ax.set_title(_folded(ax.get_title(), 32))
+        ax.set_subplotspec(place)
+        once = said and ax is not axes[-1] and shared.joined(ax, axes[-1])
+        ax.tick_params(labelbottom=not once, labelleft=True)
+        names = {at: _folded(name, 18) for at, name in _names(ax.yaxis).items()}
+        if names:
+            ax.set_yticks([*names], [*names.values()], fontsize="small")
+        lines = len("\n".join(names.values()).splitlines())
+        heights.append(max(2.5, least, 0.9 + 0.19 * lines))
+    small.set_figheight(sum(heights))
+    return small
+
+
+def _folded(text: str, width: int) -> str:
+    return text if "$" in text else textwrap.fill(text, width)
+
+
+def _legend_on_top(canvas: Figure, axes: Panels) -> float:
+    """Put the legends beside axes, or the same in all, over them; return its height."""
+    legends = {ax: legend for ax in axes if (legend := ax.get_legend())}
+    words = [[text.get_text() for text in legend.texts] for legend in legends.values()]
+    named, title = dict[str, Any](), ""
+    for (ax, legend), said in zip(legends.items(), words, strict=True):
+        beside = legend.get_bbox_to_anchor() is not ax.bbox
+        if beside or words.count(said) == len(words):
+            handles, labels = ax.get_legend_handles_labels()
+            named |= dict(zip(said, legend.legend_handles, strict=True))
+            named |= dict(zip(labels, handles, strict=True))
+            title = legend.get_title().get_text()
+            legend.remove()
+    columns = 2 if max(map(len, named), default=0) < 16 else 1
+    look: Any = {"title": title, "loc": "outside upper left", "ncols": columns}
+    if named:
+        canvas.legend([*named.values()], [*named], **look)
+    return 0.22 * len(named) / columns + 0.22 * bool(title)
 
 
 def glue(name: str, value: float) -> None:
@@ -79,7 +157,7 @@ def glue(name: str, value: float) -> None:
 
 def panels(columns: int, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
     """Return a figure of equal panels and its axes, wide enough for the page."""
-    size = (3.4 * columns + 0.8, 3.2 * rows + 0.3)
+    size = (min(3.4 * columns + 0.8, 8.2), 3.2 * rows + 0.3)
     return plt.subplots(rows, columns, figsize=size, **options)
 
 
@@ -125,11 +203,22 @@ def framed(
     return ax
 
 
+def note(ax: Axes, text: str) -> None:
+    """Write above axes what they leave out."""
+    ax.text(0, 1.03, text, transform=ax.transAxes, fontsize="small", va="bottom")
+
+
 def name_rows(ax: Axes, names: Iterable[str]) -> None:
     """Name the whole numbers of the vertical axis, from the top down."""
     names = list(names)
     ax.set_yticks(range(len(names)), names)
     ax.yaxis.set_inverted(True)
+
+
+def coloured(names: Iterable[str]) -> dict[str, str]:
+    """Return the names with their colours; those without one take a spare in turn."""
+    spare = cycle([SKY, YELLOW, PURPLE, GREEN, ORANGE])
+    return {name: COLOURS.get(name) or next(spare) for name in names}
 
 
 def curves(
@@ -179,7 +268,7 @@ def by_group(
     parts = {name: part for name, part in parts.items() if len(part)}
     for place, part in enumerate(parts.values()):
         for column, face in columns.items():
-            marks(ax, part, column, place, color=BLUE, facecolor=face)
+            marks(ax, part, column, place, color=GREY, facecolor=face)
     name_rows(ax, parts)
     return parts
 
@@ -266,11 +355,16 @@ def _points(artist: Any) -> Iterable[Any]:
     return ()  # a rule across the panel, an area
 
 
-def _namer(axis: Axis) -> Callable[[float], str | float]:
-    """Return a function from places to the names next to them, on an axis of words."""
+def _names(axis: Axis) -> dict[float, str]:
+    """Return what stands at the places of an axis of words; of numbers, nothing."""
     said = [label.get_text() for label in axis.get_ticklabels()]
     words = any(re.search("[^\\W\\d_]{2}", text) for text in said if "$" not in text)
-    names = dict(zip(axis.get_ticklocs(), said, strict=False)) if words else {}
+    return dict(zip(axis.get_ticklocs(), said, strict=False)) if words else {}
+
+
+def _namer(axis: Axis) -> Callable[[float], str | float]:
+    """Return a function from places to the names next to them, on an axis of words."""
+    names = _names(axis)
 
     def name(place: float) -> str | float:
         nearest = min(names, key=lambda known: abs(known - place), default=np.nan)

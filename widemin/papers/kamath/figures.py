@@ -12,7 +12,6 @@ from pandas import DataFrame
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, with_columns
 from widemin.papers.claims.draws import of_one_revision
-from widemin.papers.figures import BLUE, COLOURS, GREEN, RED
 from widemin.papers.kamath.claims import undertrained, well_trained
 from widemin.papers.ranks import rank_correlations
 from widemin.statistics import spearman
@@ -28,11 +27,11 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     Hollow points are undertrained: below 95 % on training images, 85 % of
     Fashion-MNIST, 70 % of CIFAR-10. A row's setting stands in the column `setting`.
     """
-    rows, x = final(table), "batch_size"
-    spare = iter([plot.ORANGE, plot.PURPLE, plot.SKY, plot.YELLOW])
-    for setting, part in rows.groupby("setting", sort=False):
-        colour = COLOURS.get(str(setting)) or next(spare)
-        plot.mean_line(ax, part, x, column, color=colour, label=str(setting))
+    rows, x = _trained_at_all(final(table), ax), "batch_size"
+    for setting, colour in plot.coloured(rows["setting"].unique()).items():
+        part, line = rows[rows["setting"] == setting], "--" if "," in setting else "-"
+        look: Any = {"color": colour, "label": setting, "linestyle": line}
+        plot.mean_line(ax, part, x, column, **look)
         part = part.iloc[np.argsort(undertrained(part), kind="stable")]
         face = np.where(undertrained(part), "white", colour)
         plot.marks(ax, part, x, column, edgecolor=colour, facecolor=face, zorder=3)
@@ -40,6 +39,16 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
     ticks = sizes if len(sizes) < 7 else sizes[::2]
     return plot.framed(ax, "batch size", label, log={"x": ticks})
+
+
+def _trained_at_all(rows: DataFrame, ax: Axes) -> DataFrame:
+    """Return rows but the few that end where they began, which the axes then name."""
+    lost = rows["train_accuracy"] < 0.2
+    if not 0 < lost.mean() < 0.5:
+        return rows
+    told = {f"{r.setting}, B = {r.batch_size:g}" for r in rows[lost].itertuples()}
+    plot.note(ax, "\n".join(["not drawn, collapsed:", *sorted(told)]))
+    return rows[~lost]
 
 
 def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:
@@ -154,7 +163,7 @@ def eigenvalue_of_each(table: DataFrame) -> DataFrame:
 def densities(table: DataFrame, ax: Axes) -> Axes:
     """Draw the Hessian's spectral density, a line a network."""
     networks = _spectrum(table, "density").groupby("key", sort=False)
-    colours = (RED, BLUE, GREEN, plot.PURPLE)
+    colours = (plot.BLACK, "#8C510A", plot.GREY, plot.PURPLE)
     for (_, part), colour in zip(networks, colours, strict=False):
         name, density = plot.cell_name(part.iloc[0]), part["value"].clip(lower=1e-9)
         ax.plot(part["place"], density, color=colour, label=name)

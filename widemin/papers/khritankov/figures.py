@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -34,6 +34,7 @@ def logistic_scale(ax: Axes, x: Any, theta: Any, scales: Any, level: float) -> A
     lines = np.column_stack([widths, np.full(len(scales), distance)]).T
     names = ["width in weights", "width in inputs", "distance to boundary"]
     plot.curves(ax, scales, dict(zip(names, lines, strict=True)), (RED, BLUE, BLACK))
+    ax.set(title="theorem 2.3", ylim=(0.2, 2_000))
     return plot.framed(ax, "all weights times", "length", "upper left", log="xy")
 
 
@@ -48,15 +49,17 @@ def level_set(ax: Axes, curvatures: Sequence[float], gap: float) -> Axes:
     turn = np.linspace(0, 2 * np.pi, 181)
     ax.plot(d * np.cos(turn), d * np.sin(turn), color=BLUE, linestyle=":")
     ax.annotate("", (0, d), (0, 0), arrowprops={"arrowstyle": "->", "color": BLUE})
-    ax.text(0.04 * reach, d / 2, "d(c)", color=BLUE, va="center")
-    ax.text(0.8 * reach, 0, "V(c)", color=RED, va="center")
+    look: Any = {"va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 0.5}}
+    ax.text(0.07 * reach, d / 2, "d(c)", color=BLUE, **look)
+    ax.text(0.48 * reach, -0.75 * d, "V(c)", color=RED, **look)
     ax.plot(0, 0, "o", color=BLACK)
     return plot.framed(ax, "flat direction", "steep direction", aspect="equal")
 
 
 def against_bound(ax: Axes, x: Any, loss: Any, bound: Any, theorem: str) -> Axes:
     """Draw a loss and what a theorem allows it."""
-    plot.curves(ax, x, {"the loss": loss, "what is allowed": bound}, (RED, BLACK))
+    lines = {"the loss": loss, "what the theorem allows": bound}
+    plot.curves(ax, x, lines, (RED, BLACK))
     ax.set(title=f"theorem {theorem}", ylim=(0, None))
     return plot.framed(ax, "way from one point to another", "loss", "best")
 
@@ -83,7 +86,7 @@ def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
     rows = with_columns(measured_widths(grid), [column, "ratio", *ROBUSTNESS])
     colours = np.log10(rows["ratio"].to_numpy(float))
     for ax, (name, label) in zip(axes, ROBUSTNESS.items(), strict=True):
-        plot.marks(ax, rows, column, name, c=colours, cmap="viridis", s=44)
+        plot.marks(ax, rows, column, name, c=colours, cmap="plasma", s=44)
         unit = "pixels" if name == "distance_q50" else "%"
         plot.framed(ax, FLATNESS[column], f"{label} ({unit})", log={"x": 4})
     return axes
@@ -95,13 +98,11 @@ def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
     Colour is the batch size; hollow points have less than 95 % natural accuracy.
     """
     rows = rows.assign(ratio=lambda t: t["learning_rate"] / t["batch_size"])
-    sizes = dict(list(rows.groupby("batch_size")))
-    colours = sns.color_palette("viridis", len(sizes))
-    for (size, part), colour in zip(sizes.items(), colours, strict=True):
+    for size, part in rows.groupby("batch_size"):
+        colour = sns.color_palette("viridis", as_cmap=True)(np.log2(size) / 8)
         good = part["natural_accuracy"] > 0.95
         plot.marks(ax, part[good], "ratio", column, color=[colour], label=size)
         plot.marks(ax, part[~good], "ratio", column, color=[colour], facecolor="none")
-    ax.legend(title="batch size", loc="upper right")
     said = "learning rate / batch size", "accuracy under FGSM (%)"
     return plot.framed(ax, *said, log="x", ylim=(-3, 103))
 
@@ -114,12 +115,25 @@ def cell_means(rows: DataFrame, column: str) -> DataFrame:
     return 100 * rows.pivot_table(column, "learning_rate", "batch_size", dropna=False)
 
 
+def heat_maps(maps: Mapping[str, DataFrame], axes: Any) -> Any:
+    """Draw maps over the cells of all of them, in one scale with its bar on top."""
+    rates = sorted(set().union(*(cells.index for cells in maps.values())))
+    sizes = sorted(set().union(*(cells.columns for cells in maps.values())))
+    for ax, (title, cells) in zip(axes.flat, maps.items(), strict=True):
+        heat_map(cells.reindex(index=rates, columns=sizes), ax, title)
+    look: Any = {"location": "top", "aspect": 40, "label": "images still right (%)"}
+    axes.flat[0].figure.colorbar(
+        axes.flat[0].collections[0], ax=list(axes.flat), **look
+    )
+    return axes
+
+
 def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
-    """Draw percentages of (learning rate, batch size) cells; empty ones stay blank."""
+    """Draw percentages of (learning rate, batch size) cells; empty ones are grey."""
     # seaborn's would draw the whole figure anew for every panel.
     cells = cells.sort_index(ascending=False).astype(float)
     ax.pcolormesh(cells.to_numpy(), vmin=0, vmax=100, cmap="viridis")
-    look: Any = {"size": 8, "ha": "center", "va": "center"}
+    look: Any = {"size": "small", "ha": "center", "va": "center"}
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
             place = (column + 0.5, row + 0.5, f"{value:.0f}")
@@ -128,6 +142,7 @@ def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
     ax.set_xticks(np.arange(len(cells.columns)) + 0.5, cells.columns)
     ax.set_yticks(np.arange(len(cells.index)) + 0.5, cells.index)
     ax.tick_params(length=0)
+    ax.set_facecolor("0.9")
     ax.grid(visible=False)
     ax.yaxis.set_inverted(True)
     return plot.framed(ax, "batch size", "learning rate", title=title)
@@ -136,9 +151,8 @@ def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
 def learning_curves(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw a watched number over epochs, one line per run."""
     cells = plot.by_cell(table[table["measured"] == "epoch"])
-    colours = (RED, BLUE, GREEN, plot.PURPLE, plot.SKY)
-    for (name, part), colour in zip(cells.items(), colours, strict=False):
-        plot.line_a_run(ax, part, column, name, color=colour)
+    for name, colour in plot.coloured(cells).items():
+        plot.line_a_run(ax, cells[name], column, name, color=colour)
     if plot.unit_of(column) == 100:
         ax.set(ylim=(-3, 103))
     return plot.framed(ax, "epoch", label, "best")
@@ -154,7 +168,6 @@ def at_updates(table: DataFrame, updates: int) -> DataFrame:
 def as_printed(printed: DataFrame) -> DataFrame:
     """Return the paper's own table in the columns and units of ours."""
     return printed.assign(
-        share=printed["epoch_mean"] / 120,  # which it does not say; the best go to 117
         natural_accuracy=printed["acc_mean"] / 100,
         fgsm_accuracy=printed["adv_acc_mean"] / 100,
     )
@@ -272,8 +285,8 @@ def attacked_pictures(
         for ax, row in zip(line, ways[way].to_dict("records"), strict=False):
             shades = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["png"]))))
             ax.imshow(shades, cmap="gray", vmin=0, vmax=255)
-            move = "" if way == "natural" else f", {row['moved']:.2f}"
-            colour = BLACK if row["answer"] == row["label"] else RED
+            move = "" if way == "natural" else f"\n{row['moved']:.2f}"
+            weight = "normal" if row["answer"] == row["label"] else "bold"
             title = f"{row['answer']:.0f}{move}"
-            ax.set_title(title, fontsize="small", color=colour, pad=2)
+            ax.set_title(title, fontsize="small", weight=weight, pad=2)
     return axes

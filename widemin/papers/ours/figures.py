@@ -52,7 +52,7 @@ def against_radius(table: DataFrame, ax: Axes, column: str) -> Axes:
     """
     rows = trained_alike(final(table)).dropna(subset=[column, "distance_q50"])
     rates = sorted(rows["learning_rate"].unique())
-    colours = sns.color_palette("viridis", len(rates))
+    colours = sns.color_palette("flare", len(rates))
     for rate, colour in zip(rates, colours, strict=True):
         part = rows[rows["learning_rate"] == rate]
         sizes = 12 * np.log2(part["batch_size"].to_numpy(float))

@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, paper_table, with_columns
-from widemin.papers.figures import BLACK, BLUE, GREEN, RED, Groups, Panels
+from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
 from widemin.papers.wang import theory
 from widemin.papers.wang.claims import ATTACKS, named
 
-DEFENCES = {"unsecured": (BLACK, "o"), "standard": (RED, "s")}
-DEFENCES |= {"curriculum": (plot.PURPLE, "^"), "dynamic": (GREEN, "D")}
+_MARKS = {"unsecured": "o", "standard": "s", "curriculum": "^", "dynamic": "D"}
+# Here standard training is standard adversarial training.
+DEFENCES = {name: (COLOURS[name], mark) for name, mark in _MARKS.items()}
+DEFENCES["standard"] = RED, "s"
 # FOSC over the test images: smallest, tenths, largest.
 DECILES = [f"fosc_d{tenth}" for tenth in range(11)]
 _WORST = "worst-case accuracy (%)"
@@ -49,14 +52,24 @@ def _look(rows: DataFrame, part: DataFrame) -> dict[str, Any]:
 def white_box(table: DataFrame, ax: Axes) -> Axes:
     """Draw accuracy under each attack, a colour and a mark per defence."""
     rows = _labelled(table)
-    groups = rows.groupby("label", sort=False)
+    columns = [column for column in WHITE_BOX if rows[column].notna().any()]
+    groups = _without_unsecured(rows, ax, columns).groupby("label", sort=False)
     shifts = np.linspace(-0.3, 0.3, max(2, groups.ngroups))
     for (label, part), shift in zip(groups, shifts, strict=False):
-        for position, column in enumerate(WHITE_BOX):
+        for position, column in enumerate(columns):
             look = _look(rows, part) | {"label": "" if position else label}
             plot.marks(ax, part, position + shift, column, **look)
-    ax.set_xticks(range(len(WHITE_BOX)), list(WHITE_BOX.values()), **plot.SLANTED)
-    return plot.framed(ax, "", "accuracy (%)", "outside", ylim=(-3, 103))
+    ax.set_xticks(range(len(columns)), [WHITE_BOX[c] for c in columns])
+    return plot.framed(ax, "attack", "accuracy (%)", "outside")
+
+
+def _without_unsecured(rows: DataFrame, ax: Axes, columns: Sequence[str]) -> DataFrame:
+    """Write the unsecured network's accuracies into axes; return the other rows."""
+    unsecured = rows["defence"] == "unsecured"
+    if unsecured.any():
+        shares = [f"{100 * rows.loc[unsecured, c].mean():.1f}" for c in columns]
+        plot.note(ax, f"not drawn, unsecured:\n{' and '.join(shares)} %")
+    return rows[~unsecured]
 
 
 def _printed(table: str) -> DataFrame:
@@ -98,7 +111,7 @@ def black_box(table: DataFrame) -> DataFrame:
 
 def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
     """Draw worst-case accuracy against the gradients that training took."""
-    rows = _labelled(table)
+    rows = _without_unsecured(_labelled(table), ax, ["worst_accuracy"])
     for label, part in rows.groupby("label", sort=False):
         look = _look(rows, part)
         plot.marks(ax, part, "gradients", "worst_accuracy", label=label, **look)
@@ -107,8 +120,8 @@ def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
 
 def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
     """Draw an accuracy of groups that have runs, and what training took."""
-    parts = plot.by_group(final(table), groups, ax, {column: BLUE})
-    look: Any = {"textcoords": "offset points", "fontsize": "x-small", "va": "center"}
+    parts = plot.by_group(final(table), groups, ax, {column: plot.GREY})
+    look: Any = {"textcoords": "offset points", "fontsize": "small", "va": "center"}
     for place, part in enumerate(parts.values()):
         text = f"{part['gradients'].iloc[0]:.0f} gradients"
         at = (plot.shown(part, column).max(), place)
@@ -156,7 +169,7 @@ _KINDS["loss"] = "cross-entropy"
 def by_bin(table: DataFrame, axes: Panels) -> Panels:
     """Draw accuracy and loss over FOSC, bins of as many images each, mean of seeds."""
     rows = with_columns(_of_standard(table, "bin"), ["pool", "by", "bin", "value"])
-    pools = {"all": ("every step", BLUE), "last": ("the last step", RED)}
+    pools = {"all": ("every step", BLUE), "last": ("the last step", plot.ORANGE)}
     kinds = [("fosc", "accuracy"), ("fosc", "loss"), ("normalised_fosc", "accuracy")]
     for ax, (by, column) in zip(axes, kinds, strict=True):
         for pool, (label, colour) in pools.items() if len(rows) else ():
@@ -166,7 +179,7 @@ def by_bin(table: DataFrame, axes: Panels) -> Panels:
             ax.plot(means["value"], y, "o-", color=colour, label=label)
         label = "FOSC" if by == "fosc" else "FOSC / largest possible gain"
         plot.framed(ax, label, _KINDS[column])
-    axes[0].legend()
+    axes[0].legend(loc="lower left")
     return axes
 
 
@@ -210,25 +223,31 @@ def _watched(table: DataFrame) -> DataFrame:
     return rows[rows["epochs"] == rows.groupby("defence")["epochs"].transform("min")]
 
 
-def fosc_by_epoch(table: DataFrame, ax: Axes) -> Axes:
+_STAGED = ("standard", "curriculum", "dynamic")
+
+
+def fosc_by_epoch(table: DataFrame, axes: Panels) -> Panels:
     """Draw FOSC where training's attack stops: median and the middle 60 % of images."""
-    for defence, part in _watched(table).groupby("defence", sort=False):
-        look = {"color": DEFENCES[defence][0], "label": defence}
-        plot.mean_line(ax, part, "epoch", "fosc_d5", ("fosc_d2", "fosc_d8"), **look)
-    return plot.framed(ax, "epoch", "FOSC where training's attack stops", "best")
+    rows, band = _watched(table), ("fosc_d2", "fosc_d8")
+    for ax, defence in zip(axes, _STAGED, strict=True):
+        part, look = rows[rows["defence"] == defence], {"color": DEFENCES[defence][0]}
+        plot.mean_line(ax, part, "epoch", "fosc_d5", band, **look)
+        ax.set(title=defence, xlabel="epoch")
+    axes[0].set(ylabel="FOSC where training's attack stops")
+    return axes
 
 
 def fosc_by_stage(table: DataFrame, axes: Panels) -> Panels:
     """Draw the distribution of FOSC over test images at three stages, by defence."""
     rows = _watched(table)
-    for ax, defence in zip(axes, ("standard", "curriculum", "dynamic"), strict=True):
+    for ax, defence in zip(axes, _STAGED, strict=True):
         part = rows[rows["defence"] == defence]
         for third, colour in enumerate((plot.SKY, BLUE, BLACK), 1) if len(part) else ():
             stage = math.ceil(part["epochs"].iloc[0] * third / 3)
             means, name = part[part["epoch"] == stage][DECILES].mean(), f"epoch {stage}"
             ax.plot(means, np.linspace(0, 100, 11), color=colour, label=name)
-        ax.set(title=defence, xlabel="FOSC")
-        ax.label_outer()
+        ax.set(title=defence, xlim=(0.01, None))
+        plot.framed(ax, "FOSC", "", log="x").label_outer()
     axes[0].set(ylabel="images with at most this FOSC (%)")
     axes[-1].legend()
     return axes
@@ -243,11 +262,12 @@ def gap_in_ball(
     gap = theory.first_order_gap(gradient, moved, epsilon, norm)
     if norm == "l2":
         gap = np.where(np.linalg.norm(moved, axis=-1) <= epsilon, gap, np.nan)
-    ax.contourf(side, side, gap, levels=12, cmap="viridis")
-    lines = ax.contour(side, side, gap, levels=4, colors="white", linewidths=1)
+    levels = MaxNLocator(12).tick_values(0, np.nanmax(gap))
+    ax.contourf(side, side, gap, levels=levels, cmap="viridis", alpha=0.6)
+    lines = ax.contour(side, side, gap, levels=levels[2::2], colors=BLACK)
     ax.clabel(lines, fontsize="small")
     tip = 0.5 * epsilon * np.array(gradient) / np.hypot(*gradient)
-    ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": "white"})
+    ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": BLACK})
     ax.set(aspect="equal", title=ball_name(f"{norm} {epsilon:g}"))
     plot.framed(ax, "move of pixel 1", "move of pixel 2").label_outer()
     return ax
@@ -258,7 +278,7 @@ def rates(
 ) -> Axes:
     """Draw measured mean squared gradients and their bounds, a colour per delta."""
     for (delta, pairs), colour in zip(
-        gradients.items(), (BLUE, GREEN, RED), strict=False
+        gradients.items(), (plot.SKY, BLUE, BLACK), strict=False
     ):
         measured, bound = zip(*pairs, strict=True)
         ax.plot(lengths, bound, color=colour, label=f"δ = {delta:g}")

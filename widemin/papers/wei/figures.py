@@ -44,7 +44,7 @@ def shift_by_radius(ax: Axes, p: float, eta: float, d: int, radii: Any) -> Axes:
     exact = [_shift(p, eta, d, radius, "robust") for radius in radii]
     plot.curves(ax, radii, {"exact": exact}, [BLACK], "o")
     said = "SAM's radius", "shift of the robust weight"
-    return plot.framed(ax, *said, "lower right", log="xy", ylim=(1e-6, None))
+    return plot.framed(ax, *said, "upper left", log="xy", ylim=(1e-6, 1e5))
 
 
 def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) -> Axes:
@@ -76,6 +76,9 @@ def trained_ratios(
         ax.plot(radii, change.T, "o", color=colour, markersize=4)
     ax.axhline(0, color="grey", linewidth=1)
     return plot.framed(ax, "SAM's radius", "change of robust / weak (%)", "best")
+
+
+FAMILIES = {"SAM": BLUE, "AT L∞": RED, "AT L2": plot.ORANGE}  # by colour
 
 
 def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
@@ -128,16 +131,19 @@ def _worst(test: str) -> str:
 
 def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case against natural accuracy, a point per network."""
-    rows = with_names(table, test=test)
-    names = list(rows["name"].unique())
+    rows, sides = with_names(table, test=test), ["natural_accuracy", "worst_accuracy"]
     augmented = rows["augment"] == "crop+flip"
-    for (name, other), part in rows.groupby(["name", augmented], sort=False):
-        look: Any = {"color": part["colour"].iloc[0], "label": name}
-        look["marker"] = "osD^vPX*<>ph"[names.index(name) % 12]
-        if other:
-            look |= {"facecolor": "none", "label": f"{name}, crop and flip"}
-        plot.marks(ax, part, "natural_accuracy", "worst_accuracy", **look)
-    return plot.framed(ax, "natural accuracy (%)", _worst(test), "below")
+    for (colour, other), part in rows.groupby(["colour", augmented], sort=False):
+        named = {c: family for family, c in FAMILIES.items()} | {BLACK: "standard"}
+        label = named.get(colour, "") + ", crop and flip" * other
+        look: Any = {"facecolor": "none" if other else colour, "label": label}
+        plot.marks(ax, part, *sides, color=colour, alpha=0.7, **look)
+        means = 100 * part.groupby("name", sort=False)[sides].mean()
+        ax.plot(*means.T.to_numpy(), color=colour)
+        look = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": "small"}
+        for name, at in means.iloc[[0, -1]].iterrows() if len(means) > 1 else ():
+            ax.annotate(str(name).split()[-1], at, color=colour, weight="bold", **look)
+    return plot.framed(ax, "natural accuracy (%)", _worst(test), "outside")
 
 
 def beside_the_paper(table: DataFrame) -> DataFrame:
@@ -168,8 +174,8 @@ def robust_by_cost(table: DataFrame, ax: Axes, test: str) -> Axes:
         ax.plot(part["gradients"], worst, "o", color=part["colour"].iloc[0])
         label = str(name).removeprefix("AT ")
         labels.append((part["gradients"].mean(), worst.mean(), label))
-    least = 0.035 * np.ptp(ax.get_ylim())
-    look: Any = {"textcoords": "offset points", "fontsize": "x-small"}
+    least = 0.045 * np.ptp(ax.get_ylim())
+    look: Any = {"textcoords": "offset points", "fontsize": "small"}
     heights: dict[float, float] = {}  # labels of one cost stand above each other
     for cost, accuracy, label in sorted(labels):
         heights[cost] = max(heights.get(cost, -np.inf) + least, accuracy)
@@ -213,7 +219,8 @@ def by_flatness(
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
             colour = COLOURS[str(method)]
-            plot.marks(ax, part, column, "worst_accuracy", color=colour, label=method)
+            name = {"sam": "SAM", "adversarial": "AT"}.get(str(method), method)
+            plot.marks(ax, part, column, "worst_accuracy", color=colour, label=name)
         if rows.empty:
             ax.set(title="not measured at this preset")
         plot.framed(ax, label, "", "best" if ax is axes[-1] else "", log={"x": 4})
@@ -221,19 +228,29 @@ def by_flatness(
     return axes
 
 
-def along_lines(table: DataFrame, axes: Panels) -> Panels:
-    """Draw the loss along the steepest line in weights and in images, by method."""
+def _by_family(rows: DataFrame, axes: Panels, x: str, y: str, **more: Any) -> None:
+    """Draw mean lines, a panel a family of methods, with standard training in each."""
+    for ax, (family, colour) in zip(axes, FAMILIES.items(), strict=True):
+        known = rows[rows["colour"].isin([BLACK, colour])]
+        for name, look in line_looks(known).items():
+            part = known[known["name"] == name]
+            plot.mean_line(ax, part, x, y, label=name, **look | more)
+        ax.set(title=family)
+
+
+def along_lines(table: DataFrame, axes: Sequence[Panels]) -> Sequence[Panels]:
+    """Draw the loss along the steepest line in weights and in images, by family."""
     rows = with_names(table, "line")
-    weights = "weights", 1, "distance in weights (L2)"
-    images = "images", 255, "distance in images (L∞, 1/255)"
-    for ax, (of, unit, label) in zip(axes, (weights, images), strict=True):
-        for name, look in line_looks(rows).items():
-            part = rows[(rows["of"] == of) & (rows["name"] == name)]
-            part = part.assign(distance=unit * part["distance"])
-            plot.mean_line(ax, part, "distance", "loss", label=name, **look)
-        place = "outside" if ax is axes[-1] else ""
-        plot.framed(ax, label, "", place, log={"y": [0.2, 0.5, 1, 2, 5, 10]})
-    axes[0].set(ylabel="cross-entropy")
+    weights = "weights", 1, "moved weights (L2)"
+    images = "images", 255, "moved images (L∞, 1/255)"
+    for line, (of, unit, label) in zip(axes, (weights, images), strict=True):
+        part = rows[rows["of"] == of]
+        part = part.assign(distance=unit * part["distance"])
+        _by_family(part, line, "distance", "loss")
+        for ax in line:
+            ticks = {"y": [0.2, 0.5, 1, 2, 5, 10]}
+            plot.framed(ax, label, "", "below" if of == "images" else "", log=ticks)
+        line[0].set(ylabel="cross-entropy")
     return axes
 
 
@@ -244,36 +261,40 @@ def in_pixels(table: DataFrame) -> DataFrame:
     return plot.spreads(dict(list(rows.groupby("name", sort=False))), "in pixels")
 
 
-def sweep_by_method(table: DataFrame, ax: Axes) -> Axes:
-    """Draw worst-case accuracy over the L-infinity radius, a line a method."""
+def sweep_by_method(table: DataFrame, axes: Panels) -> Panels:
+    """Draw worst-case accuracy over the L-infinity radius, a panel a family."""
     rows = with_names(table)
     sets = [norm_and_radius(test) for test in rows["test"]]
     rows = rows.assign(radius=[float(255 * radius) for _, radius in sets])
     rows = rows[np.array([norm == "linf" for norm, _ in sets], bool)]
     unattacked = rows.assign(radius=0.0, worst_accuracy=rows["natural_accuracy"])
     rows = pd.concat([unattacked, rows])
-    for name, look in line_looks(rows).items():
-        part, look = rows[rows["name"] == name], look | {"marker": "o", "label": name}
-        plot.mean_line(ax, part, "radius", "worst_accuracy", **look)
-    ax.set(ylim=(0, None))
-    return plot.framed(ax, "L∞ radius (1/255)", "worst-case accuracy (%)", "outside")
+    _by_family(rows, axes, "radius", "worst_accuracy", marker="o")
+    for ax in axes:
+        plot.framed(ax, "L∞ radius (1/255)", "", "below", ylim=(0, None))
+    axes[0].set(ylabel="worst-case accuracy (%)")
+    return axes
 
 
 def drops(table: DataFrame, axes: Panels) -> Panels:
     """Draw what stronger attacks take beyond PGD-10 on the same images, per set."""
-    looks: dict[str, Any] = {
-        "restarts": {"marker": "o", "label": "PGD-50, margin, 5 restarts"},
-        "autoattack": {"marker": "s", "label": "AutoAttack", "facecolor": "none"},
-    }
+    looks: dict[str, Any] = {"restarts": ("o", "PGD-50, margin, 5 restarts")}
+    looks["autoattack"] = ("s", "AutoAttack")
     kinds = [f"{way}{kind}_accuracy" for way in looks for kind in ("", "_pgd")]
     rows = with_columns(with_names(table), kinds)
     rows = rows.dropna(subset="restarts_accuracy")
     names = list(rows["name"].unique())
     for ax, test in zip(axes, PAPER_SETS, strict=True):
-        for way, look in looks.items():
+        for way, (mark, label) in looks.items():
             part = rows[rows["test"] == test].dropna(subset=f"{way}_accuracy")
             lost = 100 * (part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"])
-            ax.scatter(part["name"].map(names.index), lost, color=BLUE, **look)
+            look: Any = {"marker": mark, "edgecolor": part["colour"]}
+            look["facecolor"] = part["colour"] if way == "restarts" else "none"
+            ax.scatter(part["name"].map(names.index), lost, **look)
+            face = plot.GREY if way == "restarts" else "none"
+            ax.scatter(
+                [], [], marker=mark, label=label, color=plot.GREY, facecolor=face
+            )
         ax.axhline(0, color="grey", linewidth=1)
         ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(test))
@@ -285,8 +306,9 @@ def drops(table: DataFrame, axes: Panels) -> Panels:
 
 def by_control(table: DataFrame, groups: Groups, ax: Axes, test: str) -> Axes:
     """Draw natural and worst-case accuracy of groups that have runs, a mark a run."""
-    rows, columns = final(table), {"natural_accuracy": "none", "worst_accuracy": BLUE}
+    rows, grey = final(table), plot.GREY
+    columns = {"natural_accuracy": "none", "worst_accuracy": grey}
     plot.by_group(rows[rows["test"] == test], groups, ax, columns)
-    for name, face in (("natural", "none"), (f"worst case, {ball_name(test)}", BLUE)):
-        ax.scatter([], [], color=BLUE, facecolor=face, label=name)
+    for name, face in (("natural", "none"), (f"worst case, {ball_name(test)}", grey)):
+        ax.scatter([], [], color=grey, facecolor=face, label=name)
     return plot.framed(ax, "accuracy (%)", "", "below", xlim=(0, None))
