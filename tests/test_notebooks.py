@@ -28,6 +28,8 @@ from widemin.experiments import frame, results
 
 CHAPTERS = chapters()
 PRESETS = notebooks.presets()
+OPENED = CHAPTERS[:2]
+SAID_FIRST = ["Question.", "Answer.", "How sure."]
 
 
 def cells(chapter):
@@ -118,17 +120,66 @@ def test_what_a_cell_takes_from_the_package_is_there(chapter):
     assert taken > 30
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_every_figure_has_a_question_and_an_alternative_text(chapter):
-    drawn = [
-        cell for cell in code(chapter) if "figures.panels" in "".join(cell["source"])
-    ]
+def markdown(page):
+    texts = [c for c in cells(page) if c["cell_type"] == "markdown"]
+    return ["".join(cell["source"]) for cell in texts]
+
+
+def reading(caption):
+    """Return the sentence of a caption that reads its figure: in bold, and first."""
+    bold = re.match(r"\*\*(.+?)\*\*(?: |$)", caption)
+    return bold[1] if bold else ""
+
+
+@pytest.mark.parametrize("chapter", OPENED)
+def test_a_chapter_opens_with_question_answer_and_how_sure(chapter):
+    title, answer = ("".join(cell["source"]) for cell in cells(chapter)[:2])
+    assert re.search(rf"^# {int(chapter[:2])}\. \S", title, re.MULTILINE)
+    assert not re.search("glue|numref|<!--", title)  # also opens what has not run
+    assert re.findall(r"^\*\*(.+?)\*\*", answer, re.MULTILINE) == SAID_FIRST
+    assert "<!-- tally -->" in answer
+    _, computed, _ = re.split(r"\*\*(?:Answer|How sure)\.\*\*", answer)
+    assert len(re.findall("{glue:text}", computed)) >= 2
+    assert not re.search(r"\d\.\d|\d %", re.sub("`.*?`", "", computed))
+    tags = [cell["metadata"].get("tags", []) for cell in cells(chapter)]
+    assert [i for i, own in enumerate(tags) if "answer" in own] == [1]
+    [opening] = [c for c in code(chapter) if "opening" in c["metadata"].get("tags", [])]
+    assert "figure" in opening["metadata"]["mystnb"]
+
+
+@pytest.mark.parametrize("chapter", OPENED)
+def test_every_figure_is_read_by_a_sentence_and_told_without_eyes(chapter):
+    drawn = [c for c in code(chapter) if "figures.panels" in "".join(c["source"])]
     assert drawn
     for cell in drawn:
         about = cell["metadata"]["mystnb"]
-        assert about["figure"]["caption"].startswith("**")
-        assert "?**" in about["figure"]["caption"]
-        assert about["image"]["alt"]
+        said = reading(about["figure"]["caption"])
+        assert len(said.split()) > 4 and said.endswith("."), about
+        assert "?" not in said, about
+        assert len(about["image"]["alt"].split()) > 8, about
+        assert f"{{numref}}`{about['figure']['name']}`" in "".join(markdown(chapter))
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("**Orange rises.** A mark is a run.", "Orange rises."),
+        ("**Does orange rise?** It does.", "Does orange rise?"),
+        ("**Orange rises**. A mark is a run.", ""),
+        ("A mark is a **run.** Orange rises.", ""),
+    ],
+)
+def test_the_reading_of_a_caption_is_what_is_bold_and_first(caption, said):
+    assert reading(caption) == said
+
+
+@pytest.mark.parametrize("page", [notebooks.PRIMER, *OPENED])
+def test_headings_are_whole_questions_or_names(page):
+    heads = re.findall(r"^#+ (.+)", "\n".join(markdown(page)), re.MULTILINE)
+    assert len(heads) > 5
+    for head in heads:
+        assert not re.match("(And|But|Or|So) ", head), head
+        assert not head.endswith("?") or len(head.split()) > 2, head
 
 
 def test_the_parameter_cells_are_the_smoke_preset():
