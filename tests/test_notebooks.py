@@ -28,7 +28,6 @@ from widemin.experiments import frame, results
 
 CHAPTERS = chapters()
 PRESETS = notebooks.presets()
-OPENED = CHAPTERS[:2]
 SAID_FIRST = ["Question.", "Answer.", "How sure."]
 
 
@@ -131,7 +130,7 @@ def reading(caption):
     return bold[1] if bold else ""
 
 
-@pytest.mark.parametrize("chapter", OPENED)
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_opens_with_question_answer_and_how_sure(chapter):
     title, answer = ("".join(cell["source"]) for cell in cells(chapter)[:2])
     assert re.search(rf"^# {int(chapter[:2])}\. \S", title, re.MULTILINE)
@@ -147,7 +146,7 @@ def test_a_chapter_opens_with_question_answer_and_how_sure(chapter):
     assert "figure" in opening["metadata"]["mystnb"]
 
 
-@pytest.mark.parametrize("chapter", OPENED)
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_figure_is_read_by_a_sentence_and_told_without_eyes(chapter):
     drawn = [c for c in code(chapter) if "figures.panels" in "".join(c["source"])]
     assert drawn
@@ -157,7 +156,10 @@ def test_every_figure_is_read_by_a_sentence_and_told_without_eyes(chapter):
         assert len(said.split()) > 4 and said.endswith("."), about
         assert "?" not in said, about
         assert len(about["image"]["alt"].split()) > 8, about
-        assert f"{{numref}}`{about['figure']['name']}`" in "".join(markdown(chapter))
+        # A figure that waits for its rows has no number before they are there.
+        waits = re.search("^if ", "".join(cell["source"]), re.MULTILINE)
+        named = f"{{numref}}`{about['figure']['name']}`" in "".join(markdown(chapter))
+        assert named or waits, about
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_the_reading_of_a_caption_is_what_is_bold_and_first(caption, said):
     assert reading(caption) == said
 
 
-@pytest.mark.parametrize("page", [notebooks.PRIMER, *OPENED])
+@pytest.mark.parametrize("page", [notebooks.PRIMER, *CHAPTERS])
 def test_headings_are_whole_questions_or_names(page):
     heads = re.findall(r"^#+ (.+)", "\n".join(markdown(page)), re.MULTILINE)
     assert len(heads) > 5
