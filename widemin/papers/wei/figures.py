@@ -176,7 +176,7 @@ def robust_by_cost(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case accuracy over the gradients that training took, a point a run."""
     _by_strength(with_names(table, test=test), ax, "gradients", "worst_accuracy")
     ticks = {"x": [5, 10, 20, 50, 100, 200, 500, 1000]}
-    said = "gradients an image in training", _worst(test), "outside"
+    said = "gradients an image in training", _worst(test), "upper left"
     return plot.framed(ax, *said, log=ticks)
 
 
