@@ -10,7 +10,6 @@ import pickle
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,6 @@ Groups = Mapping[str, list[str]]  # name to the keys of its runs
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, RED, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#666666"
-# A setting keeps its colour through a chapter: its name, or the method it begins with.
-COLOURS = {"standard": BLACK, "sam": BLUE, "adversarial": RED, "dynamic": GREEN}
-COLOURS |= {"unsecured": BLACK, "curriculum": PURPLE}
-COLOURS |= {"LR": RED, "LR/BS": BLUE, "Benchmark": GREEN, "LR, equal sum": ORANGE}
-COLOURS |= {"LR, m=0.9": PURPLE, "LR/(1-m), m=0.9": SKY}
-# Chapter 1: orange is a gradient that fades, blue one that does not, grey is Adam.
-COLOURS |= {"B = 16, LR = 0.1": GREEN, "B = 64, LR = 0.3": PURPLE}
-COLOURS |= {"B = 16, LR = 0.0001": "0.75", "B = 16, LR = 0.0003": "0.6"}
-COLOURS |= {"B = 16, LR = 0.001": "0.4", "B = 16, LR = 0.003": "0.15"}
 # Where a legend may stand beside its axes; names below an axis.
 LEGENDS: dict[str, dict[str, Any]] = {
     "outside": {"loc": "upper left", "bbox_to_anchor": (1, 1)},
@@ -64,6 +54,7 @@ LABELS: dict[str, dict[str, str]] = {
     for table, part in _LISTED.groupby("table", sort=False)
 }
 WAYS = LABELS["ways"]  # how an attack is computed
+COLOURS = LABELS["colours"]  # a setting's in all figures of a chapter
 # Drawn in percent; frozen, so that `where` does not take them for a figure's columns.
 _FRACTIONS = frozenset(name for name, c in COLUMNS.items() if c.unit == "fraction")
 
@@ -90,59 +81,48 @@ def carried(canvas: Figure) -> dict[str, str]:
 def narrowed(canvas: Figure) -> Figure:
     """Return a copy of a figure for phones: its panels one below the other.
 
-    Each says what its row or its column says once; a legend that is the same in all, or
-    beside them, stands on top. Pictures stay beside each other.
+    Each says what its row or its column says once. Pictures stay beside each other.
     """
-    small = pickle.loads(pickle.dumps(canvas))
-    axes = [ax for ax in small.axes if ax.get_subplotspec()]
-    specs = [ax.get_subplotspec() for ax in axes]
-    rows = specs[0].get_geometry()[0] if axes else 1
-    small.set_size_inches(3.7, 0.9 * rows)
+    small, fold = pickle.loads(pickle.dumps(canvas)), textwrap.fill
+    places = {ax: at for ax in small.axes if (at := ax.get_subplotspec())}
+    axes, height = [*places], canvas.get_figheight()
     if not axes or any(ax.images for ax in axes):
+        small.set_size_inches(3.7, 0.75 * height)
         return small
-    least = 0.8 * canvas.get_figheight() / rows
-    heights, shared = [_legend_on_top(small, axes)], axes[0].get_shared_x_axes()
-    pairs, said = list(zip(axes, specs, strict=True)), _names(axes[-1].xaxis)
-    for ax, spec, place in zip(axes, specs, small.add_gridspec(len(axes)), strict=True):
-        beside = [a for a, s in pairs if s.rowspan == spec.rowspan]
-        above = [a for a, s in pairs if s.colspan == spec.colspan]
-        ax.set_xlabel(_folded(ax.get_xlabel() or above[-1].get_xlabel(), 32))
-        ax.set_ylabel(_folded(ax.get_ylabel() or beside[0].get_ylabel(), 22))
-        ax.set_title(_folded(ax.get_title(), 32))
+    rows = {places[ax].rowspan: ax.get_ylabel() for ax in axes[::-1]}
+    columns = {places[ax].colspan: ax.get_xlabel() for ax in axes}
+    words, least = _names(axes[-1].xaxis), max(2.5, 0.8 * height / len(rows))
+    height = _legend_on_top(small, axes)
+    for ax, place in zip(axes, small.add_gridspec(len(axes)), strict=True):
+        ax.set_ylabel(fold(ax.get_ylabel() or rows[places[ax].rowspan], 22))
+        ax.set_xlabel(fold(ax.get_xlabel() or columns[places[ax].colspan], 32))
+        ax.set_title(fold(ax.get_title(), 24))
         ax.set_subplotspec(place)
-        once = said and ax is not axes[-1] and shared.joined(ax, axes[-1])
-        ax.tick_params(labelbottom=not once, labelleft=True)
-        names = {at: _folded(name, 18) for at, name in _names(ax.yaxis).items()}
+        # Names that panels share stand below the last.
+        shared = words and ax.get_shared_x_axes().joined(ax, axes[-1])
+        ax.tick_params(labelbottom=not shared or ax is axes[-1], labelleft=True)
+        names = {at: fold(name, 18) for at, name in _names(ax.yaxis).items()}
         if names:
             ax.set_yticks([*names], [*names.values()], fontsize="small")
-        lines = len("\n".join(names.values()).splitlines())
-        heights.append(max(2.5, least, 0.9 + 0.19 * lines))
-    small.set_figheight(sum(heights))
+        height += max(least, 0.9 + 0.36 * len(names))
+    small.set_size_inches(3.7, height)
     return small
 
 
-def _folded(text: str, width: int) -> str:
-    return text if "$" in text else textwrap.fill(text, width)
-
-
 def _legend_on_top(canvas: Figure, axes: Panels) -> float:
-    """Put the legends beside axes, or the same in all, over them; return its height."""
-    legends = {ax: legend for ax in axes if (legend := ax.get_legend())}
-    words = [[text.get_text() for text in legend.texts] for legend in legends.values()]
-    named, title = dict[str, Any](), ""
-    for (ax, legend), said in zip(legends.items(), words, strict=True):
-        beside = legend.get_bbox_to_anchor() is not ax.bbox
-        if beside or words.count(said) == len(words):
-            handles, labels = ax.get_legend_handles_labels()
-            named |= dict(zip(said, legend.legend_handles, strict=True))
-            named |= dict(zip(labels, handles, strict=True))
-            title = legend.get_title().get_text()
-            legend.remove()
-    columns = 2 if max(map(len, named), default=0) < 16 else 1
-    look: Any = {"title": title, "loc": "outside upper left", "ncols": columns}
+    """Put one legend over all axes in the place of theirs; return its height."""
+    legends = [legend for ax in axes if (legend := ax.get_legend())]
+    named = dict[str, Any]()
+    for ax in axes if legends else ():
+        named |= zip(*ax.get_legend_handles_labels()[::-1], strict=True)
+    title = {legend.get_title().get_text() for legend in legends}
+    columns = 1 + (max(map(len, named), default=0) < 16)
+    look: Any = {"title": "".join(title), "loc": "outside upper left"}
     if named:
-        canvas.legend([*named.values()], [*named], **look)
-    return 0.22 * len(named) / columns + 0.22 * bool(title)
+        canvas.legend([*named.values()], [*named], ncols=columns, **look)
+    for legend in legends:
+        legend.remove()
+    return 0.22 * (len(named) / columns + bool(named))
 
 
 def glue(name: str, value: float) -> None:
@@ -203,22 +183,11 @@ def framed(
     return ax
 
 
-def note(ax: Axes, text: str) -> None:
-    """Write above axes what they leave out."""
-    ax.text(0, 1.03, text, transform=ax.transAxes, fontsize="small", va="bottom")
-
-
 def name_rows(ax: Axes, names: Iterable[str]) -> None:
     """Name the whole numbers of the vertical axis, from the top down."""
     names = list(names)
     ax.set_yticks(range(len(names)), names)
     ax.yaxis.set_inverted(True)
-
-
-def coloured(names: Iterable[str]) -> dict[str, str]:
-    """Return the names with their colours; those without one take a spare in turn."""
-    spare = cycle([SKY, YELLOW, PURPLE, GREEN, ORANGE])
-    return {name: COLOURS.get(name) or next(spare) for name in names}
 
 
 def curves(

@@ -1,10 +1,11 @@
-"""Which measure goes with which: rank correlations, drawn and in words."""
+"""Which measure goes with which: rank correlations, and one against LR/B."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from pandas import DataFrame
 
@@ -67,6 +68,23 @@ def correlations(ranked: DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     if len(ranked):
         axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.1), ncols=2)
     return axes
+
+
+def by_ratio(
+    rows: DataFrame, ax: Axes, column: str, label: str, learnt: str = "train_accuracy"
+) -> Axes:
+    """Draw a number against LR/B, a point a row; colour is the batch size.
+
+    Hollow points have less than 95 % of what says how much was learnt.
+    """
+    rows = rows.assign(ratio=1_000 * rows["learning_rate"] / rows["batch_size"])
+    for size, part in rows.groupby("batch_size"):
+        good = part[learnt] >= 0.95
+        # One colour a size, whichever others there are.
+        look: Any = {"color": [colormaps["viridis"](np.log2(size) / 11)]}
+        plot.marks(ax, part[good], "ratio", column, label=f"{size:g}", **look)
+        plot.marks(ax, part[~good], "ratio", column, facecolor="none", **look)
+    return plot.framed(ax, "LR/B (thousandths)", label, log="x")
 
 
 def in_words(ranked: DataFrame) -> DataFrame:

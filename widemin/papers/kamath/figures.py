@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,12 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     Hollow points are undertrained: below 95 % on training images, 85 % of
     Fashion-MNIST, 70 % of CIFAR-10. A row's setting stands in the column `setting`.
     """
-    rows, x = _trained_at_all(final(table), ax), "batch_size"
-    for setting, colour in plot.coloured(rows["setting"].unique()).items():
-        part, line = rows[rows["setting"] == setting], "--" if "," in setting else "-"
-        look: Any = {"color": colour, "label": setting, "linestyle": line}
-        plot.mean_line(ax, part, x, column, **look)
+    rows, x = final(table), "batch_size"
+    spare = cycle([plot.YELLOW, plot.BLACK, plot.GREY])
+    for setting, part in rows.groupby("setting", sort=False):
+        colour = plot.COLOURS.get(str(setting)) or next(spare)
+        look = {"color": colour, "linestyle": "--" if "," in str(setting) else "-"}
+        plot.mean_line(ax, part, x, column, label=str(setting), **look)
         part = part.iloc[np.argsort(undertrained(part), kind="stable")]
         face = np.where(undertrained(part), "white", colour)
         plot.marks(ax, part, x, column, edgecolor=colour, facecolor=face, zorder=3)
@@ -39,16 +41,6 @@ def by_batch_size(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     ax.set(yscale="log" if plot.unit_of(column) == 1 else "linear")
     ticks = sizes if len(sizes) < 7 else sizes[::2]
     return plot.framed(ax, "batch size", label, log={"x": ticks})
-
-
-def _trained_at_all(rows: DataFrame, ax: Axes) -> DataFrame:
-    """Return rows but the few that end where they began, which the axes then name."""
-    lost = rows["train_accuracy"] < 0.2
-    if not 0 < lost.mean() < 0.5:
-        return rows
-    told = {f"{r.setting}, B = {r.batch_size:g}" for r in rows[lost].itertuples()}
-    plot.note(ax, "\n".join(["not drawn, collapsed:", *sorted(told)]))
-    return rows[~lost]
 
 
 def from_end_to_end(table: DataFrame, columns: Sequence[str]) -> dict[str, float]:

@@ -2,12 +2,11 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from pandas import DataFrame
 from PIL import Image
@@ -92,40 +91,12 @@ def by_flatness(grid: DataFrame, axes: Panels, column: str) -> Panels:
     return axes
 
 
-def accuracy_by_ratio(rows: DataFrame, ax: Axes, column: str) -> Axes:
-    """Draw accuracy against learning rate over batch size, a point a row.
-
-    Colour is the batch size; hollow points have less than 95 % natural accuracy.
-    """
-    rows = rows.assign(ratio=lambda t: t["learning_rate"] / t["batch_size"])
-    for size, part in rows.groupby("batch_size"):
-        colour = sns.color_palette("viridis", as_cmap=True)(np.log2(size) / 8)
-        good = part["natural_accuracy"] > 0.95
-        plot.marks(ax, part[good], "ratio", column, color=[colour], label=size)
-        plot.marks(ax, part[~good], "ratio", column, color=[colour], facecolor="none")
-    said = "learning rate / batch size", "accuracy under FGSM (%)"
-    return plot.framed(ax, *said, log="x", ylim=(-3, 103))
-
-
 def cell_means(rows: DataFrame, column: str) -> DataFrame:
     """Return means over seeds in percent, learning rates by batch sizes.
 
     A network that answers one class counts; where the loss overflowed there is none.
     """
     return 100 * rows.pivot_table(column, "learning_rate", "batch_size", dropna=False)
-
-
-def heat_maps(maps: Mapping[str, DataFrame], axes: Any) -> Any:
-    """Draw maps over the cells of all of them, in one scale with its bar on top."""
-    rates = sorted(set().union(*(cells.index for cells in maps.values())))
-    sizes = sorted(set().union(*(cells.columns for cells in maps.values())))
-    for ax, (title, cells) in zip(axes.flat, maps.items(), strict=True):
-        heat_map(cells.reindex(index=rates, columns=sizes), ax, title)
-    look: Any = {"location": "top", "aspect": 40, "label": "images still right (%)"}
-    axes.flat[0].figure.colorbar(
-        axes.flat[0].collections[0], ax=list(axes.flat), **look
-    )
-    return axes
 
 
 def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
@@ -151,8 +122,10 @@ def heat_map(cells: DataFrame, ax: Axes, title: str) -> Axes:
 def learning_curves(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
     """Draw a watched number over epochs, one line per run."""
     cells = plot.by_cell(table[table["measured"] == "epoch"])
-    for name, colour in plot.coloured(cells).items():
-        plot.line_a_run(ax, cells[name], column, name, color=colour)
+    spare = cycle([plot.SKY, plot.YELLOW, BLACK, plot.GREY])
+    for name, part in cells.items():
+        colour = plot.COLOURS.get(name) or next(spare)
+        plot.line_a_run(ax, part, column, name, color=colour)
     if plot.unit_of(column) == 100:
         ax.set(ylim=(-3, 103))
     return plot.framed(ax, "epoch", label, "best")
@@ -286,7 +259,7 @@ def attacked_pictures(
             shades = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["png"]))))
             ax.imshow(shades, cmap="gray", vmin=0, vmax=255)
             move = "" if way == "natural" else f"\n{row['moved']:.2f}"
-            weight = "normal" if row["answer"] == row["label"] else "bold"
-            title = f"{row['answer']:.0f}{move}"
-            ax.set_title(title, fontsize="small", weight=weight, pad=2)
+            wrong = " ✗" * (row["answer"] != row["label"])
+            title = f"{row['answer']:.0f}{wrong}{move}"
+            ax.set_title(title, fontsize="small", pad=2)
     return axes

@@ -117,26 +117,6 @@ def by_loss(rows: DataFrame, ax: Axes, names: Iterable[str]) -> Axes:
     return plot.framed(ax, "images still right (%)", "", xlim=(-3, 103))
 
 
-def by_ratio(rows: DataFrame, ax: Axes, column: str, label: str) -> Axes:
-    """Draw a number against LR/B, a point a network; colour is the batch size.
-
-    Hollow points have learnt less than 95 % of what they saw.
-    """
-    rows = rows.assign(ratio=1_000 * rows["learning_rate"] / rows["batch_size"])
-    sizes = sorted(rows["batch_size"].unique())
-    for size, colour in zip(
-        sizes, sns.color_palette("viridis", len(sizes)), strict=True
-    ):
-        part = rows[rows["batch_size"] == size]
-        learnt = part["train_accuracy"] >= 0.95
-        look: Any = {"edgecolor": [colour], "label": f"{size:g}"}
-        plot.marks(ax, part[learnt], "ratio", column, facecolor=[colour], **look)
-        hollow: Any = {"edgecolor": [colour], "facecolor": "none"}
-        plot.marks(ax, part[~learnt], "ratio", column, **hollow)
-    ticks = {"x": sorted(rows["ratio"].round(6).unique())}
-    return plot.framed(ax, "LR/B (thousandths)", label, log=ticks)
-
-
 def binarized(rows: DataFrame) -> DataFrame:
     """Return the shares of images in which attacks find the example that is there."""
     ways = {

@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, paper_table, with_columns
-from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
+from widemin.papers.figures import BLACK, BLUE, GREEN, PURPLE, RED, Groups, Panels
 from widemin.papers.wang import theory
 from widemin.papers.wang.claims import ATTACKS, named
 
-_MARKS = {"unsecured": "o", "standard": "s", "curriculum": "^", "dynamic": "D"}
-# Here standard training is standard adversarial training.
-DEFENCES = {name: (COLOURS[name], mark) for name, mark in _MARKS.items()}
-DEFENCES["standard"] = RED, "s"
+DEFENCES = {"unsecured": (BLACK, "o"), "standard": (RED, "s")}
+DEFENCES |= {"curriculum": (PURPLE, "^"), "dynamic": (GREEN, "D")}
 # FOSC over the test images: smallest, tenths, largest.
 DECILES = [f"fosc_d{tenth}" for tenth in range(11)]
 _WORST = "worst-case accuracy (%)"
@@ -38,38 +35,6 @@ def _labelled(table: DataFrame) -> DataFrame:
     rows = with_columns(_rows(table), WHITE_BOX)
     label = rows["defence"] + ", " + rows["epochs"].astype(int).astype(str) + " epochs"
     return rows.assign(label=label)
-
-
-def _look(rows: DataFrame, part: DataFrame) -> dict[str, Any]:
-    """Return a defence's colour and mark, hollow where it was trained for longer."""
-    run = part.iloc[0]
-    colour, marker = DEFENCES[run["defence"]]
-    shortest = rows.loc[rows["defence"] == run["defence"], "epochs"].min()
-    face = colour if run["epochs"] == shortest else "none"
-    return {"color": colour, "facecolor": face, "marker": marker}
-
-
-def white_box(table: DataFrame, ax: Axes) -> Axes:
-    """Draw accuracy under each attack, a colour and a mark per defence."""
-    rows = _labelled(table)
-    columns = [column for column in WHITE_BOX if rows[column].notna().any()]
-    groups = _without_unsecured(rows, ax, columns).groupby("label", sort=False)
-    shifts = np.linspace(-0.3, 0.3, max(2, groups.ngroups))
-    for (label, part), shift in zip(groups, shifts, strict=False):
-        for position, column in enumerate(columns):
-            look = _look(rows, part) | {"label": "" if position else label}
-            plot.marks(ax, part, position + shift, column, **look)
-    ax.set_xticks(range(len(columns)), [WHITE_BOX[c] for c in columns])
-    return plot.framed(ax, "attack", "accuracy (%)", "outside")
-
-
-def _without_unsecured(rows: DataFrame, ax: Axes, columns: Sequence[str]) -> DataFrame:
-    """Write the unsecured network's accuracies into axes; return the other rows."""
-    unsecured = rows["defence"] == "unsecured"
-    if unsecured.any():
-        shares = [f"{100 * rows.loc[unsecured, c].mean():.1f}" for c in columns]
-        plot.note(ax, f"not drawn, unsecured:\n{' and '.join(shares)} %")
-    return rows[~unsecured]
 
 
 def _printed(table: str) -> DataFrame:
@@ -110,12 +75,18 @@ def black_box(table: DataFrame) -> DataFrame:
 
 
 def robust_by_cost(table: DataFrame, ax: Axes) -> Axes:
-    """Draw worst-case accuracy against the gradients that training took."""
-    rows = _without_unsecured(_labelled(table), ax, ["worst_accuracy"])
+    """Draw worst-case accuracy against the gradients that training took.
+
+    Hollow: a defence trained for longer than its shortest.
+    """
+    rows = _labelled(table)
+    longer = rows["epochs"] > rows.groupby("defence")["epochs"].transform("min")
     for label, part in rows.groupby("label", sort=False):
-        look = _look(rows, part)
+        colour, marker = DEFENCES[part["defence"].iloc[0]]
+        face = "none" if longer[part.index].any() else colour
+        look: Any = {"color": colour, "facecolor": face, "marker": marker}
         plot.marks(ax, part, "gradients", "worst_accuracy", label=label, **look)
-    return plot.framed(ax, "gradients taken per training image", _WORST)
+    return plot.framed(ax, "gradients taken per training image", _WORST, "outside")
 
 
 def switched(table: DataFrame, groups: Groups, ax: Axes, column: str) -> Axes:
@@ -223,13 +194,10 @@ def _watched(table: DataFrame) -> DataFrame:
     return rows[rows["epochs"] == rows.groupby("defence")["epochs"].transform("min")]
 
 
-_STAGED = ("standard", "curriculum", "dynamic")
-
-
 def fosc_by_epoch(table: DataFrame, axes: Panels) -> Panels:
     """Draw FOSC where training's attack stops: median and the middle 60 % of images."""
     rows, band = _watched(table), ("fosc_d2", "fosc_d8")
-    for ax, defence in zip(axes, _STAGED, strict=True):
+    for ax, defence in zip(axes, [*DEFENCES][1:], strict=True):
         part, look = rows[rows["defence"] == defence], {"color": DEFENCES[defence][0]}
         plot.mean_line(ax, part, "epoch", "fosc_d5", band, **look)
         ax.set(title=defence, xlabel="epoch")
@@ -240,7 +208,7 @@ def fosc_by_epoch(table: DataFrame, axes: Panels) -> Panels:
 def fosc_by_stage(table: DataFrame, axes: Panels) -> Panels:
     """Draw the distribution of FOSC over test images at three stages, by defence."""
     rows = _watched(table)
-    for ax, defence in zip(axes, _STAGED, strict=True):
+    for ax, defence in zip(axes, [*DEFENCES][1:], strict=True):
         part = rows[rows["defence"] == defence]
         for third, colour in enumerate((plot.SKY, BLUE, BLACK), 1) if len(part) else ():
             stage = math.ceil(part["epochs"].iloc[0] * third / 3)
@@ -262,10 +230,9 @@ def gap_in_ball(
     gap = theory.first_order_gap(gradient, moved, epsilon, norm)
     if norm == "l2":
         gap = np.where(np.linalg.norm(moved, axis=-1) <= epsilon, gap, np.nan)
-    levels = MaxNLocator(12).tick_values(0, np.nanmax(gap))
-    ax.contourf(side, side, gap, levels=levels, cmap="viridis", alpha=0.6)
-    lines = ax.contour(side, side, gap, levels=levels[2::2], colors=BLACK)
-    ax.clabel(lines, fontsize="small")
+    bands = ax.contourf(side, side, gap, levels=12, cmap="viridis", alpha=0.6)
+    look: Any = {"levels": list(bands.levels)[2::2], "colors": BLACK}
+    ax.clabel(ax.contour(side, side, gap, **look), fontsize="small")
     tip = 0.5 * epsilon * np.array(gradient) / np.hypot(*gradient)
     ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": BLACK})
     ax.set(aspect="equal", title=ball_name(f"{norm} {epsilon:g}"))

@@ -12,7 +12,7 @@ from pandas import DataFrame
 from widemin.names import norm_and_radius
 from widemin.papers import figures as plot
 from widemin.papers.claims import ball_name, final, paper_table, with_columns
-from widemin.papers.figures import BLACK, BLUE, COLOURS, RED, Groups, Panels
+from widemin.papers.figures import BLACK, BLUE, COLOURS, GREY, RED, Groups, Panels
 from widemin.papers.wei import theory
 from widemin.papers.wei.claims import PAPER_SETS, chosen_epochs
 
@@ -78,7 +78,7 @@ def trained_ratios(
     return plot.framed(ax, "SAM's radius", "change of robust / weak (%)", "best")
 
 
-FAMILIES = {"SAM": BLUE, "AT L∞": RED, "AT L2": plot.ORANGE}  # by colour
+_FAMILIES = {BLACK: "standard", BLUE: "SAM", RED: "AT L∞", plot.ORANGE: "AT L2"}
 
 
 def _called(method: str, rho: float, attack: str) -> tuple[Any, str, str]:
@@ -129,20 +129,26 @@ def _worst(test: str) -> str:
     return f"worst-case accuracy, {ball_name(test)} (%)"
 
 
-def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
-    """Draw worst-case against natural accuracy, a point per network."""
-    rows, sides = with_names(table, test=test), ["natural_accuracy", "worst_accuracy"]
+def _by_strength(rows: DataFrame, ax: Axes, *sides: str) -> None:
+    """Draw a point a network, and lines of means whose ends, strengths, are named."""
     augmented = rows["augment"] == "crop+flip"
     for (colour, other), part in rows.groupby(["colour", augmented], sort=False):
-        named = {c: family for family, c in FAMILIES.items()} | {BLACK: "standard"}
-        label = named.get(colour, "") + ", crop and flip" * other
+        label = _FAMILIES[colour] + ", crop and flip" * other
         look: Any = {"facecolor": "none" if other else colour, "label": label}
         plot.marks(ax, part, *sides, color=colour, alpha=0.7, **look)
-        means = 100 * part.groupby("name", sort=False)[sides].mean()
-        ax.plot(*means.T.to_numpy(), color=colour)
+        means = part.groupby("name", sort=False)[[*sides]].mean()
+        places = np.column_stack([plot.shown(means, side) for side in sides])
+        ax.plot(*places.T, color=colour)
         look = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": "small"}
-        for name, at in means.iloc[[0, -1]].iterrows() if len(means) > 1 else ():
-            ax.annotate(str(name).split()[-1], at, color=colour, weight="bold", **look)
+        for end in (0, -1) if len(means) > 1 else ():
+            strength = str(means.index[end]).split()[-1]
+            ax.annotate(strength, places[end], color=colour, weight="bold", **look)
+
+
+def trade_off(table: DataFrame, ax: Axes, test: str) -> Axes:
+    """Draw worst-case against natural accuracy, by family and strength."""
+    sides = "natural_accuracy", "worst_accuracy"
+    _by_strength(with_names(table, test=test), ax, *sides)
     return plot.framed(ax, "natural accuracy (%)", _worst(test), "outside")
 
 
@@ -168,20 +174,10 @@ def beside_the_paper(table: DataFrame) -> DataFrame:
 
 def robust_by_cost(table: DataFrame, ax: Axes, test: str) -> Axes:
     """Draw worst-case accuracy over the gradients that training took, a point a run."""
-    labels = []
-    for name, part in with_names(table, test=test).groupby("name", sort=False):
-        worst = plot.shown(part, "worst_accuracy")
-        ax.plot(part["gradients"], worst, "o", color=part["colour"].iloc[0])
-        label = str(name).removeprefix("AT ")
-        labels.append((part["gradients"].mean(), worst.mean(), label))
-    least = 0.045 * np.ptp(ax.get_ylim())
-    look: Any = {"textcoords": "offset points", "fontsize": "small"}
-    heights: dict[float, float] = {}  # labels of one cost stand above each other
-    for cost, accuracy, label in sorted(labels):
-        heights[cost] = max(heights.get(cost, -np.inf) + least, accuracy)
-        ax.annotate(label, (cost, heights[cost]), xytext=(8, -3), **look)
+    _by_strength(with_names(table, test=test), ax, "gradients", "worst_accuracy")
     ticks = {"x": [5, 10, 20, 50, 100, 200, 500, 1000]}
-    return plot.framed(ax, "gradients an image in training", _worst(test), log=ticks)
+    said = "gradients an image in training", _worst(test), "upper left"
+    return plot.framed(ax, *said, log=ticks)
 
 
 def by_epoch(table: DataFrame, ax: Axes, column: str, label: str) -> Axes:
@@ -218,9 +214,8 @@ def by_flatness(
     rows = rows.dropna(subset="width_images")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
-            colour = COLOURS[str(method)]
-            name = {"sam": "SAM", "adversarial": "AT"}.get(str(method), method)
-            plot.marks(ax, part, column, "worst_accuracy", color=colour, label=name)
+            look = {"color": COLOURS[str(method)], "label": str(method)}
+            plot.marks(ax, part, column, "worst_accuracy", **look)
         if rows.empty:
             ax.set(title="not measured at this preset")
         plot.framed(ax, label, "", "best" if ax is axes[-1] else "", log={"x": 4})
@@ -228,28 +223,28 @@ def by_flatness(
     return axes
 
 
-def _by_family(rows: DataFrame, axes: Panels, x: str, y: str, **more: Any) -> None:
+def _by_family(
+    rows: DataFrame, axes: Panels, columns: tuple[str, str], label: str, **more: Any
+) -> None:
     """Draw mean lines, a panel a family of methods, with standard training in each."""
-    for ax, (family, colour) in zip(axes, FAMILIES.items(), strict=True):
+    for ax, (colour, family) in zip(axes, [*_FAMILIES.items()][1:], strict=True):
         known = rows[rows["colour"].isin([BLACK, colour])]
         for name, look in line_looks(known).items():
             part = known[known["name"] == name]
-            plot.mean_line(ax, part, x, y, label=name, **look | more)
-        ax.set(title=family)
+            plot.mean_line(ax, part, *columns, label=name, **look)
+        plot.framed(ax, label, "", title=family, **more)
 
 
 def along_lines(table: DataFrame, axes: Sequence[Panels]) -> Sequence[Panels]:
     """Draw the loss along the steepest line in weights and in images, by family."""
-    rows = with_names(table, "line")
-    weights = "weights", 1, "moved weights (L2)"
-    images = "images", 255, "moved images (L∞, 1/255)"
-    for line, (of, unit, label) in zip(axes, (weights, images), strict=True):
+    rows, columns = with_names(table, "line"), ("distance", "loss")
+    weights = "weights", 1, "moved weights (L2)", ""
+    images = "images", 255, "moved images (L∞, 1/255)", "below"
+    for line, (of, unit, label, legend) in zip(axes, (weights, images), strict=True):
         part = rows[rows["of"] == of]
         part = part.assign(distance=unit * part["distance"])
-        _by_family(part, line, "distance", "loss")
-        for ax in line:
-            ticks = {"y": [0.2, 0.5, 1, 2, 5, 10]}
-            plot.framed(ax, label, "", "below" if of == "images" else "", log=ticks)
+        look: Any = {"legend": legend, "log": {"y": [0.2, 0.5, 1, 2, 5, 10]}}
+        _by_family(part, line, columns, label, **look)
         line[0].set(ylabel="cross-entropy")
     return axes
 
@@ -268,33 +263,30 @@ def sweep_by_method(table: DataFrame, axes: Panels) -> Panels:
     rows = rows.assign(radius=[float(255 * radius) for _, radius in sets])
     rows = rows[np.array([norm == "linf" for norm, _ in sets], bool)]
     unattacked = rows.assign(radius=0.0, worst_accuracy=rows["natural_accuracy"])
-    rows = pd.concat([unattacked, rows])
-    _by_family(rows, axes, "radius", "worst_accuracy", marker="o")
-    for ax in axes:
-        plot.framed(ax, "L∞ radius (1/255)", "", "below", ylim=(0, None))
+    rows, columns = pd.concat([unattacked, rows]), ("radius", "worst_accuracy")
+    look: Any = {"legend": "below", "ylim": (0, None)}
+    _by_family(rows, axes, columns, "L∞ radius (1/255)", **look)
     axes[0].set(ylabel="worst-case accuracy (%)")
     return axes
 
 
 def drops(table: DataFrame, axes: Panels) -> Panels:
     """Draw what stronger attacks take beyond PGD-10 on the same images, per set."""
-    looks: dict[str, Any] = {"restarts": ("o", "PGD-50, margin, 5 restarts")}
-    looks["autoattack"] = ("s", "AutoAttack")
+    looks: dict[str, Any] = {
+        "restarts": {"marker": "o", "label": "PGD-50, margin, 5 restarts"},
+        "autoattack": {"marker": "s", "label": "AutoAttack", "facecolor": "none"},
+    }
     kinds = [f"{way}{kind}_accuracy" for way in looks for kind in ("", "_pgd")]
     rows = with_columns(with_names(table), kinds)
     rows = rows.dropna(subset="restarts_accuracy")
     names = list(rows["name"].unique())
     for ax, test in zip(axes, PAPER_SETS, strict=True):
-        for way, (mark, label) in looks.items():
+        for way, look in looks.items():
             part = rows[rows["test"] == test].dropna(subset=f"{way}_accuracy")
             lost = 100 * (part[f"{way}_pgd_accuracy"] - part[f"{way}_accuracy"])
-            look: Any = {"marker": mark, "edgecolor": part["colour"]}
-            look["facecolor"] = part["colour"] if way == "restarts" else "none"
-            ax.scatter(part["name"].map(names.index), lost, **look)
-            face = plot.GREY if way == "restarts" else "none"
-            ax.scatter(
-                [], [], marker=mark, label=label, color=plot.GREY, facecolor=face
-            )
+            at, look = part["name"].map(names.index), {"color": GREY} | look
+            ax.scatter(at, lost, **look | {"color": part["colour"], "label": ""})
+            ax.scatter([], [], **look)
         ax.axhline(0, color="grey", linewidth=1)
         ax.set_xticks(range(len(names)), names, **plot.SLANTED)
         ax.set(title=ball_name(test))
@@ -306,9 +298,8 @@ def drops(table: DataFrame, axes: Panels) -> Panels:
 
 def by_control(table: DataFrame, groups: Groups, ax: Axes, test: str) -> Axes:
     """Draw natural and worst-case accuracy of groups that have runs, a mark a run."""
-    rows, grey = final(table), plot.GREY
-    columns = {"natural_accuracy": "none", "worst_accuracy": grey}
+    rows, columns = final(table), {"natural_accuracy": "none", "worst_accuracy": GREY}
     plot.by_group(rows[rows["test"] == test], groups, ax, columns)
-    for name, face in (("natural", "none"), (f"worst case, {ball_name(test)}", grey)):
-        ax.scatter([], [], color=grey, facecolor=face, label=name)
+    for name, face in (("natural", "none"), (f"worst case, {ball_name(test)}", GREY)):
+        ax.scatter([], [], color=GREY, facecolor=face, label=name)
     return plot.framed(ax, "accuracy (%)", "", "below", xlim=(0, None))
