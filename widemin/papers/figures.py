@@ -72,8 +72,7 @@ def style() -> None:
 def carried(canvas: Figure) -> dict[str, str]:
     """Return what goes with a figure: its numbers, and a drawing of it for phones."""
     numbers = drawn(canvas).to_csv(index=False, float_format="%.6g")
-    small, svg = narrowed(canvas), io.StringIO()
-    small.savefig(svg, format="svg")
+    (small := narrowed(canvas)).savefig(svg := io.StringIO(), format="svg")
     plt.close(small)
     return {"text/csv": numbers, NARROW: svg.getvalue()}
 

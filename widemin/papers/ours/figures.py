@@ -17,14 +17,7 @@ from widemin.papers.ranks import in_words, rank_correlations
 
 RADIUS = "smallest radius that fools, median (pixels)"
 # What N2 ranks, as its figures and its table name it.
-FLAT = {
-    "width_weights_1": "width in weights, as trained",
-    "scale_free_width_nodes_1": "width by nodes, without the scale",
-    "scale_free_adaptive_sharpness": "small adaptive sharpness",
-    "scale_free_relative_flatness": "small relative flatness measure",
-    "scale_free_top_eigenvalue": "small top eigenvalue",
-    "scale_free_batch_sharpness": "small batch sharpness",
-}
+FLAT = plot.LABELS["flat"]
 _ARMS = {  # of N6: name to how an arm begins, its colour and its mark
     "SGD": (r"SGD$", plot.BLACK, "o"),
     "SAM": (r"SAM [\d.]+$", BLUE, "o"),
@@ -119,15 +112,7 @@ def by_loss(rows: DataFrame, ax: Axes, names: Iterable[str]) -> Axes:
 
 def binarized(rows: DataFrame) -> DataFrame:
     """Return the shares of images in which attacks find the example that is there."""
-    ways = {
-        "binarized_random": "random points",
-        "binarized_fgsm": "FGSM, cross-entropy",
-        "binarized_fgsm_clipped": "FGSM, clipped probabilities",
-        "binarized_fgsm_rescaled": "FGSM, rescaled logits",
-        "binarized_fgsm_margin": "FGSM, margin",
-        "binarized_pgd": "PGD, cross-entropy",
-        "binarized_pgd_margin": "PGD, margin",
-    }
+    ways = plot.LABELS["binarized"]
     rows = with_columns(rows, ways).dropna(subset=["binarized_fgsm"])
     lines = {}
     for column, name in ways.items():
@@ -169,13 +154,7 @@ def floor(rows: DataFrame, column: str) -> DataFrame:
 
 def certificates(rows: DataFrame) -> DataFrame:
     """Return the area under the curve of what might tell which survivors break."""
-    areas = {
-        "fosc_auroc": "FOSC",
-        "normalised_fosc_auroc": "normalised",
-        "normalised_fosc_box_auroc": "in the box",
-        "loss_auroc": "loss",
-        "margin_auroc": "margin",
-    }
+    areas = plot.LABELS["certificates"]
     counts = ["certificate_survivors", "certificate_broken"]
     rows = with_columns(rows, [*areas, *counts]).dropna(subset=counts)
     lines = {}
@@ -189,12 +168,7 @@ def certificates(rows: DataFrame) -> DataFrame:
 
 def frontier(rows: DataFrame, axes: Panels, column: str) -> Panels:
     """Draw accuracy under attack against natural and training accuracy, and margin."""
-    sides = {
-        "natural_accuracy": "natural accuracy (%)",
-        "train_accuracy": "accuracy on training images (%)",
-        "median_margin": "median margin",
-    }
-    for ax, (side, label) in zip(axes, sides.items(), strict=True):
+    for ax, (side, label) in zip(axes, plot.LABELS["frontier"].items(), strict=True):
         for name, (pattern, colour, mark) in _ARMS.items():
             part = rows[rows["list"].str.match(pattern)]
             means = part.groupby("list")[[side, column]].mean()
