@@ -35,7 +35,9 @@ def shown(page, address):
     figures = page.evaluate(SHOWN)
     for figure in figures:
         page.goto(figure["file"])
-        natural = page.evaluate("document.documentElement.getBoundingClientRect().width")
+        natural = page.evaluate(
+            "document.documentElement.getBoundingClientRect().width"
+        )
         sizes = page.evaluate(LETTERS)
         assert sizes, figure
         scale = figure["width"] / natural
@@ -81,9 +83,7 @@ def test_one_name_has_one_colour_in_all_figures_of_a_chapter(chapter, monkeypatc
             names |= notebooks.resolve(chapter, "site", {})
         for number in plt.get_fignums():
             for ax in plt.figure(number).axes:
-                for artist, label in zip(
-                    *ax.get_legend_handles_labels(), strict=True
-                ):
+                for artist, label in zip(*ax.get_legend_handles_labels(), strict=True):
                     colour = colour_of(artist)
                     if colour is not None:
                         shade = colors.to_hex(colour)
