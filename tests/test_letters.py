@@ -12,11 +12,13 @@ pytestmark = pytest.mark.slow
 LEAST = 11  # CSS pixels, as shown
 
 # Where a page shows its figures, how wide, and whether anything moves sideways.
-SHOWN = """() => [...document.querySelectorAll('figure img, .cell_output img')].map(image => {
-    const box = image.getBoundingClientRect(), figure = image.closest('figure');
-    return {name: figure?.id || image.alt, file: image.currentSrc, width: box.width,
-            right: box.right, over: figure ? figure.scrollWidth - figure.clientWidth : 0};
-})"""
+SHOWN = """() => [...document.querySelectorAll('figure img, .cell_output img')].map(
+    image => {
+        const box = image.getBoundingClientRect(), figure = image.closest('figure');
+        const over = figure ? figure.scrollWidth - figure.clientWidth : 0;
+        return {name: figure?.id || image.alt, file: image.currentSrc,
+                width: box.width, right: box.right, over};
+    })"""
 # The size of each piece of text of a drawing, by the units of its width.
 LETTERS = """() => [...document.querySelectorAll('text')].flatMap(text =>
     (text.children.length ? [...text.children] : [text])
@@ -35,7 +37,9 @@ def shown(page, address):
     figures = page.evaluate(SHOWN)
     for figure in figures:
         page.goto(figure["file"])
-        natural = page.evaluate("document.documentElement.getBoundingClientRect().width")
+        natural = page.evaluate(
+            "document.documentElement.getBoundingClientRect().width"
+        )
         sizes = page.evaluate(LETTERS)
         assert sizes, figure
         scale = figure["width"] / natural
@@ -63,6 +67,20 @@ def test_every_figure_fits_and_can_be_read(edition, width, request):
     assert seen > 30 and not wrong, wrong
 
 
+@needs_chromium
+def test_a_table_that_does_not_fit_a_phone_says_so_until_its_end(site):
+    with browser(viewport={"width": 390, "height": 900}) as context:
+        page = context.new_page()
+        name = "02_sam_and_adversarial_training.html"
+        page.goto((site / "chapters" / name).as_uri())
+        wide = page.locator(".cell_output .output.text_html.more")
+        assert wide.count() > 0
+        first = wide.first.element_handle()
+        assert first.get_attribute("tabindex") == "0"
+        first.evaluate("box => box.scrollTo(10000, 0)")
+        page.wait_for_function("box => !box.classList.contains('more')", arg=first)
+
+
 @pytest.mark.parametrize("chapter", notebooks.chapters())
 def test_one_name_has_one_colour_in_all_figures_of_a_chapter(chapter, monkeypatch):
     """The chapter is drawn again from the published rows, and its legends are read."""
@@ -81,9 +99,7 @@ def test_one_name_has_one_colour_in_all_figures_of_a_chapter(chapter, monkeypatc
             names |= notebooks.resolve(chapter, "site", {})
         for number in plt.get_fignums():
             for ax in plt.figure(number).axes:
-                for artist, label in zip(
-                    *ax.get_legend_handles_labels(), strict=True
-                ):
+                for artist, label in zip(*ax.get_legend_handles_labels(), strict=True):
                     colour = colour_of(artist)
                     if colour is not None:
                         shade = colors.to_hex(colour)

@@ -6,3 +6,16 @@ document.addEventListener("DOMContentLoaded", () => {
       [...row.cells].forEach((cell, index) => { cell.dataset.head = heads[index]; });
   }
 });
+// A table that does not fit says so until it is moved to its end, by hand or by keys.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll(".cell_output .output.text_html")) {
+    const tell = () => {
+      const hidden = box.scrollWidth - box.clientWidth;
+      if (hidden > 4) box.tabIndex = 0;
+      box.classList.toggle("more", hidden - box.scrollLeft > 4);
+    };
+    box.addEventListener("scroll", tell);
+    window.addEventListener("resize", tell);
+    tell();
+  }
+});

@@ -87,6 +87,7 @@ def narrowed(canvas: Figure) -> Figure:
     axes, height = [*places], canvas.get_figheight()
     if not axes or any(ax.images for ax in axes):
         small.set_size_inches(3.7, 0.75 * height)
+        small.set_layout_engine("constrained", w_pad=0.02, wspace=0)
         return small
     rows = {places[ax].rowspan: ax.get_ylabel() for ax in axes[::-1]}
     columns = {places[ax].colspan: ax.get_xlabel() for ax in axes}

@@ -260,6 +260,5 @@ def attacked_pictures(
             ax.imshow(shades, cmap="gray", vmin=0, vmax=255)
             move = "" if way == "natural" else f"\n{row['moved']:.2f}"
             wrong = " ✗" * (row["answer"] != row["label"])
-            title = f"{row['answer']:.0f}{wrong}{move}"
-            ax.set_title(title, fontsize="small", pad=2)
+            ax.set_title(f"{row['answer']:.0f}{wrong}{move}", fontsize="small", pad=2)
     return axes

@@ -51,7 +51,7 @@ def direction_of_shift(ax: Axes, p: float, etas: Any, ds: Any, radius: float) ->
     """Draw which way SAM on all weights moves the robust one, by size of the model."""
     line = np.geomspace(min(etas), max(etas), 61)
     odds = np.log(p / (1 - p))
-    ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="$w^{*2} = 2d$")
+    ax.plot((odds / line) ** 2 / 8, line, color=BLACK, label="w*² = 2d")
     places = np.array([(d, eta) for d in ds for eta in etas])
     shifts = np.array([_shift(p, eta, int(d), radius, "all") for d, eta in places])
     more, less = ("^", BLUE, "more robust weight"), ("v", RED, "less robust weight")
