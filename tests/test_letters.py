@@ -68,10 +68,11 @@ def test_every_figure_fits_and_can_be_read(edition, width, request):
 
 
 @needs_chromium
-def test_a_table_that_does_not_fit_a_phone_says_so_until_its_end(site):
+def test_a_table_that_does_not_fit_a_phone_says_so_until_its_end(request):
     with browser(viewport={"width": 390, "height": 900}) as context:
         page = context.new_page()
         name = "02_sam_and_adversarial_training.html"
+        site = request.getfixturevalue("site")
         page.goto((site / "chapters" / name).as_uri())
         wide = page.locator(".cell_output .output.text_html.more")
         assert wide.count() > 0
