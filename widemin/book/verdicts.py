@@ -11,12 +11,13 @@ import pandas as pd
 from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import provenance, results
-from widemin.names import written
 from widemin.papers import claims
-from widemin.papers.claims.words import SAID
+from widemin.papers.claims.verdict import rendered
+from widemin.papers.claims.words import SAID, sentence
 
 PAPER = "paper"
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04", "ours": "05"}
+_PAGE = Path(__file__).with_name("verdicts.md.jinja").read_text("utf-8")
 UNJUDGED = {"outcome": "not yet run", "ours": ""}  # our own claims by revision 1
 # What the front page tells, a claim that is decided each.
 HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
@@ -69,15 +70,21 @@ def judging(
 
 
 def as_page(edition: str) -> str:
-    """Return all claims as a table, with their words by both revisions."""
-    before, rows = claims.revision_1(), []
-    for name, v in all_claims(edition).items():
-        old, word = before.get(name, UNJUDGED)["outcome"], v["outcome"]
-        why = f"{_upper(claims.plain(claims.criteria()[name].revised))}. {v['reason']}"
-        own = [_link(name, v), _statement(name), word, _upper(v["ours"]), _rests(v)]
-        rows.append([*own, old, why if word != old and name in before else ""])
-    heads = ["", "claim", "outcome", "here", "rests on", "by revision 1"]
-    return markdown([*heads, "why another"], rows)
+    """Return all claims by paper, decided ones first; those not run, and revision 1."""
+    told, rank = all_claims(edition), claims.OUTCOMES.index
+    told = dict(sorted(told.items(), key=lambda of: rank(of[1]["outcome"])))
+    words = {name: {p["word"] for p in v["parts"]} for name, v in told.items()}
+    unrun = [name for name, seen in words.items() if seen == {"not yet run"}]
+    about: dict[str, Any] = {"told": told, "unrun": unrun}
+    about |= {"before": claims.revision_1()}
+    about |= {"link": _link, "statement": _statement, "badge": badge}
+    about |= {"criteria": claims.criteria(), "plain": claims.plain}
+    return rendered(_PAGE, part="verdicts", **about)
+
+
+def badge(outcome: str) -> str:
+    """Return an outcome in MyST, in its colour and with its sign."""
+    return f"[{outcome}]{{.{SAID['class'][outcome]}}}"
 
 
 def _statement(name: str) -> str:
@@ -97,16 +104,6 @@ def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _rests(verdict: dict[str, Any]) -> str:
-    """Return seeds, device and preset that a verdict rests on; "" without runs."""
-    basis = verdict.get("basis", {})
-    if "seeds" not in basis:
-        return ""
-    seeds = f"{basis['seeds']} seed{'s' * (basis['seeds'] > 1)}"
-    where = [seeds, *map(written, basis.get("device", []))]
-    return f"{', '.join(where)} (`{verdict['preset']}`)"
-
-
 def by_chance(edition: str) -> str:
     """Return the numbers of rank and sign parts that pass, here and by chance."""
     decided = [
@@ -115,22 +112,9 @@ def by_chance(edition: str) -> str:
         for part in verdict["parts"]
         if part["kind"] != "control" and "chance" in part and "lacks" not in part
     ]
-    words = [part["word"] for part in decided]
     sides = [claims.COMPARE[p["compare"]](p["value"], p["threshold"]) for p in decided]
-    if not decided:
-        return "No part that is judged by a rank or a sign is decided yet."
-    rows = [
-        [p["name"], claims.plain(p["criterion"]), claims.odds(p["chance"]), p["word"]]
-        for p in decided
-    ]
-    return str(SAID["by chance"]).format(
-        count=len(decided),
-        side=sum(sides),
-        passed=words.count("passes"),
-        failed=words.count("fails"),
-        expected=sum(part["chance"] for part in decided),
-        table=markdown(["part", "passes if", "value by chance", ""], rows),
-    )
+    about = {"decided": decided, "sides": sides, "odds": claims.odds}
+    return rendered(_PAGE, part="chance", sentence=sentence, **about)
 
 
 def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str:
@@ -147,7 +131,7 @@ def headlines(edition: str) -> str:
 def _told(name: str, v: Mapping[str, Any]) -> str:
     """Return a claim, its word and what was measured as a point of a list."""
     said = claims.plain(claims.criteria()[name].statement)
-    return f"- {_link(name, v)}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
+    return f"- {_link(name, v)}, {said}: {badge(v['outcome'])} {_upper(v['ours'])}."
 
 
 def _counts(told: Mapping[str, dict[str, Any]], page: str) -> list[str]:
