@@ -6,3 +6,9 @@ document.addEventListener("DOMContentLoaded", () => {
       [...row.cells].forEach((cell, index) => { cell.dataset.head = heads[index]; });
   }
 });
+// An address that names what is folded opens it.
+for (const when of ["DOMContentLoaded", "hashchange"])
+  window.addEventListener(when, () => {
+    const named = location.hash && document.getElementById(location.hash.slice(1));
+    if (named) named.closest("details")?.setAttribute("open", "");
+  });

@@ -385,6 +385,8 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
         days = f"{first.day}{month} to {days}"
     text += f", {seeds}, {spent}, computed {days} on {of('hardware')} ({of('device')})"
     old = outdated(final.astype(object).where(final.notna(), None).to_dict("records"))
-    badge = " {bdg-warning}`older instrument` Revised since some of these rows: "
-    later = f"{badge}{', '.join(sorted(old))}." if old else ""
+    badge = (
+        " {bdg-warning}`older instrument` It was revised since it measured some rows:"
+    )
+    later = f"{badge} {', '.join(sorted(old))}." if old else ""
     return f'<small class="stamp">{text} with torch {of("torch")}.</small>{later}'
