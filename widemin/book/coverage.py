@@ -130,10 +130,8 @@ def share(covers: dict[str, Cover]) -> str:
     """
     names = ("cells", "there", "collapsed")
     cells, there, lost = (sum(getattr(c, n) for c in covers.values()) for n in names)
-    text = (
-        f"{there} of {cells} cells of the papers' tables ({100 * there / cells:.1f} %)"
-    )
-    text += " were run at the papers' own settings"
+    ran = f"({100 * there / cells:.1f} %) were run at the papers' own settings"
+    text = f"{there} of {cells} cells of the papers' tables {ran}"
     return f"{text}, {lost} of them collapsed" if lost else text
 
 

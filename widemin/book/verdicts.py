@@ -73,18 +73,10 @@ def as_page(edition: str) -> str:
     """Return all claims by paper, decided ones first; those not run, and revision 1."""
     told, rank = all_claims(edition), claims.OUTCOMES.index
     told = dict(sorted(told.items(), key=lambda of: rank(of[1]["outcome"])))
-    words = {name: {p["word"] for p in v["parts"]} for name, v in told.items()}
-    unrun = [name for name, seen in words.items() if seen == {"not yet run"}]
-    about: dict[str, Any] = {"told": told, "unrun": unrun}
-    about |= {"before": claims.revision_1()}
-    about |= {"link": _link, "statement": _statement, "badge": badge}
+    about: dict[str, Any] = {"told": told, "before": claims.revision_1()}
+    about |= {"link": _link, "statement": _statement}
     about |= {"criteria": claims.criteria(), "plain": claims.plain}
     return rendered(_PAGE, part="verdicts", **about)
-
-
-def badge(outcome: str) -> str:
-    """Return an outcome in MyST, in its colour and with its sign."""
-    return f"[{outcome}]{{.{SAID['class'][outcome]}}}"
 
 
 def _statement(name: str) -> str:
@@ -106,15 +98,8 @@ def _upper(text: str) -> str:
 
 def by_chance(edition: str) -> str:
     """Return the numbers of rank and sign parts that pass, here and by chance."""
-    decided = [
-        part | {"name": f"{claim}{part['part']}"}
-        for claim, verdict in of_edition(edition).items()
-        for part in verdict["parts"]
-        if part["kind"] != "control" and "chance" in part and "lacks" not in part
-    ]
-    sides = [claims.COMPARE[p["compare"]](p["value"], p["threshold"]) for p in decided]
-    about = {"decided": decided, "sides": sides, "odds": claims.odds}
-    return rendered(_PAGE, part="chance", sentence=sentence, **about)
+    about = {"told": of_edition(edition), "compare": claims.COMPARE}
+    return rendered(_PAGE, **about, odds=claims.odds, sentence=sentence)
 
 
 def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str:
@@ -131,7 +116,7 @@ def headlines(edition: str) -> str:
 def _told(name: str, v: Mapping[str, Any]) -> str:
     """Return a claim, its word and what was measured as a point of a list."""
     said = claims.plain(claims.criteria()[name].statement)
-    return f"- {_link(name, v)}, {said}: {badge(v['outcome'])} {_upper(v['ours'])}."
+    return f"- {_link(name, v)}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
 
 
 def _counts(told: Mapping[str, dict[str, Any]], page: str) -> list[str]:

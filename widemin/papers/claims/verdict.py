@@ -52,8 +52,7 @@ class Verdict:
             "claim": self.claim,
             "outcome": self.outcome,
             "kind": kind_of(self.claim),
-            "paper": words.theirs(own[0].part),
-            "theirs": words.theirs(*(j.part for j in own)),
+            "paper": words.theirs(*(j.part for j in own)),
             "here": self.here(),
             "ours": self.ours(),
             "reason": self.reason(),
@@ -101,12 +100,9 @@ class Verdict:
         >>> show("W13", []).counted()
         '2 parts not yet run; controls: 1 not yet run'
         """
-        own, beside = engine.counted(self.parts), self.beside()
+        own = engine.counted(self.parts)
+        beside = [judged for judged in self.parts if judged not in own]
         return tally(own, " part") + f"; controls: {tally(beside)}" * bool(beside)
-
-    def beside(self) -> list[Judged]:
-        """Return our own checks beside a claim."""
-        return [j for j in self.parts if j not in engine.counted(self.parts)]
 
     def named(self) -> list[Judged]:
         """Return the parts that make the outcome what it is."""
@@ -130,8 +126,8 @@ class Verdict:
         about = {"claim": criteria()[self.claim], "kind": kind_of(self.claim)}
         about |= {"told": self._told(), "anchor": anchor(self.claim), "v": self}
         about |= {"own": engine.counted(self.parts), "tally": tally, "words": words}
-        fixed = pd.Timestamp(max(j.part.fixed for j in self.parts))
-        return rendered(_CARD, fixed=fixed, **about)
+        about["fixed"] = pd.Timestamp(max(j.part.fixed for j in self.parts))
+        return rendered(_CARD, written=written, **about)
 
 
 def rendered(template: str, **about: Any) -> str:
@@ -139,7 +135,6 @@ def rendered(template: str, **about: Any) -> str:
     from jinja2 import Environment
 
     here = Environment(trim_blocks=True, lstrip_blocks=True)
-    here.filters["written"] = written
     return here.from_string(template).render(about, said=SAID).strip()
 
 
@@ -165,8 +160,7 @@ def tally(judged: Sequence[Judged], what: str = "") -> str:
 
 def show(name: str, evidence: Sequence[Runs], simulated: Any = None) -> Verdict:
     """Return the verdict on a claim by rows of several presets, the largest first."""
-    judged = engine.judge_parts(name, evidence, simulated)
-    verdict = Verdict(name, judged)
+    verdict = Verdict(name, engine.judge_parts(name, evidence, simulated))
     return replace(verdict, takes=_takes(name, evidence)) if verdict.unrun else verdict
 
 
