@@ -188,7 +188,7 @@ def test_the_page_lists_by_paper_decided_first_and_what_is_planned(monkeypatch):
     assert "[partly]{.outcome-partly}" in first and "(argued)" in first
     assert "verdict-d6" in third and "D4" not in third
     assert "Planned" in later and "D6" not in later
-    assert "15 runs at the preset `paper`, about 82 hours of one CPU core" in later
+    assert "15 runs at the preset `paper`, about 82 h of one CPU core" in later
     assert "{dropdown}" in before and "| D6 | [not reproduced]" in before
 
 

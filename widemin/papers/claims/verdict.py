@@ -177,7 +177,7 @@ def _takes(name: str, evidence: Sequence[Runs]) -> dict[str, Any]:
             getattr(r, size) >= int(needs[size]) for r in recipes for size in sizes
         ):
             hours = (progress.seconds(recipes, known) or 0) / 3600
-            about = {"core": hours, "gpu": 60 * progress.gpu_hours(recipes)}
+            about = {"core": hours, "gpu": max(1.0, 60 * progress.gpu_hours(recipes))}
             return about | {"runs": len(recipes), "preset": runs.preset}
     return {}
 
