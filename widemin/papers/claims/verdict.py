@@ -170,12 +170,15 @@ def _takes(name: str, evidence: Sequence[Runs]) -> dict[str, Any]:
 
     known = [row for runs in evidence for row in final(runs.table).to_dict("records")]
     for runs in reversed(evidence):
-        listed = {r.key: r for part in parts()[name] for r in runs.listed(part.runs)}
-        recipes, needs = list(listed.values()), parts()[name][0].needs
-        sizes = [name for name in ("train_size", "epochs") if name in needs]
-        if recipes and all(
-            getattr(r, size) >= int(needs[size]) for r in recipes for size in sizes
-        ):
+        of = [(r, p.needs) for p in parts()[name] for r in runs.listed(p.runs)]
+        of = [(r, needs) for r, needs in of if r.dataset == needs.get("dataset")]
+        least = (
+            getattr(r, size) >= int(needs.get(size, 0))
+            for r, needs in of
+            for size in ("train_size", "epochs")
+        )
+        if of and all(least):
+            recipes = list({r.key: r for r, _ in of}.values())
             hours = (progress.seconds(recipes, known) or 0) / 3600
             about = {"core": hours, "gpu": max(1.0, 60 * progress.gpu_hours(recipes))}
             return about | {"runs": len(recipes), "preset": runs.preset}
