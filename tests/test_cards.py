@@ -162,6 +162,18 @@ def test_a_claim_without_rows_has_a_line_of_what_it_takes():
     assert _takes("D4", evidence[1:]) == {}  # 8 epochs are not enough
 
 
+def test_a_claim_takes_the_smallest_preset_that_is_enough():
+    large = Recipe(dataset="mnist", model="m1", train_size=60_000, epochs=50)
+    larger = replace(large, epochs=90)
+    other = replace(larger, dataset="fashion-mnist")
+    evidence = [
+        Runs(name, {"by_size": runs}, pd.DataFrame())
+        for name, runs in {"paper": [larger], "site": [large, other]}.items()
+    ]
+    took = _takes("D4", evidence)  # the claim is of MNIST
+    assert (took["preset"], took["runs"]) == ("site", 1)
+
+
 def test_the_page_lists_by_paper_decided_first_and_what_is_planned(monkeypatch):
     def told(claim, *words, **takes):
         each = zip(claims.parts()[claim], words, strict=True)
