@@ -23,7 +23,7 @@ from tests.test_tree import public
 from widemin import paths
 from widemin.book import build, notebooks, verdicts
 from widemin.papers.claims import criteria
-from widemin.papers.claims.parts import STATISTICS, parts
+from widemin.papers.claims.parts import SAID, STATISTICS, parts
 
 WIDEMIN = paths.ROOT / ".venv" / "bin" / "widemin"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -258,6 +258,29 @@ def test_all_but_a_few_named_claims_have_been_run(site):
     assert unrun == UNRUN
 
 
+def test_claims_without_rows_are_planned_and_have_no_card(site):
+    pages = "".join(p.read_text() for p in (site / "chapters").glob("*.html"))
+    text = (site / "verdicts.html").read_text()
+    [listed] = re.findall(r"<h2>Planned, not yet run(.*?)<h2>", text, re.DOTALL)
+    for name in UNRUN:
+        [kind] = re.findall(rf'class="([^"]*)" id="verdict-{name.lower()}"', pages)
+        assert "planned" in kind and "admonition" not in kind
+        assert f"#verdict-{name.lower()}" in listed
+    planned = re.findall(r"<td>.*?runs at the preset.*?</td>", listed, re.S)
+    assert len(planned) == len(UNRUN)
+
+
+@pytest.mark.parametrize("edition", ["book", "site"])
+def test_no_chapter_wears_a_badge_for_the_age_of_its_commit(edition, request):
+    """But for instruments revised since: the search for distances was."""
+    html = request.getfixturevalue(edition)
+    for path in (html / "chapters").glob("*.html"):
+        text = path.read_text()
+        assert ">stale<" not in text and "source several" not in text
+        said = re.findall(r"older instrument</span>(.*)</p>", text)
+        assert {one.partition(":")[2].strip() for one in said} <= {"distance."}
+
+
 @pytest.mark.parametrize("edition", ["book", "site"])
 def test_verdicts_can_be_read_by_a_machine(edition, request):
     html = request.getfixturevalue(edition)
@@ -330,9 +353,66 @@ def test_the_verdicts_can_be_narrowed_and_are_seen_whole(site, width):
         page.get_by_label("paper").select_option("Wei et al.")
         ours = [v for v in wanted if v["claim"].startswith("S")]
         assert page.locator("tbody tr:visible").count() == len(ours)
+        assert page.locator("h2:visible", has_text="Wang").count() == 0
         for cell in page.locator("tbody tr:visible td").all():
             box = cell.bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= width
+
+
+@needs_chromium
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_card_has_one_word_one_class_and_its_sign(site, theme):
+    classes = SAID["class"]
+    signs = dict(zip(classes, "✓◐✗↔?…", strict=True))
+    shown = verdicts.of_edition("site")
+    seen = {}
+    with browser(color_scheme=theme) as context:
+        for path in sorted((site / "chapters").glob("0[1-5]*.html")):
+            page = context.new_page()
+            page.goto(path.as_uri())
+            seen |= page.evaluate("""Object.fromEntries(
+                [...document.querySelectorAll(".admonition.verdict")].map((card) => [
+                    card.id.slice(8).toUpperCase(),
+                    [[...card.classList].filter((name) => name.startsWith("outcome-")),
+                     [...card.querySelectorAll(".outcome")].map((at) => [
+                        at.innerText, getComputedStyle(at, "::before").content,
+                        getComputedStyle(at).backgroundColor,
+                        getComputedStyle(card).borderLeftColor])]]))""")
+            page.close()
+    assert len(seen) == len(shown) - len(UNRUN)
+    for name, (own, badges) in seen.items():
+        word = shown[name]["outcome"]
+        [(text, sign, fill, edge)] = badges
+        assert own == [classes[word]] and text == word and fill == edge
+        assert signs[word] in sign, (name, sign)
+    assert len({badges[0][2] for _, badges in seen.values()}) == len(
+        {shown[name]["outcome"] for name in seen}
+    )
+
+
+@needs_chromium
+def test_what_a_card_folds_opens_by_key_by_address_and_in_print(site):
+    chapter = (site / "chapters" / "01_width_of_minima.html").as_uri()
+    with browser(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(chapter)
+        fold = page.locator("#verdict-w2-parts")
+        table = fold.locator("table")
+        assert not table.is_visible()
+        heights = page.locator(".admonition.verdict").evaluate_all(
+            "cards => cards.map((card) => card.offsetHeight)"
+        )
+        assert sum(heights) / len(heights) < 260  # with all of it open, 600
+        fold.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert table.is_visible()
+        page.keyboard.press("Enter")
+        assert not table.is_visible()
+        page.emulate_media(media="print")
+        assert table.bounding_box()["height"] > 50
+        page.emulate_media(media="screen")
+        page.goto(f"{chapter}#verdict-w2-parts")
+        assert table.is_visible()
 
 
 def the_pages(html):

@@ -69,7 +69,8 @@ def test_a_run_that_is_there_moves_its_cell():
     assert 0 < after.gpu_hours < before.gpu_hours
     assert 0 < after.core_hours < before.core_hours
     assert coverage.share({"a": before, "b": after}) == (
-        "1 of 6 cells (16.7 %) at the settings of the papers"
+        "1 of 6 cells of the papers' tables (16.7 %) were run"
+        " at the papers' own settings"
     )
 
 

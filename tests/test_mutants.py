@@ -707,6 +707,27 @@ JUDGING = [
         of("rule", "test_one_order_of_all_draws_has_a_chance_and_no_interval"),
     ),
     Mutant(
+        "a badge on every page",
+        "experiments/results.py",
+        'if old else ""',
+        'if True else ""',
+        of("cards", "test_the_stamp_is_one_plain_line_however_old_the_commit"),
+    ),
+    Mutant(
+        "what a claim takes is told of the largest preset",
+        "papers/claims/verdict.py",
+        "for runs in reversed(evidence)",
+        "for runs in evidence",
+        of("cards", "test_a_claim_takes_the_smallest_preset_that_is_enough"),
+    ),
+    Mutant(
+        "of a claim that is partly so the failures are not named",
+        "papers/claims/verdict.py",
+        '"partly": [PASSES, FAILS]',
+        '"partly": [PASSES]',
+        of("cards", "test_a_card_says_paper_here_and_why_and_folds_the_rest"),
+    ),
+    Mutant(
         "50 % power",
         "papers/claims/engine.py",
         "(1.96 + 0.84)",

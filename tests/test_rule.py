@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from widemin import paths
+from widemin.book import verdicts
 from widemin.papers import claims
 from widemin.papers.claims import Judged, Runs, draws, engine
 from widemin.papers.claims.verdict import Verdict
@@ -230,7 +231,7 @@ def test_a_verdict_says_in_a_sentence_what_makes_its_word():
 
     assert reason("passes", "fails", "not yet run") == "Part a passes. Part b fails."
     assert reason("passes", "passes") == "Parts a and b pass."
-    said = "Parts b to d have no rows."
+    said = "Parts b to d have not been run."
     assert reason("passes", *["not yet run"] * 3, "inconclusive") == said
     assert reason("not decidable at this scale", "inconclusive") == (
         "Part a cannot be decided yet: it takes 3 seeds; there is 1."
@@ -269,7 +270,7 @@ def test_the_page_says_how_often_three_seeds_err():
         assert share(seeds, 1) == pytest.approx(paired, abs=2.0)
     assert f"{said[0][1]} % (unpaired) to {said[0][2]} % (paired)" in intro
     half = [math.ceil(int(percent) / 2) for percent in said[0][1:]]
-    page = claims.words.SAID["by chance"]
+    page = verdicts._PAGE
     assert "probability of {} to {} %".format(*half) in page
     assert "the truth in 75 %" in criteria and "truth in about 75 %" in intro
     assert 100 - share(3, 1) == pytest.approx(75, abs=2)

@@ -19,3 +19,9 @@ document.addEventListener("DOMContentLoaded", () => {
     tell();
   }
 });
+// An address that names what is folded opens it.
+for (const when of ["DOMContentLoaded", "hashchange"])
+  window.addEventListener(when, () => {
+    const named = location.hash && document.getElementById(location.hash.slice(1));
+    if (named) named.closest("details")?.setAttribute("open", "");
+  });

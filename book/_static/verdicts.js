@@ -1,15 +1,13 @@
 // The table of verdicts can be narrowed to a paper and to an outcome.
 document.addEventListener("DOMContentLoaded", () => {
-  const table = [...document.querySelectorAll("table")].find((candidate) =>
-    [...candidate.querySelectorAll("th")].some((head) => head.textContent.trim() === "by revision 1"));
-  if (!table) return;
-  const rows = [...table.querySelectorAll("tbody tr")];
+  const tables = [...document.querySelectorAll(".verdicts table")];
+  if (!tables.length) return;
+  const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
   const papers = { W: "Khritankov et al.", S: "Wei et al.", D: "Wang et al.", H: "Kamath et al." };
   const facts = rows.map((row) => ({
     paper: papers[row.cells[0].textContent.trim()[0]],
     outcome: row.cells[2].textContent.trim(),
   }));
-  rows.forEach((row, index) => { row.dataset.outcome = facts[index].outcome; });
   const bar = document.createElement("form");
   bar.className = "verdict-filter";
   const count = document.createElement("output");
@@ -21,6 +19,8 @@ document.addEventListener("DOMContentLoaded", () => {
         select.value && facts[index][name] !== select.value);
       shown += row.hidden ? 0 : 1;
     });
+    for (const table of tables)
+      table.closest("section").hidden = [...table.tBodies[0].rows].every((row) => row.hidden);
     count.textContent = `${shown} of ${rows.length} claims`;
   };
   for (const name of ["paper", "outcome"]) {
@@ -34,6 +34,6 @@ document.addEventListener("DOMContentLoaded", () => {
     bar.append(label);
   }
   bar.append(count);
-  (table.closest(".pst-scrollable-table-container") || table).before(bar);
+  tables[0].closest("section").before(bar);
   narrow();
 });

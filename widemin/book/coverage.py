@@ -125,13 +125,13 @@ def rows(covers: dict[str, Cover]) -> list[dict[str, str]]:
 def share(covers: dict[str, Cover]) -> str:
     """Return the number and the share of the cells that stand here, in words.
 
-    >>> share({"a": Cover(8, 2, 1, 6, 0, 3, 24, 9.5, 1.5)})
-    '2 of 8 cells (25.0 %) at the settings of the papers, 1 of them collapsed'
+    >>> share({"a": Cover(8, 2, 0, 6, 0, 3, 24, 9.5, 1.5)})
+    "2 of 8 cells of the papers' tables (25.0 %) were run at the papers' own settings"
     """
     names = ("cells", "there", "collapsed")
     cells, there, lost = (sum(getattr(c, n) for c in covers.values()) for n in names)
-    text = f"{there} of {cells} cells ({100 * there / cells:.1f} %)"
-    text += " at the settings of the papers"
+    ran = f"({100 * there / cells:.1f} %) were run at the papers' own settings"
+    text = f"{there} of {cells} cells of the papers' tables {ran}"
     return f"{text}, {lost} of them collapsed" if lost else text
 
 

@@ -11,12 +11,13 @@ import pandas as pd
 from widemin import paths
 from widemin.book import notebooks
 from widemin.experiments import provenance, results
-from widemin.names import written
 from widemin.papers import claims
-from widemin.papers.claims.words import SAID
+from widemin.papers.claims.verdict import rendered
+from widemin.papers.claims.words import SAID, sentence
 
 PAPER = "paper"
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04", "ours": "05"}
+_PAGE = Path(__file__).with_name("verdicts.md.jinja").read_text("utf-8")
 UNJUDGED = {"outcome": "not yet run", "ours": ""}  # our own claims by revision 1
 # What the front page tells, a claim that is decided each.
 HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
@@ -69,15 +70,13 @@ def judging(
 
 
 def as_page(edition: str) -> str:
-    """Return all claims as a table, with their words by both revisions."""
-    before, rows = claims.revision_1(), []
-    for name, v in all_claims(edition).items():
-        old, word = before.get(name, UNJUDGED)["outcome"], v["outcome"]
-        why = f"{_upper(claims.plain(claims.criteria()[name].revised))}. {v['reason']}"
-        own = [_link(name, v), _statement(name), word, _upper(v["ours"]), _rests(v)]
-        rows.append([*own, old, why if word != old and name in before else ""])
-    heads = ["", "claim", "outcome", "here", "rests on", "by revision 1"]
-    return markdown([*heads, "why another"], rows)
+    """Return all claims by paper, decided ones first; those not run, and revision 1."""
+    told, rank = all_claims(edition), claims.OUTCOMES.index
+    told = dict(sorted(told.items(), key=lambda of: rank(of[1]["outcome"])))
+    about: dict[str, Any] = {"told": told, "before": claims.revision_1()}
+    about |= {"link": _link, "statement": _statement}
+    about |= {"criteria": claims.criteria(), "plain": claims.plain}
+    return rendered(_PAGE, part="verdicts", **about)
 
 
 def _statement(name: str) -> str:
@@ -97,40 +96,10 @@ def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _rests(verdict: dict[str, Any]) -> str:
-    """Return seeds, device and preset that a verdict rests on; "" without runs."""
-    basis = verdict.get("basis", {})
-    if "seeds" not in basis:
-        return ""
-    seeds = f"{basis['seeds']} seed{'s' * (basis['seeds'] > 1)}"
-    where = [seeds, *map(written, basis.get("device", []))]
-    return f"{', '.join(where)} (`{verdict['preset']}`)"
-
-
 def by_chance(edition: str) -> str:
     """Return the numbers of rank and sign parts that pass, here and by chance."""
-    decided = [
-        part | {"name": f"{claim}{part['part']}"}
-        for claim, verdict in of_edition(edition).items()
-        for part in verdict["parts"]
-        if part["kind"] != "control" and "chance" in part and "lacks" not in part
-    ]
-    words = [part["word"] for part in decided]
-    sides = [claims.COMPARE[p["compare"]](p["value"], p["threshold"]) for p in decided]
-    if not decided:
-        return "No part that is judged by a rank or a sign is decided yet."
-    rows = [
-        [p["name"], claims.plain(p["criterion"]), claims.odds(p["chance"]), p["word"]]
-        for p in decided
-    ]
-    return str(SAID["by chance"]).format(
-        count=len(decided),
-        side=sum(sides),
-        passed=words.count("passes"),
-        failed=words.count("fails"),
-        expected=sum(part["chance"] for part in decided),
-        table=markdown(["part", "passes if", "value by chance", ""], rows),
-    )
+    about = {"told": of_edition(edition), "compare": claims.COMPARE}
+    return rendered(_PAGE, **about, odds=claims.odds, sentence=sentence)
 
 
 def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str:

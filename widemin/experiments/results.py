@@ -23,8 +23,8 @@ from widemin import paths
 from widemin.experiments import disk
 from widemin.experiments.columns import as_column, as_row
 from widemin.experiments.pool import Rows, Run, Stopped, outcomes
-from widemin.experiments.provenance import EARLIER, PROVENANCE, provenance, source
-from widemin.names import check
+from widemin.experiments.provenance import EARLIER, PROVENANCE, provenance
+from widemin.names import check, written
 
 if TYPE_CHECKING:
     from widemin.experiments.recipe import Recipe
@@ -356,21 +356,20 @@ def publish(table: pd.DataFrame, folder: Path, name: str, most: int = 900_000) -
 
 
 def stamp(table: pd.DataFrame, preset: str) -> str:
-    """Return the line under a chapter's title: preset, runs, hardware, source, date.
+    """Return the line under a chapter's title: preset, runs, hours, days, machines.
 
-    Rows of other sources than the page's are marked stale, though keys still hold.
+    A badge marks rows that an instrument measured before it was revised.
     """
+    from widemin.experiments.measure.parts import outdated  # and torch
+
     name, comma, given = preset.partition(", ")  # "smoke, but epochs = 3"
-    named = f"Preset **{name}**{comma}{given}: "
     runs = f"{table.attrs['done']} of {table.attrs['planned']} planned runs"
+    text = f"Preset **{name}**{comma}{given}: {runs}"
     if not table.attrs["done"]:
-        return f"{named}{runs} are there."
+        return f'<small class="stamp">{text} are there.</small>'
 
     def of(column: str) -> str:
-        values = sorted({str(value) for value in table[column].dropna()})
-        if len(values) > 3:
-            return f"{values[0]} to {values[-1]}" if column == "date" else "several"
-        return ", ".join(values)
+        return " and ".join(sorted(map(written, table[column].dropna().unique())))
 
     final = table[table["measured"] == "final"].drop_duplicates("key")
     hours = (final["train_seconds"] + final["measure_seconds"]).sum() / 3600
@@ -379,13 +378,15 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
     )
     count = table["seed"].nunique()
     seeds = "1 seed" if count == 1 else f"up to {count} seeds"
-    text = (
-        f"{named}{runs}, {seeds}, {spent} on {of('hardware')} ({of('device')}, "
-        f"{of('precision')}), torch {of('torch')}, source {of('source')}, {of('date')}."
+    first, last = pd.to_datetime(table["date"].dropna()).agg(["min", "max"])
+    days = f"{last.day} {last:%B %Y}"
+    if first < last:
+        month = f" {first:%B %Y}" if f"{first:%Y%m}" < f"{last:%Y%m}" else ""
+        days = f"{first.day}{month} to {days}"
+    text += f", {seeds}, {spent}, computed {days} on {of('hardware')} ({of('device')})"
+    old = outdated(final.astype(object).where(final.notna(), None).to_dict("records"))
+    badge = (
+        " {bdg-warning}`older instrument` It was revised since it measured some rows:"
     )
-    if set(table["source"].dropna()) != {source()}:
-        text += (
-            f" {{bdg-warning}}`stale` The source of this page, {source()}, is newer "
-            "than its rows; recipes and instruments have not been revised since."
-        )
-    return text
+    later = f"{badge} {', '.join(sorted(old))}." if old else ""
+    return f'<small class="stamp">{text} with torch {of("torch")}.</small>{later}'

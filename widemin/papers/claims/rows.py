@@ -63,13 +63,19 @@ class Runs:
     def _keys(self) -> dict[str, set[str]]:
         return {}
 
-    def places(self, name: str) -> Array:
-        """Return the places in the final rows of a list of runs, "settings[LR]" say."""
-        if name not in self._keys:
-            of, _, entry = name.rstrip("]").partition("[")
+    def listed(self, names: str) -> list[Any]:
+        """Return the recipes of lists of runs, "settings[LR] + first" say."""
+        found = []
+        for name in names.split(" + "):
+            of, _, entry = name.strip().rstrip("]").partition("[")
             listed = self.lists.get(of, ())
-            listed = listed.get(entry, ()) if entry else listed
-            self._keys[name] = {recipe.key for recipe in listed}
+            found += listed.get(entry, ()) if entry else listed
+        return found
+
+    def places(self, name: str) -> Array:
+        """Return the places in the final rows of a list of runs."""
+        if name not in self._keys:
+            self._keys[name] = {recipe.key for recipe in self.listed(name)}
         return np.flatnonzero(self.of("final")["key"].isin(self._keys[name]))
 
 

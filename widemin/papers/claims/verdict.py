@@ -1,8 +1,9 @@
 """Verdicts: what became of a claim, and how a page shows it."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,9 +12,11 @@ from widemin import paths
 from widemin.names import written
 from widemin.papers.claims import engine, words
 from widemin.papers.claims.engine import FAILS, PASSES, Judged
-from widemin.papers.claims.parts import KINDS, SIMULATED, criteria, parts
-from widemin.papers.claims.rows import Runs
-from widemin.papers.claims.words import SAID, letters, measured, plain
+from widemin.papers.claims.parts import KINDS, criteria, parts
+from widemin.papers.claims.rows import Runs, final
+from widemin.papers.claims.words import SAID, letters, measured
+
+_CARD = Path(__file__).with_name("card.md.jinja").read_text("utf-8")
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,17 @@ class Verdict:
 
     claim: str
     parts: Sequence[Judged]
+    takes: Mapping[str, Any] = field(default_factory=dict)  # where nothing was run
 
     @property
     def outcome(self) -> str:
         """One of OUTCOMES, by the words of the parts."""
         return engine.word(self.parts)
+
+    @property
+    def unrun(self) -> bool:
+        """Whether no part has any rows."""
+        return all(judged.word == engine.NOT_RUN for judged in self.parts)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         # What is shown, and beside it what the page of verdicts is made of.
@@ -43,10 +52,12 @@ class Verdict:
             "claim": self.claim,
             "outcome": self.outcome,
             "kind": kind_of(self.claim),
-            "paper": words.theirs(own[0].part),
+            "paper": words.theirs(*(j.part for j in own)),
+            "here": self.here(),
             "ours": self.ours(),
             "reason": self.reason(),
             "preset": own[0].preset,
+            "takes": self.takes,
             "basis": dict(own[0].basis),
             "parts": [as_data(judged) for judged in self.parts],
         }
@@ -62,19 +73,26 @@ class Verdict:
             return own
         return [j for j in own if measured(j.part) == measured(first)]
 
-    def ours(self) -> str:
-        """Return the measurement and the counts of the parts' words."""
+    def here(self) -> str:
+        """Return the statistic of the parts that tell the claim, or its range."""
         own = self._told()
         part, values = own[0].part, [j.value for j in own]
         if math.isnan(values[0]):
-            return self.counted()
-        text = f"{measured(part)}: {words.here(own[0])}"
+            return "no number yet"
         if part.statistic == "theorem":
-            text = f"{values.count(1.0)} of {len(own)} hold as printed"
-        elif len(own) > 1:
-            ends = words.to(part, min(values), max(values))
-            text = f"{measured(part)}: {ends} in {len(own)} parts{words.over(own)}"
-        return f"{text}; {self.counted()}"
+            return f"{values.count(1.0)} of {len(own)} hold as printed"
+        if len(own) == 1:
+            return words.here(own[0])
+        ends = words.to(part, min(values), max(values))
+        return f"{ends} in {len(own)} parts{words.over(own)}"
+
+    def ours(self) -> str:
+        """Return the measurement and the counts of the parts' words."""
+        first = self._told()[0]
+        if math.isnan(first.value):
+            return self.counted()
+        what = f"{measured(first.part)}: " * (first.part.statistic != "theorem")
+        return f"{what}{self.here()}; {self.counted()}"
 
     def counted(self) -> str:
         """Return the counts of the parts' words, controls apart.
@@ -82,88 +100,42 @@ class Verdict:
         >>> show("W13", []).counted()
         '2 parts not yet run; controls: 1 not yet run'
         """
-        control = [j.word for j in self.parts if j.part.kind == "control"]
-        own = [j.word for j in self.parts if j.part.kind != "control"]
-        if not own:
-            return _tally(control, " part")
-        return _tally(own, " part") + f"; controls: {_tally(control)}" * bool(control)
+        own = engine.counted(self.parts)
+        beside = [judged for judged in self.parts if judged not in own]
+        return tally(own, " part") + f"; controls: {tally(beside)}" * bool(beside)
+
+    def named(self) -> list[Judged]:
+        """Return the parts that make the outcome what it is."""
+        made = {"partly": [PASSES, FAILS], "reproduced": [PASSES]}
+        asked = (made | {"not reproduced": [FAILS]}).get(self.outcome, [self.outcome])
+        return [j for j in engine.counted(self.parts) if j.word in asked]
 
     def reason(self) -> str:
         """Return in a sentence which parts make the word, and why.
 
         >>> show("W13", []).reason()
-        'Parts a and b have no rows.'
+        'Parts a and b have not been run.'
         """
-        made = {"partly": [PASSES, FAILS], "reproduced": [PASSES]}
-        made["not reproduced"] = [FAILS]
         of: dict[tuple[str, str], list[str]] = {}
-        for judged in engine.counted(self.parts):
-            if judged.word in made.get(self.outcome, [self.outcome]):
-                of.setdefault((judged.word, judged.lacks), []).append(judged.part.part)
+        for judged in self.named():
+            of.setdefault((judged.word, judged.lacks), []).append(judged.part.part)
         return " ".join(_because(*key, names) for key, names in of.items())
 
     def box(self) -> str:
-        """Return the verdict as an admonition in MyST markdown."""
-        kind, texts = kind_of(self.claim), [(j, self._texts(j)) for j in self.parts]
-        titled = ((title, words.by_letter(texts, title)) for title in texts[0][1])
-        notes = [f"- **{title}:** {'; '.join(of)}.\n" for title, of in titled if of]
-        rows = [
-            f"| {j.part.part} | {plain(j.part.statement)}"
-            f"{' (control)' * (j.part.kind == 'control' != kind)} "
-            f"| {words.theirs(j.part)} | {words.here(j)} | {words.asked(j.part)} "
-            f"| {j.word.removesuffix(' at this scale')} |"
-            for j in self.parts
-            if not math.isnan(j.value)
-        ]
-        expected = criteria()[self.claim].expected
-        table = SAID["table"].replace(
-            "the paper", "expected" if expected else "the paper"
-        )
-        told, counted = (j.word for j in engine.counted(self.parts)), self.counted()
-        why = SAID["explained"].get(f"{self.claim}: {', '.join(told)}", "")
-        why = why.format(**{j.part.part: words.here(j) for j in self.parts})
-        return str(SAID["box"]).format(
-            claim=self.claim,
-            outcome=self.outcome,
-            colour=SAID["colour"][self.outcome],
-            anchor=anchor(self.claim),
-            called=SAID["called"][kind],
-            statement=plain(criteria()[self.claim].statement),
-            expected=expected and f" *Expected:* {plain(expected)}.",
-            counted=f"{counted[0].upper()}{counted[1:]}.{why}",
-            table="\n".join([table, *rows, "", ""]) if rows else "",
-            notes="".join(notes),
-        )
+        """Return the verdict in MyST: a card, or a line where nothing has been run."""
+        about = {"claim": criteria()[self.claim], "kind": kind_of(self.claim)}
+        about |= {"told": self._told(), "anchor": anchor(self.claim), "v": self}
+        about |= {"own": engine.counted(self.parts), "tally": tally, "words": words}
+        about["fixed"] = pd.Timestamp(max(j.part.fixed for j in self.parts))
+        return rendered(_CARD, written=written, **about)
 
-    def _texts(self, judged: Judged) -> dict[str, str]:
-        """Return the notes on a part below a box's table, by title."""
-        part, unseen = judged.part, math.isnan(judged.value)
-        name = plain(part.statement.split(":")[0])
-        there = judged.elsewhere
-        flips = f"{words.number(part, there.value)}, {there.word}" if there else ""
-        lacks = f"{name}: " * unseen + words.lacking_in_words(judged.lacks)
-        return {
-            "Measured": measured(part) * (part.statistic != "theorem" and not unseen),
-            "Its value passes by chance": words.odds(judged.chance),
-            "Not decidable": lacks * (judged.word == engine.UNDECIDABLE),
-            "Not yet run": name * (judged.word == engine.NOT_RUN),
-            "Rests on": _rests(judged),
-            "Criterion": self._history(),
-            "What would decide it": judged.would_decide,
-            "With flips alone": flips,
-        }
 
-    def _history(self) -> str:
-        """Return when criteria were fixed, and whether rows were known then."""
-        known = [j.part.part for j in self.parts if j.part.rows_known]
-        fixed = pd.Timestamp(max(j.part.fixed for j in self.parts))
-        day = f"fixed on {fixed.day} {fixed:%B %Y}"
-        if self.parts[0].part.runs in SIMULATED:
-            return f"{day}, when the outcome was known"
-        if not known:
-            return f"{day}, before there were rows"
-        which = "" if len(known) == len(self.parts) else f" of {letters(known)}"
-        return f"{day}, when rows{which} were known"
+def rendered(template: str, **about: Any) -> str:
+    """Return a template in Jinja filled; `said` is what words.yml says."""
+    from jinja2 import Environment
+
+    here = Environment(trim_blocks=True, lstrip_blocks=True)
+    return here.from_string(template).render(about, said=SAID).strip()
 
 
 def _because(word: str, lacks: str, names: Sequence[str]) -> str:
@@ -175,43 +147,48 @@ def _because(word: str, lacks: str, names: Sequence[str]) -> str:
     return f"Part{'s' * many} {who} {why}."
 
 
-def _tally(listed: Sequence[str], what: str = "") -> str:
-    """Return the counts of words in a list."""
+def tally(judged: Sequence[Judged], what: str = "") -> str:
+    """Return the counts of the words of parts."""
     texts: list[str] = []
-    for each in (each for each in engine.WORDS if each in listed):
-        count = listed.count(each)
-        said = SAID["because"][each][count > 1] if each in (PASSES, FAILS) else each
-        noun = f"{what}{'s' * (count > 1)}" if what and not texts else ""
-        texts.append(f"{count}{noun} {said}")
+    for each in engine.WORDS:
+        if count := sum(j.word == each for j in judged):
+            said = SAID["because"][each][count > 1] if each in (PASSES, FAILS) else each
+            noun = f"{what}{'s' * (count > 1)}" if what and not texts else ""
+            texts.append(f"{count}{noun} {said}")
     return ", ".join(texts)
 
 
 def show(name: str, evidence: Sequence[Runs], simulated: Any = None) -> Verdict:
     """Return the verdict on a claim by rows of several presets, the largest first."""
-    return Verdict(name, engine.judge_parts(name, evidence, simulated))
+    verdict = Verdict(name, engine.judge_parts(name, evidence, simulated))
+    return replace(verdict, takes=_takes(name, evidence)) if verdict.unrun else verdict
+
+
+def _takes(name: str, evidence: Sequence[Runs]) -> dict[str, Any]:
+    """Return the runs of a claim at the smallest preset that is enough, and hours."""
+    from widemin.experiments import progress  # and torch, which takes long
+
+    known = [row for runs in evidence for row in final(runs.table).to_dict("records")]
+    for runs in reversed(evidence):
+        of = [(r, p.needs) for p in parts()[name] for r in runs.listed(p.runs)]
+        of = [(r, needs) for r, needs in of if r.dataset == needs.get("dataset")]
+        least = (
+            getattr(r, size) >= int(needs.get(size, 0))
+            for r, needs in of
+            for size in ("train_size", "epochs")
+        )
+        if of and all(least):
+            recipes = list({r.key: r for r, _ in of}.values())
+            hours = (progress.seconds(recipes, known) or 0) / 3600
+            about = {"core": hours, "gpu": max(1.0, 60 * progress.gpu_hours(recipes))}
+            return about | {"runs": len(recipes), "preset": runs.preset}
+    return {}
 
 
 def kind_of(name: str) -> str:
     """Return "claim" for one that the paper measures, "argued", or "control"."""
     kind = min((part.kind for part in parts()[name]), key=KINDS.index)
     return "claim" if kind == "printed" else kind
-
-
-def _rests(judged: Judged) -> str:
-    """Return the rows behind a part, in words; "" for mathematics."""
-    basis = judged.basis
-    if not basis.get("train_size"):
-        return ""
-    images, epochs = (
-        " to ".join(f"{n:,}" for n in sorted({min(basis[name]), max(basis[name])}))
-        for name in ("train_size", "epochs")
-    )
-    where = judged.n.split(", ")[:2]
-    where += [*map(written, basis.get("dataset", []))]
-    where += [SAID["augment"][how] for how in basis.get("augment", []) if how]
-    where += [f"{images} training images", f"{epochs} epochs"]
-    where += [*map(written, basis.get("device", []))]
-    return f"{', '.join(where)}, preset `{judged.preset}`"
 
 
 _TOLD = "part kind statement criterion statistic compare threshold fixed rows_known"

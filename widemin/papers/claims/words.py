@@ -51,11 +51,16 @@ def measured(part: Part) -> str:
     return plain(re.split(ends, part.criterion)[0])
 
 
-def asked(part: Part) -> str:
-    """Return the threshold of a part with its sign, e.g. "≥ 80.0 %"."""
-    if part.statistic == "theorem":
-        return "it holds"
-    return f"{SAID['marks'][part.compare]} {number(part, part.threshold)}"
+def sentence(criterion: str) -> str:
+    """Return a criterion as a sentence.
+
+    >>> sentence("PGD-10 accuracy of SAM less that of standard training is above 0")
+    'PGD-10 accuracy of SAM is higher than that of standard training.'
+    """
+    text = plain(criterion)
+    for typed, read in SAID["sentences"].items():
+        text = re.sub(typed, read, text)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def lacking_in_words(lacks: str) -> str:
@@ -79,13 +84,13 @@ def letters(names: Sequence[str]) -> str:
     return ", ".join(f"{r[0]} to {r[-1]}" if len(r) > 2 else ", ".join(r) for r in each)
 
 
-def by_letter(texts: Sequence[tuple[Judged, dict[str, str]]], title: str) -> list[str]:
-    """Return the notes on parts under a title, each once, with their letters."""
+def by_letter(judged: Sequence[Judged], texts: Sequence[str]) -> list[str]:
+    """Return notes on a claim's parts, each once, with the letters of its parts."""
     of: dict[str, list[str]] = {}
-    for judged, said in texts:
-        if said[title]:
-            of.setdefault(said[title], []).append(judged.part.part)
-    if len(of) == 1 and len(*of.values()) == len(parts()[texts[0][0].part.claim]):
+    for each, said in zip(judged, texts, strict=True):
+        if said:
+            of.setdefault(said, []).append(each.part.part)
+    if len(of) == 1 and len(*of.values()) == len(parts()[judged[0].part.claim]):
         return list(of)
     return [f"{text} ({letters(names)})" for text, names in of.items()]
 
@@ -131,12 +136,14 @@ def printed(part: Part) -> float | None:
     return float(value) if value else None
 
 
-def theirs(part: Part) -> str:
-    """Return the paper's own words or number for a part."""
-    if said := _printed().get(part.name, {}).get("said"):
+def theirs(*of: Part) -> str:
+    """Return the paper's own words or number for a part, or the range of several."""
+    if said := _printed().get(of[0].name, {}).get("said"):
         return said
-    value = printed(part)
-    return SAID["no number"][part.kind] if value is None else number(part, value)
+    values = [value for part in of if (value := printed(part)) is not None]
+    if not values:
+        return str(SAID["no number"][of[0].kind])
+    return to(of[0], min(values), max(values))
 
 
 def here(judged: Judged) -> str:
