@@ -11,10 +11,13 @@ async (about) => {
   const article = document.querySelector("article.bd-article");
   const book = article.querySelector("section");
   const parts = [...book.querySelectorAll(".toctree-wrapper")];
-  const captions = [...document.querySelectorAll("nav.bd-links p.caption")];
+  const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
+  const captions = [...document.querySelectorAll("nav.bd-links p.caption")].map(words);
 
   document.body.classList.add("whole-book");
-  document.querySelector("#jb-print-docs-body")?.remove();
+  // What stands beside the text, though not printed, would leave the first page empty.
+  for (let node = article; node !== document.body; node = node.parentNode)
+    for (const other of [...node.parentNode.children]) if (other !== node) other.remove();
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const folded of document.querySelectorAll(".toggle-hidden"))
     folded.classList.remove("toggle-hidden");
@@ -28,7 +31,6 @@ async (about) => {
       old.replaceWith(head);
     }
 
-  const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
   const title = words(book.querySelector("h1"));
   const written = { day: "numeric", month: "long", year: "numeric" };
   const today = new Date().toLocaleDateString("en-GB", written);
@@ -45,7 +47,7 @@ async (about) => {
   const list = made("ul", "");
   list.append(entry(book, "page"));
   parts.forEach((part, i) => {
-    list.append(made("li", "part", captions[i] ? words(captions[i]) : ""));
+    list.append(made("li", "part", captions[i] ?? ""));
     for (const page of part.querySelectorAll(":scope > section")) {
       list.append(entry(page, "page"));
       if (page.previousElementSibling?.id.startsWith("document-chapters/"))

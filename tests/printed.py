@@ -1,6 +1,7 @@
-"""What a PDF says, read without a library: bookmarks, the words of a page, its links."""
+"""What a PDF says, read without a library: bookmarks, words and links of its pages."""
 
 import re
+import unicodedata
 import zlib
 
 
@@ -37,7 +38,10 @@ class Printed:
         return marks
 
     def words(self, page: int) -> str:
-        """Return the letters of a page in the order in which they are drawn."""
+        """Return the letters of a page in the order in which they are drawn.
+
+        The first is the number of the page.
+        """
         about = self.pages[page - 1]
         fonts = dict(re.findall(rb"/(F\d+) (\d+) 0 R", about))
         letters = {name: self._letters(font) for name, font in fonts.items()}
@@ -49,8 +53,7 @@ class Printed:
             said += "".join(
                 font.get(codes[i : i + 4], "") for i in range(0, len(codes), 4)
             )
-            said += "\n" if codes else ""
-        return said
+        return unicodedata.normalize("NFKC", said)
 
     def links(self, page: int) -> list[int]:
         """Return the pages to which the links of a page lead, as they stand there."""
@@ -60,8 +63,9 @@ class Printed:
         return [self.destinations[one[1]] for one in found if one]
 
     def _stream(self, name: bytes) -> bytes:
-        body = self.objects[name].split(b"stream\n", 1)[1]
-        return zlib.decompress(body.rsplit(b"\nendstream", 1)[0])
+        head, body = self.objects[name].split(b"stream\n", 1)
+        packed = b"/FlateDecode" in head  # a short one is not
+        return zlib.decompressobj().decompress(body) if packed else body
 
     def _letters(self, font: bytes) -> dict[bytes, str]:
         """Return what the codes of a font stand for."""
