@@ -21,7 +21,10 @@ async (about) => {
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const folded of document.querySelectorAll(".toggle-hidden"))
     folded.classList.remove("toggle-hidden");
-  for (const image of document.images) image.loading = "eager";
+  for (const image of document.images) {
+    image.loading = "eager";
+    image.classList.toggle("tall", image.naturalHeight > image.naturalWidth);
+  }
   for (const link of document.querySelectorAll("a.headerlink")) link.remove();
 
   // A page is as high as a chapter's title: its sections stand one rank below.
