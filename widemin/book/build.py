@@ -84,7 +84,7 @@ def print_pdf(edition: str) -> Path:
     with disk.atomic(target) as part:
         for last in (False, True):  # then with the numbers of the first's pages
             with _page() as page:
-                page.goto(book.absolute().as_uri())
+                page.goto(book.absolute().as_uri(), timeout=0)
                 page.evaluate((paths.BOOK / "print.js").read_text(), about)
                 page.pdf(path=part, format="A4", outline=last, tagged=last)
             marks = rb"(\d+) 0 obj\n<</Type /Page\n|/(\S+) \[(\d+) 0 R /XYZ"
