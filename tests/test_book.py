@@ -422,7 +422,7 @@ def test_the_book_can_be_printed_and_its_figures_taken_along(site, cache):
         assert title.replace(" ", "") in printed.words(page).replace(" ", "")
     for page in range(2, len(printed.pages) + 1):
         assert printed.words(page).startswith(str(page)), page
-    a4 = rb"/MediaBox \[0 0 59[45][.\d]* 841"
+    a4 = rb"/MediaBox \[0 0 59[456][.\d]* 84[12]"
     assert all(re.search(a4, page) for page in printed.pages)
     for page in (site / "intro.html", site / "api" / "attacks.html"):
         assert 'href="' + "../" * (page.parent != site) + 'widemin.pdf"' in (
