@@ -29,7 +29,7 @@ endif
 help:
 	@echo "make book   run every chapter here, at the smoke preset, into _build/book/html"
 	@echo "make site   draw the published edition from book/results, into _build/site/html"
-	@echo "make pdf    print the published edition, _build/site/widemin.pdf; takes a Chromium"
+	@echo "make pdf    print the published edition, _build/site/widemin.pdf, and link it; takes a Chromium"
 	@echo "make figures  each figure of it as SVG and PDF; takes a Chromium"
 	@echo "make labs   the five labs, for students and for instructors, into _build/labs"
 	@echo "make test   the fast tests, ruff and mypy"

@@ -16,7 +16,9 @@ import jsonschema
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
+from tests.printed import Printed
 from tests.test_api import PAGES
 from tests.test_claims import FREE
 from tests.test_tree import public
@@ -415,6 +417,12 @@ def test_what_a_card_folds_opens_by_key_by_address_and_in_print(site):
         assert table.is_visible()
 
 
+def heading(page):
+    """The title of a page, without the sign that links to it."""
+    found = re.search(r"<h1>([^\n]*?)<a class=\"headerlink", page.read_text())
+    return re.sub(r"<.*?>", "", found[1])
+
+
 def the_pages(html):
     """Every page that a reader turns to."""
     found = [
@@ -472,8 +480,35 @@ def test_axe_finds_nothing_serious(site, theme):
 def test_the_book_can_be_printed_and_its_figures_taken_along(site, cache):
     done = widemin("book", "--edition", "site", "--pdf", "--figures", cache=cache)
     assert done.returncode == 0, done.stderr
-    printed = (site.parent / "widemin.pdf").read_bytes()
-    assert printed.startswith(b"%PDF") and printed.count(b"/Type /Page\n") > 60
+    data = (site.parent / "widemin.pdf").read_bytes()
+    assert data.startswith(b"%PDF") and (site / "widemin.pdf").read_bytes() == data
+    printed = Printed(data)
+    marks = [(title, page) for title, page, _ in printed.bookmarks()]
+    names = [heading(site / "chapters" / f"{name}.html") for name in notebooks.pages()]
+    assert [title for title, _ in marks if title in names] == names
+    assert all(below for title, _, below in printed.bookmarks() if title in names)
+    cited = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())
+    authors = [author["name"] for author in cited["authors"]]
+    front = printed.words(1)
+    for said in (heading(site / "intro.html"), cited["version"], *authors):
+        assert said.replace(" ", "") in front.replace(" ", ""), (said, front)
+    assert "Contents" in printed.words(2)
+    begin = next(page for _, page in marks)
+    numbers = [n for page in range(2, begin) for n in printed.links(page)]
+    assert set(dict(marks).values()) <= set(numbers) and numbers == sorted(numbers)
+    told = "".join(printed.words(page) for page in range(2, begin))
+    for title, page in marks:  # in the contents, with the page where the chapter begins
+        assert f"{title}{page}".replace(" ", "") in told.replace(" ", ""), title
+        assert title.replace(" ", "") in printed.words(page).replace(" ", "")
+    for page in range(2, len(printed.pages) + 1):
+        assert printed.words(page).startswith(str(page)), page
+    a4 = rb"/MediaBox \[0 0 59[456][.\d]* 84[12]"
+    assert all(re.search(a4, page) for page in printed.pages)
+    for page in (site / "intro.html", site / "api" / "attacks.html"):
+        assert 'href="' + "../" * (page.parent != site) + 'widemin.pdf"' in (
+            page.read_text()
+        )
+        assert "<!--pdf" not in page.read_text()
     drawn = sorted(path.name for path in (site.parent / "figures").iterdir())
     assert len(drawn) > 60 and {"fig-ways.svg", "fig-ways.pdf"} <= set(drawn)
 

@@ -293,6 +293,7 @@ def test_without_a_checkout_commands_say_that_they_need_one(words, call, monkeyp
         ("book", "nbclient"),
         ("book --edition site", "jupyter_book"),
         ("book --figures", "playwright"),
+        ("book --pdf", "playwright"),
     ],
 )
 def test_a_package_that_is_not_installed_is_one_line_at_once(

@@ -23,7 +23,7 @@ ALTERED = "truncated or altered"
 
 
 class DataError(ValueError):
-    """A data set that is missing, truncated or altered."""
+    """A data set is missing, truncated or altered."""
 
 
 @dataclass(frozen=True)

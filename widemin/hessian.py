@@ -38,8 +38,8 @@ def hessian_product(
 ) -> Product:
     """Return v -> H v for the Hessian of the mean loss over x.
 
-    By the forward derivative of the gradient; of fewer than 1,000 inputs, and of
-    layers without a forward derivative, by two backward passes (Pearlmutter 1994).
+    It is the forward derivative of the gradient; for fewer than 1,000 inputs, and for
+    layers without a forward derivative, two backward passes (Pearlmutter 1994).
     Vectors have shape (weights,), in the order of the parameters that require a
     gradient.
 
@@ -197,8 +197,8 @@ def lanczos(
 
     The iteration ends when each of k residuals is at most tolerance times |value|, or
     after `most` products; the error of a value goes with the square of its residual. A
-    repeated value is seen once, one whose vectors are orthogonal to the start, shape
-    (n,), best drawn at random, not at all.
+    repeated value is found once. A value whose vectors are orthogonal to the start,
+    shape (n,), is not found: draw the start at random.
 
     >>> diagonal = torch.tensor([5.0, 2.0, 1.0], dtype=torch.float64)
     >>> top = lanczos(lambda v: diagonal * v, torch.ones(3).double(), k=2)
@@ -237,8 +237,8 @@ def top_eigenvalues(
 ) -> Eigenvalues:
     """Return the largest eigenvalues of the Hessian of the mean loss, or of -H.
 
-    The latter with sign=-1. The generator draws the start of `lanczos`, of which k,
-    tolerance and most are; other arguments and errors as of `hessian_product`.
+    sign=-1 gives those of -H. The generator draws the start of `lanczos`, which also
+    takes k, tolerance and most; other arguments and errors as of `hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, y = torch.rand(20, 1, 2, 2), torch.arange(20) % 3

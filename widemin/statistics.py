@@ -67,8 +67,8 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
 def auroc(score: ArrayLike, positive: ArrayLike) -> float:
     """Return the area under the ROC curve of a score, by ranks (Mann and Whitney).
 
-    The chance that a positive's score is above a negative's, ties half; NaN where all
-    are positive, or none.
+    The probability that a positive's score is above a negative's, ties counted half;
+    NaN if all are positive, or none.
 
     >>> auroc([0.1, 0.4, 0.3, 0.8], [False, True, False, True])
     1.0
@@ -84,7 +84,7 @@ def auroc(score: ArrayLike, positive: ArrayLike) -> float:
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike]) -> float:
     """Return Spearman's correlation of what the ranks of others leave unexplained.
 
-    Of `given`, by regression; NaN where too few are there or nothing is left of a side.
+    A regression removes `given`; NaN for too few values, or if a side has none left.
 
     >>> x, noise = [1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]
     >>> round(partial_spearman(x, x, [noise]), 3)
@@ -106,7 +106,7 @@ def spearman_interval(rho: float, n: int, given: int = 0) -> tuple[float, float]
     """Return the 95 % interval of a rank correlation of n pairs.
 
     Fisher's transformation with the variance of Bonett and Wright (2000), which has
-    none at -1 and 1; of a partial one, `given` others are held fixed.
+    none at -1 and 1; in a partial one, `given` others are held fixed.
 
     >>> low, high = spearman_interval(0.8, 20)
     >>> round(low, 2), round(high, 2)

@@ -229,8 +229,8 @@ def weight_gradient(
 ) -> list[Tensor]:
     """Return the sum over batches of images, all with labels y, of the loss's gradient.
 
-    Of the mean loss in inference mode, as where attacks are made: one for each
-    parameter that requires it, 0 where it is unused.
+    The loss is the mean one in inference mode, in which attacks are made. Each
+    parameter that requires a gradient has one; it is 0 if the parameter is unused.
 
     >>> model = nn.Linear(1, 2, bias=False)
     >>> _ = nn.init.zeros_(model.weight)
@@ -369,7 +369,7 @@ def fit(
 def takes_one(model: nn.Module, x: Tensor) -> bool:
     """Return True if the network can be trained on one image, shape (1, ...).
 
-    Batch norm cannot where it is left with one value per channel.
+    It cannot if batch norm is left with one value per channel.
 
     >>> takes_one(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4)), torch.rand(1, 2, 2))
     False

@@ -65,7 +65,7 @@ def check_images(x: Tensor, y: Tensor) -> None:
 
 
 def check_labels(x: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless y are labels of the inputs x, of which there is one.
+    """Raise ValueError unless x has an input and y a label for each of them.
 
     >>> check_labels(torch.zeros(2, 3), torch.tensor([0]))
     Traceback (most recent call last):
@@ -109,8 +109,8 @@ def logits_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return a network's logits of x, shape (batch, classes), finite and for labels y.
 
     Raises:
-        ValueError: Inputs of another precision or device than the network's, what is
-            no logits, labels of no class; logits not finite (`NonFiniteError`).
+        ValueError: Inputs of another precision or device than the network's, no logits,
+            labels without a class; logits not finite (`NonFiniteError`).
 
     >>> logits_of(nn.Linear(4, 2), torch.rand(1, 4).double(), torch.tensor([0]))
     Traceback (most recent call last):

@@ -159,7 +159,7 @@ class targeted:
 def fooled(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:
     """Return a mask of the answers that an attack wants, bool, shape (batch,).
 
-    Of a targeted loss those are the classes y, of any other all but y.
+    A `targeted` loss wants the classes y, any other loss all classes but y.
 
     >>> logits, y = torch.tensor([[0.0, 9.0]]), torch.tensor([1])
     >>> fooled(cross_entropy, logits, y), fooled(targeted(cross_entropy), logits, y)

@@ -59,7 +59,7 @@ def pgd(
             ball's radius by default.
         generator: Draws the random start; without one the ascent starts at x.
         loss: The loss to climb.
-        restarts: Random starts; of each image one that fools is kept, and else the
+        restarts: Random starts; for each image one that fools is kept, or else the
             one with the highest loss.
         until_fooled: Stop each image once it is misclassified, or is in the class
             wanted; it leaves the batch and costs nothing more.

@@ -11,14 +11,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from widemin import paths
 from widemin.book import coverage, notebooks, verdicts
 from widemin.book.sources import figures, stage
 from widemin.book.verdicts import executed
-from widemin.experiments import disk
+from widemin.experiments import disk, provenance
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -72,36 +76,47 @@ def write_readme(edition: str) -> None:
 
 
 def print_pdf(edition: str) -> Path:
-    """Print a rendered edition as one PDF by Chromium; return where it is."""
-    browser, home = _browser(), paths.BUILD / edition
-    page, target = _sphinx(home, "singlehtml") / "index.html", home / "widemin.pdf"
+    """Print a rendered edition as one PDF, by Chromium; return where it is."""
+    home, html = paths.BUILD / edition, paths.BUILD / edition / "html"
+    book, target = _sphinx(home, "singlehtml") / "intro.html", home / "widemin.pdf"
+    cited = (paths.ROOT / "CITATION.cff").read_text()
+    about = yaml.load(cited, yaml.BaseLoader) | {"source": provenance.source()}
     with disk.atomic(target) as part:
-        options = "--headless --no-sandbox --disable-gpu --no-pdf-header-footer"
-        call = [browser, *options.split(), "--virtual-time-budget=60000"]
-        call += [f"--print-to-pdf={part.absolute()}", page.absolute().as_uri()]
-        done = subprocess.run(call, capture_output=True, text=True)
-        if done.returncode or not part.exists():
-            raise BuildFailed(f"{browser} failed: {done.stderr.strip()[-500:]}")
+        for last in (False, True):  # then with the numbers of the first's pages
+            with _page() as page:
+                page.goto(book.absolute().as_uri(), timeout=0)
+                page.evaluate((paths.BOOK / "print.js").read_text(), about)
+                page.pdf(path=part, format="A4", outline=last, tagged=last)
+            marks = rb"(\d+) 0 obj\n<</Type /Page\n|/(\S+) \[(\d+) 0 R /XYZ"
+            found = re.findall(marks, part.read_bytes())
+            pages = [page for page, *_ in found if page]
+            about["pages"] = {n.decode(): pages.index(p) + 1 for _, n, p in found if n}
     shutil.rmtree(home / "work", ignore_errors=True)
+    shutil.copy(target, html)
+    for path in html.rglob("*.html"):  # links to it are comments until then
+        path.write_text(re.sub("<!--pdf (.*?)-->", r"\1", path.read_text()))
     return target
 
 
-def _browser() -> str:
-    if path := next(filter(None, map(shutil.which, BROWSERS)), None):
-        return path
-    raise BuildFailed(f"a PDF must be printed by one of {', '.join(BROWSERS)}")
+@contextmanager
+def _page() -> Iterator[Any]:
+    """Open an empty page in a Chromium of its own; BuildFailed where that fails."""
+    from playwright.sync_api import Error, sync_playwright
+
+    if not (browser := next(filter(None, map(shutil.which, BROWSERS)), None)):
+        raise BuildFailed(f"a PDF must be printed by one of {', '.join(BROWSERS)}")
+    try:
+        with sync_playwright() as playwright:
+            yield playwright.chromium.launch(executable_path=browser).new_page()
+    except Error as error:
+        raise BuildFailed(f"{browser} failed: {error.message[-500:]}") from error
 
 
 def write_figures(edition: str) -> Path:
     """Write each named figure of an edition as SVG and PDF; return their folder."""
-    from playwright.sync_api import sync_playwright
-
     folder = paths.BUILD / edition / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu"]
-        chromium = playwright.chromium.launch(executable_path=_browser(), args=flags)
-        page = chromium.new_page()
+    with _page() as page:
         for name, drawn in _figures(edition):
             (folder / f"{name}.svg").write_text(drawn)
             page.set_content(f"<style>* {{margin: 0}}</style>{drawn}")
@@ -109,7 +124,6 @@ def write_figures(edition: str) -> Path:
             width, height = (f"{box[side] + 1}px" for side in ("width", "height"))
             target = folder / f"{name}.pdf"
             page.pdf(path=target, width=width, height=height, print_background=True)
-        chromium.close()
     return folder
 
 

@@ -239,6 +239,7 @@ def _radii(edition: str) -> str:
 
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
 MARKS: dict[str, Callable[[str], str]] = {
+    "address": lambda _: "ADDRESS",
     "counts": verdicts.in_words,
     "headlines": verdicts.headlines,
     "radii": _radii,

@@ -212,7 +212,7 @@ def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:
     from widemin.book import build, notebooks
 
     fixed, names = {"device": "none", "results_dir": "published"}, notebooks.chapters()
-    need(*PAGES, *["playwright"] * figures)
+    need(*PAGES, *["playwright"] * (pdf or figures))
     chapters = [(name, notebooks.resolve(name, "site", fixed)) for name in names]
     chapters = [(notebooks.PRIMER, {}), *chapters] if edition == "site" else []
     with alone():

@@ -90,9 +90,9 @@ def robust_mask(
 ) -> dict[str, Tensor]:
     """Return a mask of the images classified rightly after each attack, by its name.
 
-    Of each alone, bool, shape (images,); in the worst case those are right that every
-    mask has. Images that are wrong already are not attacked: every set contains the
-    unmoved one.
+    Each mask is bool, shape (images,); an image is right in the worst case if it is
+    in every mask. Images that are wrong already are not attacked: every set contains
+    the unmoved one.
 
     Args:
         model: Maps images to logits.

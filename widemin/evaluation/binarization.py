@@ -40,9 +40,9 @@ def binarization(
     inner: int = 100,
     boundary: int = 1,
 ) -> Binarized:
-    """Return masks of the images in which attacks find an example surely there.
+    """Return masks of the images at which attacks find an example known to exist.
 
-    The test of Zimmermann et al. (2022). Of each image a binary classifier is made. Its
+    The test of Zimmermann et al. (2022) builds a binary classifier for each image. Its
     features are the network's; its linear readout, a regularised discriminant, tells
     random points on the ball's boundary (class 1) from the image and random points
     inside (class 0). At the image the margin is the network's own, and so is the first

@@ -43,7 +43,7 @@ def minimal_distance(
     The better of two searches by the fast minimum-norm attack (Pintor et al. 2021,
     algorithm 1) up the margin, which no confidence can hide, each of `steps`: from the
     image, and from three times the distance at which a linear network would change its
-    answer. The line from the image to the point found is halved at last.
+    answer. At last, bisection shortens the line from the image to the point found.
 
     The norm is "linf" or "l2"; other arguments and errors as of `robust_mask`.
 

@@ -98,8 +98,8 @@ def report(
     """Measure how robust a network is, by attacks from weak to strong.
 
     Accuracy without an attack, under FGSM, PGD-10, margin-loss PGD-40 with 5 restarts
-    and AutoAttack, where it is installed; the worst case of all; the median distance
-    that fools; the signs that gradients are masked.
+    and AutoAttack, where it is installed; the worst case of all; the median of the
+    minimal distance; the signs that gradients are masked.
 
     Arguments and errors as of `robust_mask`; without a generator, seed 0 draws the
     random starts.

@@ -52,8 +52,8 @@ def logistic(x: Sequence[float], theta: Sequence[float]) -> tuple[Landscape, Ten
 def node_norms(model: nn.Module) -> Tensor:
     """Return for each weight the norm of the node (filter) it feeds, shape (weights,).
 
-    Of vectors (biases, batch norm) its own. Distances in these units stay where one
-    layer is scaled up and the next one down (Dinh et al. 2017).
+    Vectors (biases, batch norm) have their own norm. Distances in these units do not
+    change if one layer is scaled up and the next one down (Dinh et al. 2017).
 
     >>> node_norms(nn.Linear(2, 1, bias=False)).shape
     torch.Size([2])
@@ -78,8 +78,8 @@ def weight_landscape(
 ) -> tuple[Landscape, Tensor]:
     """Return the mean loss as a function of a displacement of the weights.
 
-    And zeros of its argument's shape, both in float64; the network is used in the mode
-    it is in. Scale, shape (weights,), are the units of the displacement. Other
+    Beside it are zeros of its argument's shape, both in float64; the network stays in
+    its mode. Scale, shape (weights,), has the units of the displacement. Other
     arguments and errors as of `hessian.hessian_product`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -171,7 +171,7 @@ def adaptive_sharpness(
 
     max L(w + |w| v) - L(w) over |v|_2 <= rho, by projected gradient ascent in steps of
     rho / 5 (Kwon et al. 2021), in inference mode. Scaling one layer up and the next one
-    down leaves it alone. Other arguments and errors as of `weight_landscape`.
+    down does not change it. Other arguments and errors as of `weight_landscape`.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
@@ -202,8 +202,8 @@ def adaptive_sharpness(
 def logit_scale(model: nn.Module, factor: float) -> Iterator[None]:
     """Multiply a network's logits by a factor: same predictions, other margins.
 
-    What moves with it does not measure robustness. Of a sequence that ends in a linear
-    layer, that layer's weights are multiplied; of others, the output.
+    A number that changes with it does not measure robustness. In a sequence that ends
+    in a linear layer, that layer's weights are multiplied; else the output is.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> x = torch.rand(1, 1, 2, 2)

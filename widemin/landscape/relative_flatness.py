@@ -19,7 +19,7 @@ def relative_flatness(
 
     The sum over rows s, t of the layer of w_s . w_t Tr(H_st), for the blocks H_st of
     the Hessian of the mean cross-entropy (Petzka et al. 2021), in inference mode. No
-    label enters it; scaling the features up and the layer down leaves it alone. Other
+    label enters it; features scaled up and the layer down do not change it. Other
     arguments and errors as of `weight_landscape`.
 
     Raises:
