@@ -14,13 +14,12 @@ import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import SAID, coverage, notebooks, verdicts, where
+from widemin.book import SAID, coverage, front, notebooks, verdicts, where
 from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipe import Recipe
 from widemin.names import check, written
 from widemin.papers import claims
-from widemin.papers.claims.engine import NOT_RUN
 
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
 _IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
@@ -34,15 +33,16 @@ def stage(edition: str, source: Path) -> str:
     for folder in ("chapters", "tables"):
         (source / folder).mkdir()
     config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    address = front.repository()
     for chapter in notebooks.pages():
         page = executed(edition, chapter)
         if page.exists():
             notebook = json.loads(page.read_text())
             _say_in_short(notebook["cells"][0], edition, chapter)
             _mend_figures(notebook, source / "tables")
-            address = config["repository"]["url"]
             _say_how_to_run(notebook, chapter, source / "tables", address)
-            (source / "chapters" / page.name).write_text(json.dumps(notebook))
+            text = _with_address(json.dumps(notebook), address)
+            (source / "chapters" / page.name).write_text(text)
         else:
             (source / "chapters" / f"{chapter}.md").write_text(_stub(chapter))
     shown = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
@@ -53,8 +53,12 @@ def stage(edition: str, source: Path) -> str:
         # Links to verdicts that no page shows become plain words.
         page.write_text(link.sub(lambda at: at[0 if at[2] in shown else 1], text))
     theme = config["sphinx"]["config"]["html_theme_options"]
-    announced = f"{SAID['editions'][edition]} Source {provenance.source()}."
-    theme["announcement"] = announced
+    kind = "smoke" if front.is_smoke(edition) else edition
+    theme["announcement"] = f"{SAID['editions'][kind]} Source {provenance.source()}."
+    if address:
+        host = address.partition("://")[2].partition(".")[0]
+        theme |= {"repository_url": address, "repository_provider": host}
+        theme["use_repository_button"] = host in ("github", "gitlab")
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(filter(Path.is_file, source.rglob("*"))):
@@ -120,15 +124,22 @@ def _say_how_to_run(
     notebook: dict[str, Any], chapter: str, folder: Path, repository: str
 ) -> None:
     """Add to a chapter how to run it: the command, the notebook and its rows."""
-    shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
+    text = (paths.NOTEBOOKS / f"{chapter}.ipynb").read_text()
+    (folder / f"{chapter}.ipynb").write_text(_with_address(text, repository))
     told, command = SAID["primer"], f"widemin run {chapter[:2]}"
     if chapter != notebooks.PRIMER:
         told, command = SAID["run"], _with_rows(notebook, chapter, folder)
-    said = told + (f" {SAID['open']}" if repository else "")
-    name = repository.removesuffix(".git").partition("github.com/")[2]
-    said = said.format(command=command, chapter=chapter, name=name)
+    named = {"command": command, "chapter": chapter, "address": repository}
+    links = [f"[{n}]({to})" for n, to in front.launch(repository, chapter).items()]
+    said = told + f" {SAID['open']}" * bool(links)
+    said = said.format(links=" or ".join(links), **named)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
+
+
+def _with_address(notebook: str, address: str) -> str:
+    """Return a notebook's text whose first cell names the repository, if it did not."""
+    return notebook.replace('repository = \\"\\"', f'repository = \\"{address}\\"')
 
 
 def _with_rows(notebook: dict[str, Any], chapter: str, folder: Path) -> str:
@@ -232,19 +243,11 @@ def _again(_: str) -> str:
     return markdown(["run", "on", *said["compared"]], rows)
 
 
-def _radii(edition: str) -> str:
-    """Return the rank correlation of width and radius that fools, part b of W6."""
-    parts = verdicts.of_edition(edition).get("W6", {"parts": []})["parts"]
-    form = "{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f}), {n}"
-    known = (form.format(**p) for p in parts if p["part"] == "b" and "interval" in p)
-    return next(known, NOT_RUN)
-
-
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
 MARKS: dict[str, Callable[[str], str]] = {
-    "counts": verdicts.in_words,
-    "headlines": verdicts.headlines,
-    "radii": _radii,
+    "front": lambda edition: front.page(edition, "front"),
+    "cite": lambda edition: front.page(edition, "cite"),
+    "outcomes": lambda _: str(SAID["outcomes"]),
     "tallies": lambda edition: "- " + verdicts.in_words(edition, "", "\n- "),
     "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,

@@ -86,7 +86,8 @@ def _source_pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
         module = ".".join(file.with_suffix("").parts).removesuffix(".__init__")
         body = f"<h1>{module.replace('.', '.<wbr>')}</h1>"
         if repository:
-            public = f"{repository.removesuffix('.git')}/blob/main/{file.as_posix()}"
+            tree = "src/branch" if "//codeberg.org/" in repository else "blob"
+            public = f"{repository.removesuffix('.git')}/{tree}/main/{file.as_posix()}"
             body += f'<p><a href="{escape(public)}">In the repository</a></p>'
         body += highlight(path.read_text(encoding="utf-8"), PythonLexer(), lines)
         page = f"code/{file.with_suffix('').as_posix()}"
@@ -126,6 +127,8 @@ def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> N
     body = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'
     )
+    if app.builder.name == "singlehtml":  # links that are written as HTML
+        body = re.sub(r'href="chapters/[^"#]+#', 'href="#', body)
     context["body"] = re.sub(
         r'<dt class="sig.*?</dt>', _without_lists, body, flags=re.DOTALL
     )

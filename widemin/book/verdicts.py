@@ -1,7 +1,6 @@
 """The verdicts of an edition: for the book, for README.md and for machines."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
+from widemin.book import SAID as PAGES
 from widemin.book import notebooks
 from widemin.experiments import provenance, results
 from widemin.names import written
@@ -18,8 +18,6 @@ from widemin.papers.claims.words import SAID
 PAPER = "paper"
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04", "ours": "05"}
 UNJUDGED = {"outcome": "not yet run", "ours": ""}  # our own claims by revision 1
-# What the front page tells, a claim that is decided each.
-HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
 
 
 def executed(edition: str, chapter: str) -> Path:
@@ -138,10 +136,35 @@ def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str
     return between.join(_counts(all_claims(edition), page))
 
 
-def headlines(edition: str) -> str:
-    """Return the outcomes of the claims that the front page tells."""
+def here(name: str, verdict: Mapping[str, Any]) -> dict[str, str]:
+    """Return the number of each part of a claim with its interval, by its letter."""
+    of = {part.part: part for part in claims.parts()[name]}
+    kept = {"value", "interval", "n"}
+    return {
+        p["part"]: claims.words.here(
+            claims.Judged(
+                of[p["part"]], p["word"], **{k: p[k] for k in kept & p.keys()}
+            )
+        )
+        for p in verdict["parts"]
+    }
+
+
+def finding(name: str, verdict: Mapping[str, Any]) -> str:
+    """Return the sentence that is written for a claim and its word, or its statement."""
+    form = PAGES["findings"].get(name, {}).get(verdict["outcome"])
+    if not form:
+        return _statement(name)
+    return str(form).format(ours=verdict["ours"], **here(name, verdict))
+
+
+def findings(edition: str) -> str:
+    """Return a list of findings for README.md: each with its word and its claim."""
     told = all_claims(edition)
-    return "\n".join(_told(name, told[name]) for name in HEADLINES)
+    return "\n".join(
+        f"- {finding(name, told[name])} **{_upper(told[name]['outcome'])}** ({name})."
+        for name in PAGES["findings"]
+    )
 
 
 def _told(name: str, v: Mapping[str, Any]) -> str:
@@ -172,15 +195,6 @@ def in_short(edition: str, chapter: str, named: list[str]) -> str:
     lines = [" ".join(_counts(own, "../verdicts.md")), ""]
     lines += [_told(name, own[name]) for name in named if own[name]["preset"]]
     return "\n".join([":::{admonition} In short", *lines, ":::"])
-
-
-def as_readme(edition: str) -> str:
-    """Return an edition's verdicts as the table in README.md."""
-    rows = []
-    for name, v in of_edition(edition).items():
-        ours = re.sub(r"(?<![\w)\]-])-(?=\d)", "−", _upper(v["ours"]))
-        rows.append([name, _statement(name), v["outcome"], ours])
-    return markdown(["", "claim", "outcome", "here"], rows)
 
 
 def as_data(edition: str) -> dict[str, Any]:

@@ -37,6 +37,11 @@ def source() -> str:
     return f"{widemin.__version__}+{commit}" if commit else widemin.__version__
 
 
+def origin() -> str:
+    """Return where this checkout was cloned from; "" where git names no place."""
+    return _git("remote", "get-url", "origin").strip()
+
+
 def _git(*words: str) -> str:
     """Return the output of a git command in the project's own repository.
 
