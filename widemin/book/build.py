@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from widemin import paths
-from widemin.book import coverage, notebooks, verdicts
+from widemin.book import front, notebooks, verdicts
 from widemin.book.sources import figures, stage
 from widemin.book.verdicts import executed
 from widemin.experiments import disk
@@ -56,9 +56,7 @@ _OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
 def write_readme(edition: str) -> None:
     """Write an edition's findings and its figure of one attack for README.md."""
     path = paths.ROOT / "README.md"
-    share = coverage.share(coverage.of_all(paths.PUBLISHED))
-    found, counts = verdicts.findings(edition), verdicts.in_words(edition, "")
-    told = f"{_OPEN}\n{found}\n\n{counts} Run so far: {share}.\n{_CLOSE}"
+    told = f"{_OPEN}\n{front.page(edition, 'readme.md.jinja').strip()}\n{_CLOSE}"
     between = re.compile(f"{_OPEN}.*{_CLOSE}", re.DOTALL)
     text, there = between.subn(lambda _: told, path.read_text(), count=1)
     if not there:

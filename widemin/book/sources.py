@@ -41,10 +41,13 @@ def stage(edition: str, source: Path) -> str:
             _say_in_short(notebook["cells"][0], edition, chapter)
             _mend_figures(notebook, source / "tables")
             _say_how_to_run(notebook, chapter, source / "tables", address)
-            text = _with_address(json.dumps(notebook), address)
-            (source / "chapters" / page.name).write_text(text)
+            (source / "chapters" / page.name).write_text(json.dumps(notebook))
         else:
             (source / "chapters" / f"{chapter}.md").write_text(_stub(chapter))
+    # From there the first cell of a notebook fetches the package.
+    empty, named = (f'repository = \\"{to}\\"' for to in ("", address))
+    for page in source.rglob("*.ipynb"):
+        page.write_text(page.read_text().replace(empty, named))
     shown = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
     mark = re.compile(f"<!-- ({'|'.join(MARKS)}) -->")
     link = re.compile(r"\[(\w+)\]\(#(verdict-\w+)\)")
@@ -55,10 +58,9 @@ def stage(edition: str, source: Path) -> str:
     theme = config["sphinx"]["config"]["html_theme_options"]
     kind = "smoke" if front.is_smoke(edition) else edition
     theme["announcement"] = f"{SAID['editions'][kind]} Source {provenance.source()}."
-    if address:
-        host = address.partition("://")[2].partition(".")[0]
-        theme |= {"repository_url": address, "repository_provider": host}
-        theme["use_repository_button"] = host in ("github", "gitlab")
+    host = address.partition("://")[2].partition(".")[0]
+    theme.update(repository_url=address, repository_provider=host)
+    theme["use_repository_button"] = host in ("github", "gitlab")
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(filter(Path.is_file, source.rglob("*"))):
@@ -124,8 +126,7 @@ def _say_how_to_run(
     notebook: dict[str, Any], chapter: str, folder: Path, repository: str
 ) -> None:
     """Add to a chapter how to run it: the command, the notebook and its rows."""
-    text = (paths.NOTEBOOKS / f"{chapter}.ipynb").read_text()
-    (folder / f"{chapter}.ipynb").write_text(_with_address(text, repository))
+    shutil.copy(paths.NOTEBOOKS / f"{chapter}.ipynb", folder)
     told, command = SAID["primer"], f"widemin run {chapter[:2]}"
     if chapter != notebooks.PRIMER:
         told, command = SAID["run"], _with_rows(notebook, chapter, folder)
@@ -135,11 +136,6 @@ def _say_how_to_run(
     said = said.format(links=" or ".join(links), **named)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
-
-
-def _with_address(notebook: str, address: str) -> str:
-    """Return a notebook's text whose first cell names the repository, if it did not."""
-    return notebook.replace('repository = \\"\\"', f'repository = \\"{address}\\"')
 
 
 def _with_rows(notebook: dict[str, Any], chapter: str, folder: Path) -> str:
@@ -245,9 +241,7 @@ def _again(_: str) -> str:
 
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
 MARKS: dict[str, Callable[[str], str]] = {
-    "front": lambda edition: front.page(edition, "front"),
-    "cite": lambda edition: front.page(edition, "cite"),
-    "outcomes": lambda _: str(SAID["outcomes"]),
+    "front": front.page,
     "tallies": lambda edition: "- " + verdicts.in_words(edition, "", "\n- "),
     "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from widemin import paths
-from widemin.book import SAID as PAGES
 from widemin.book import notebooks
 from widemin.experiments import provenance, results
 from widemin.names import written
@@ -134,37 +133,6 @@ def by_chance(edition: str) -> str:
 def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str:
     """Return the counts of outcomes, our own checks apart, in markdown."""
     return between.join(_counts(all_claims(edition), page))
-
-
-def here(name: str, verdict: Mapping[str, Any]) -> dict[str, str]:
-    """Return the number of each part of a claim with its interval, by its letter."""
-    of = {part.part: part for part in claims.parts()[name]}
-    kept = {"value", "interval", "n"}
-    return {
-        p["part"]: claims.words.here(
-            claims.Judged(
-                of[p["part"]], p["word"], **{k: p[k] for k in kept & p.keys()}
-            )
-        )
-        for p in verdict["parts"]
-    }
-
-
-def finding(name: str, verdict: Mapping[str, Any]) -> str:
-    """Return the sentence that is written for a claim and its word, or its statement."""
-    form = PAGES["findings"].get(name, {}).get(verdict["outcome"])
-    if not form:
-        return _statement(name)
-    return str(form).format(ours=verdict["ours"], **here(name, verdict))
-
-
-def findings(edition: str) -> str:
-    """Return a list of findings for README.md: each with its word and its claim."""
-    told = all_claims(edition)
-    return "\n".join(
-        f"- {finding(name, told[name])} **{_upper(told[name]['outcome'])}** ({name})."
-        for name in PAGES["findings"]
-    )
 
 
 def _told(name: str, v: Mapping[str, Any]) -> str:
