@@ -121,27 +121,32 @@ def test_rows_at_the_papers_settings_decide_the_counter_example(
     assert (judged.preset, judged.word) == (preset, word)
 
 
-def test_a_chapter_says_in_short_what_became_of_its_claims(tmp_path, monkeypatch):
+def test_a_chapter_counts_the_outcomes_of_its_own_claims(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     page("site", ("W7", "fails"), ("W1", "passes"))
-    box = verdicts.in_short("site", CHAPTER, ["W7", "W2"]).splitlines()
     claims_ = "**1** reproduced, **1** partly, **7**"  # W12 takes no rows
     argued = "**1** not reproduced, **3**"
-    assert box[1] == (
+    assert verdicts.tally("site", CHAPTER) == (
         f"Of [9 claims](../verdicts.md): {claims_} not yet run. "
         f"Of 4 arguments that no paper measures: {argued} not yet run."
     )
-    [told] = [line for line in box if line.startswith("- ")]  # W2 is not there
-    assert told.startswith("- {ref}`W7 <verdict-w7>`, ")
-    assert ": **not reproduced**. " in told
 
 
-@pytest.mark.parametrize("chapter", notebooks.chapters())
-def test_what_a_chapter_tells_in_short_are_claims_of_its_own(chapter):
-    opening = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"][0]
-    [mark] = sources._IN_SHORT.findall("".join(opening["source"]))
-    papers = {claims.criteria()[name].paper for name in mark.split()}
-    assert [verdicts.CHAPTER[paper] for paper in papers] == [chapter[:2]]
+def cell(text, *tags, **about):
+    return {"source": [text], "metadata": {"tags": list(tags), **about}}
+
+
+@pytest.mark.parametrize("edition", ["site", "book"])
+def test_a_chapter_opens_with_its_answer_and_a_figure(edition, tmp_path, monkeypatch):
+    """Rows of this machine do not carry the published answer."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    cells = [cell("# T"), cell("It is 3.\n<!-- tally -->", "answer"), cell("code")]
+    cells.append(cell("draw", "hide-input", "opening"))
+    sources._open(cells, edition, CHAPTER)
+    title, answer, figure, code = ("".join(one["source"]) for one in cells)
+    assert (title, figure, code) == ("# T", "draw", "code")
+    assert ("It is 3." in answer) == ("Of [9 claims]" in answer) == (edition == "site")
+    assert ("computed on this machine" in answer) == (edition == "book")
 
 
 def test_a_verdict_says_what_it_rests_on():

@@ -22,7 +22,6 @@ from widemin.names import check, written
 from widemin.papers import claims
 
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
-_IN_SHORT = re.compile(r"<!-- in short: ([\w ]+) -->")
 
 
 def stage(edition: str, source: Path) -> str:
@@ -38,7 +37,7 @@ def stage(edition: str, source: Path) -> str:
         page = executed(edition, chapter)
         if page.exists():
             notebook = json.loads(page.read_text())
-            _say_in_short(notebook["cells"][0], edition, chapter)
+            _open(notebook["cells"], edition, chapter)
             _mend_figures(notebook, source / "tables")
             _say_how_to_run(notebook, chapter, source / "tables", address)
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
@@ -70,12 +69,15 @@ def stage(edition: str, source: Path) -> str:
     return hashed.hexdigest()
 
 
-def _say_in_short(opening: dict[str, Any], edition: str, chapter: str) -> None:
-    """Put what became of a chapter's claims into its first cell."""
-    opening["source"] = _IN_SHORT.sub(
-        lambda mark: verdicts.in_short(edition, chapter, mark[1].split()),
-        "".join(opening["source"]),
-    )
+def _open(cells: list[dict[str, Any]], edition: str, chapter: str) -> None:
+    """Put a chapter's answer, which published rows give, and its figure first."""
+    by_tag = {tag: cell for cell in cells for tag in cell["metadata"].get("tags", ())}
+    if answer := by_tag.get("answer"):
+        said = answer["source"] if edition == "site" else SAID["unanswered"]
+        tally = verdicts.tally(edition, chapter)
+        answer["source"] = "".join(said).replace("<!-- tally -->", tally)
+        cells.remove(by_tag["opening"])
+        cells.insert(cells.index(answer) + 1, by_tag["opening"])
 
 
 def figures(notebook: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -156,7 +158,7 @@ def _stub(chapter: str) -> str:
     """Return the page of a chapter that has not run here: its opening, and how to."""
     cells = json.loads((paths.NOTEBOOKS / f"{chapter}.ipynb").read_text())["cells"]
     texts = ["".join(cell["source"]) for cell in cells]
-    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", _IN_SHORT.sub("", texts[0]))
+    opening = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", texts[0])
     # Its sections are not there: what links to them from other pages ends here.
     labels = re.findall(r"^(\([\w-]+\)=)$", "\n".join(texts), re.MULTILINE)
     lines = [*(label for label in labels if label not in opening), opening]

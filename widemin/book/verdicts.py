@@ -156,13 +156,11 @@ def _counts(told: Mapping[str, dict[str, Any]], page: str) -> list[str]:
     return texts
 
 
-def in_short(edition: str, chapter: str, named: list[str]) -> str:
-    """Return the outcomes of a chapter's claims as a box, named ones one by one."""
-    papers = {n: CHAPTER[claim.paper] for n, claim in claims.criteria().items()}
-    own = {n: v for n, v in all_claims(edition).items() if papers[n] == chapter[:2]}
-    lines = [" ".join(_counts(own, "../verdicts.md")), ""]
-    lines += [_told(name, own[name]) for name in named if own[name]["preset"]]
-    return "\n".join([":::{admonition} In short", *lines, ":::"])
+def tally(edition: str, chapter: str) -> str:
+    """Return the counts of outcomes of a chapter's claims, in markdown."""
+    told, listed = all_claims(edition), claims.criteria()
+    own = {n: v for n, v in told.items() if CHAPTER[listed[n].paper] == chapter[:2]}
+    return " ".join(_counts(own, "../verdicts.md"))
 
 
 def as_data(edition: str) -> dict[str, Any]:
