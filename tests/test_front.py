@@ -213,7 +213,7 @@ def test_the_slider_reads_its_own_table(tmp_path, monkeypatch):
 def test_a_smoke_edition_answers_nothing_and_says_so(tmp_path, monkeypatch):
     decided = [("W6", "passes"), ("W7", "fails"), ("W13", "fails")]
     text = edition(monkeypatch, tmp_path, *decided, preset="smoke")
-    assert front.is_smoke("site") and "**This edition answers nothing.**" in text
+    assert front.kind("site") == "smoke" and "**This edition answers nothing.**" in text
     assert "yes, but not enough" not in text and "rest on tiny digits" in text
     sources.stage("site", tmp_path / "site" / "source")
     banner = (tmp_path / "site" / "_config.yml").read_text()
@@ -228,7 +228,9 @@ def test_buttons_lead_to_the_repository_or_to_pages_that_exist(tmp_path, monkeyp
         text = edition(monkeypatch, tmp_path, ("W7", "fails"))
         return dict(
             reversed(b)
-            for b in re.findall(r'<a class="sd-btn.*?" href="(.*?)">(.*?)</a>', text)
+            for b in re.findall(
+                r'^<a class="sd-btn.*?" href="(.*?)">(.*?)</a>', text, re.MULTILINE
+            )
         )
 
     monkeypatch.setattr(front, "repository", lambda: "https://github.com/us/book")
@@ -280,3 +282,10 @@ def test_bars_are_orange_where_the_gradient_fades():
 
 def test_the_card_of_links_is_small():
     assert (paths.BOOK / "_static" / "card.png").stat().st_size < 50_000
+
+
+def test_the_pdf_is_offered_once_it_is_there(tmp_path, monkeypatch):
+    """Until it was printed its button is a comment, which printing opens."""
+    text = edition(monkeypatch, tmp_path, ("W7", "fails"))
+    button = re.search("<!--pdf (<a .*?>PDF</a>)-->", text)[1]
+    assert 'href="widemin.pdf"' in button and text.count("widemin.pdf") == 1

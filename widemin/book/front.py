@@ -29,11 +29,12 @@ def launch(address: str, chapter: str) -> dict[str, str]:
     return {k: v.format(**named) for k, v in SAID["launch"].get(host, {}).items()}
 
 
-def is_smoke(edition: str) -> bool:
-    """Return True where each chapter that ran did so at the preset `smoke`."""
+def kind(edition: str) -> str:
+    """Return `smoke` where each chapter that ran did so at that preset, or edition."""
     pages = [verdicts.executed(edition, name) for name in notebooks.chapters()]
     cells = [json.loads(p.read_text())["cells"] for p in pages if p.exists()]
-    return {notebooks.parameters(c).get("preset") for c in cells} == {"smoke"}
+    ran = {notebooks.parameters(c).get("preset") for c in cells}
+    return "smoke" if ran == {"smoke"} else edition
 
 
 def page(edition: str, template: str = "front.md.jinja") -> str:
@@ -46,7 +47,7 @@ def page(edition: str, template: str = "front.md.jinja") -> str:
     pages = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
     return pages.get_template(template).render(
         said=SAID,
-        smoke=is_smoke(edition),
+        edition=kind(edition),
         told={v["id"]: v for v in verdicts.as_data(edition)["claims"]},
         plain=claims.plain,
         tables=["".join(o.get("data", {}).get("text/html", "")) for o in outputs],

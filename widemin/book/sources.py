@@ -55,8 +55,8 @@ def stage(edition: str, source: Path) -> str:
         # Links to verdicts that no page shows become plain words.
         page.write_text(link.sub(lambda at: at[0 if at[2] in shown else 1], text))
     theme = config["sphinx"]["config"]["html_theme_options"]
-    kind = "smoke" if front.is_smoke(edition) else edition
-    theme["announcement"] = f"{SAID['editions'][kind]} Source {provenance.source()}."
+    said = SAID["editions"][front.kind(edition)]
+    theme["announcement"] = f"{said} Source {provenance.source()}."
     host = address.partition("://")[2].partition(".")[0]
     theme.update(repository_url=address, repository_provider=host)
     theme["use_repository_button"] = host in ("github", "gitlab")

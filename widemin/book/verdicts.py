@@ -135,12 +135,6 @@ def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str
     return between.join(_counts(all_claims(edition), page))
 
 
-def _told(name: str, v: Mapping[str, Any]) -> str:
-    """Return a claim, its word and what was measured as a point of a list."""
-    said = claims.plain(claims.criteria()[name].statement)
-    return f"- {_link(name, v)}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
-
-
 def _counts(told: Mapping[str, dict[str, Any]], page: str) -> list[str]:
     """Return a sentence on the claims of each kind."""
     texts = []
