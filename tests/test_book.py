@@ -23,7 +23,7 @@ from tests.test_api import PAGES
 from tests.test_claims import FREE
 from tests.test_tree import public
 from widemin import paths
-from widemin.book import build, notebooks, verdicts
+from widemin.book import build, front, notebooks, verdicts
 from widemin.papers.claims import criteria
 from widemin.papers.claims.parts import SAID, STATISTICS, parts
 
@@ -233,10 +233,69 @@ def test_every_internal_link_resolves_and_every_image_has_words(edition, request
 
 
 def test_each_page_says_which_edition_it_is(book, site):
-    for html, words in ((book, "Computed on this machine"), (site, "Published editi")):
-        for path in (html / "index.html", html / "intro.html", html / "verdicts.html"):
-            if "http-equiv" not in path.read_text()[:400]:
-                assert words in path.read_text(), path
+    """That of tiny digits says on each page what it is worth; no other does."""
+    amber = "Smoke edition: tiny digits, decides nothing."
+    for html, words in ((book, amber), (site, "Published edition")):
+        for path in whole_pages(html):
+            text = path.read_text()
+            assert words in text and (amber in text) == (html == book), path
+
+
+def whole_pages(html):
+    """Every page of the theme: what the front page is reached by is none."""
+    found = (p for p in html.rglob("*.html") if "_static" not in p.parts)
+    return [p for p in found if "http-equiv" not in p.read_text()[:400]]
+
+
+def test_each_page_says_what_it_is_about_to_machines(site):
+    described = set()
+    for path in whole_pages(site):
+        text = path.read_text()
+        assert len(re.findall("<title>", text)) == 1, path
+        [title] = re.findall("<title>(.*?)</title>", text)
+        assert title.count("Wide minima and adversarial robustness") == 1, path
+        assert not title.startswith(" "), path
+        facts = dict(
+            re.findall(r'<meta (?:name|property)="(\S+)" content="(.*?)"', text)
+        )
+        assert len(facts["description"]) > 20 and facts["og:title"], path
+        assert facts["og:type"] == ("website" if path.stem == "intro" else "article")
+        assert "og:url" not in facts  # it is known to none
+        [icon] = re.findall(r'<link rel="icon" href="(.*?)"', text)
+        for picture in (icon, facts["og:image"]):
+            assert (path.parent / picture).exists(), path
+        described.add(facts["description"])
+    assert len(described) > 0.9 * len(whole_pages(site))
+
+
+def test_the_front_page_says_what_was_found(site):
+    text = (site / "intro.html").read_text()
+    told = json.loads((site / "verdicts.json").read_text())["claims"]
+    cards = re.findall(r'paper-card.*?class="strip-counts"', text, re.DOTALL)
+    assert len(cards) == 5
+    for card, paper in zip(cards, verdicts.CHAPTER, strict=True):
+        mine = [claim for claim in told if claim["paper"] == paper]
+        links = re.findall(
+            r'<li><a class="outcome-\S+" href="(\S+)" title="(\w+),', card
+        )
+        assert links == [(claim["page"], claim["id"]) for claim in mine]
+        for link, _ in links:
+            page, _, anchor = link.partition("#")
+            assert not anchor or anchor in anchors(site / page)
+    answer = re.search(r'class="answer.*?</div>', text, re.DOTALL)[0]
+    assert "own settings yes, but not enough" in answer
+    assert re.search(r"\d+ of \d+ cells \(\d+\.\d.%\)", text)
+    for word in ("MIT", "0.1.0", "The widemin authors"):
+        assert word in text[text.index('id="cite-it"') :]
+
+
+def test_the_front_page_of_tiny_digits_shows_no_finding(book):
+    text = (book / "intro.html").read_text()
+    assert "This edition answers nothing." in text and "rest on tiny digits" in text
+    assert "yes, but" not in text and text.count("on tiny digits: it decides") == 1
+    outcomes = set(re.findall(r'<li><a class="outcome-(\S+)"', text))
+    assert "unrun" in outcomes and "not-reproduced" not in outcomes
+    assert "CIFAR" not in text and "clipped probabilities: " not in text
 
 
 def test_the_verdicts_page_lists_every_claim(site):
@@ -247,7 +306,7 @@ def test_the_verdicts_page_lists_every_claim(site):
 
 def test_the_readme_shows_the_published_verdicts(site):
     readme = (paths.ROOT / "README.md").read_text()
-    assert verdicts.as_readme("site") in readme
+    assert front.page("site", "readme.md.jinja").strip() in readme
 
 
 def test_all_but_a_few_named_claims_have_been_run(site):
@@ -313,7 +372,8 @@ def test_pages_and_site_are_small(site):
     for path in site.rglob("*.html"):
         assert path.stat().st_size < 1.5e6, path
     # 6 MB of them are the package's own files, line by line.
-    assert sum(p.stat().st_size for p in site.rglob("*") if p.is_file()) < 36e6
+    files = [p for p in site.rglob("*") if p.is_file() and p.suffix != ".pdf"]
+    assert sum(p.stat().st_size for p in files) < 30e6
 
 
 def test_plain_papermill_runs_a_chapter(tmp_path, cache):
@@ -536,10 +596,56 @@ def test_dark_mode_switches(site):
 
 
 @needs_chromium
-def test_the_slider_moves_what_the_scale_moves(site):
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_first_screen_has_answer_buttons_and_slider(site, theme):
+    size = {"width": 1280, "height": 900}
+    with browser(viewport=size, color_scheme=theme) as context:
+        page = context.new_page()
+        page.goto((site / "intro.html").as_uri())
+        for what in (".answer", ".buttons", ".logit-slider", ".front-slider table"):
+            box = page.locator(what).bounding_box()
+            assert box["y"] > 0 and box["y"] + box["height"] <= 900, what
+        for button in page.locator(".buttons a").all():
+            address = button.get_attribute("href")
+            assert address.startswith(("http", "#")) or (site / address).exists()
+
+
+@needs_chromium
+def test_what_is_narrowed_stands_in_the_address(site):
+    found = verdicts.of_edition("site").values()
+    wanted = [v["claim"] for v in found if v["outcome"] == "not reproduced"]
     with browser() as context:
         page = context.new_page()
-        page.goto((site / "chapters" / "01_width_of_minima.html").as_uri())
+        address = (site / "verdicts.html").as_uri()
+        page.goto(f"{address}?outcome=not+reproduced")
+        assert page.locator("tbody tr:visible").count() == len(wanted)
+        page.get_by_label("paper").select_option("Our own")
+        assert page.url == f"{address}?outcome=not+reproduced&paper=Our+own"
+        page.get_by_label("outcome").select_option("partly")
+        page.reload()
+        partly = [v["claim"] for v in found if v["outcome"] == "partly"]
+        ours = [name for name in partly if name.startswith("N")]
+        assert page.locator("tbody tr:visible").count() == len(ours) > 0
+        page.get_by_label("outcome").select_option("")
+        page.get_by_label("paper").select_option("")
+        assert page.url == address
+        page.goto(f"{address}?outcome=nonsense")
+        assert page.locator(".verdict-filter output").inner_text() == "61 of 61 claims"
+
+
+@needs_chromium
+@pytest.mark.parametrize("where", ["intro.html", "chapters/01_width_of_minima.html"])
+def test_the_slider_moves_what_the_scale_moves(site, where):
+    with browser() as context:
+        page = context.new_page()
+        page.goto((site / where).as_uri())
+        colours = {
+            row.locator("th").inner_text(): row.get_attribute("class")
+            for row in page.locator("table.logit-scale tbody tr").all()
+        }
+        assert colours["FGSM, cross-entropy float32"] == "fading"
+        assert colours["FGSM, margin"] == colours["PGD, margin"] == "lasting"
+        assert page.locator(".logit-slider output").inner_text() == "logits times 1"
         slider = page.locator(".logit-slider input")
         rows = page.locator("table.logit-scale tbody tr")
 

@@ -82,7 +82,7 @@ def test_a_page_of_an_older_source_can_still_be_put_together(tmp_path):
     source += 'model = "mlp"'
     cell = {"metadata": {"tags": ["parameters"]}, "source": source}
     notebook = {"cells": [cell]}
-    address = "https://github.com/someone/widemin.git"
+    address = "https://github.com/someone/widemin"
     sources._say_how_to_run(notebook, chapter, tmp_path, address)
     said = notebook["cells"][-1]["source"]
     colab = "[Colab](https://colab.research.google.com/github/someone/widemin/blob/"

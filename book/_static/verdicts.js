@@ -1,9 +1,9 @@
-// The table of verdicts can be narrowed to a paper and to an outcome.
+// The table of verdicts can be narrowed to a paper and to an outcome, which then stand in the address.
 document.addEventListener("DOMContentLoaded", () => {
   const tables = [...document.querySelectorAll(".verdicts table")];
   if (!tables.length) return;
   const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
-  const papers = { W: "Khritankov et al.", S: "Wei et al.", D: "Wang et al.", H: "Kamath et al." };
+  const papers = { W: "Khritankov et al.", S: "Wei et al.", D: "Wang et al.", H: "Kamath et al.", N: "Our own" };
   const facts = rows.map((row) => ({
     paper: papers[row.cells[0].textContent.trim()[0]],
     outcome: row.cells[2].textContent.trim(),
@@ -12,6 +12,7 @@ document.addEventListener("DOMContentLoaded", () => {
   bar.className = "verdict-filter";
   const count = document.createElement("output");
   const chosen = {};
+  const asked = new URLSearchParams(location.search);
   const narrow = () => {
     let shown = 0;
     rows.forEach((row, index) => {
@@ -23,12 +24,22 @@ document.addEventListener("DOMContentLoaded", () => {
       table.closest("section").hidden = [...table.tBodies[0].rows].every((row) => row.hidden);
     count.textContent = `${shown} of ${rows.length} claims`;
   };
+  const remember = () => {
+    for (const [name, select] of Object.entries(chosen))
+      if (select.value) asked.set(name, select.value);
+      else asked.delete(name);
+    const query = asked.toString();
+    history.replaceState(null, "", location.pathname + (query && `?${query}`) + location.hash);
+    narrow();
+  };
   for (const name of ["paper", "outcome"]) {
     const label = document.createElement("label");
     const select = document.createElement("select");
     select.add(new Option("all", ""));
     [...new Set(facts.map((fact) => fact[name]))].forEach((value) => select.add(new Option(value, value)));
-    select.addEventListener("change", narrow);
+    if ([...select.options].some((option) => option.value === asked.get(name)))
+      select.value = asked.get(name);
+    select.addEventListener("change", remember);
     chosen[name] = select;
     label.append(`${name} `, select);
     bar.append(label);

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from widemin import paths
-from widemin.book import coverage, notebooks, verdicts
+from widemin.book import front, notebooks, verdicts
 from widemin.book.sources import figures, stage
 from widemin.book.verdicts import executed
 from widemin.experiments import disk, provenance
@@ -53,16 +53,14 @@ def render(edition: str) -> tuple[Path, bool]:
     return front, True
 
 
-# Between these two lines README.md holds the verdicts of the published edition.
+# Between these two lines README.md holds findings of the published edition.
 _OPEN, _CLOSE = "<!-- verdicts -->", "<!-- end of verdicts -->"
 
 
 def write_readme(edition: str) -> None:
-    """Write an edition's verdicts and its figure of one attack for README.md."""
+    """Write an edition's findings and its figure of one attack for README.md."""
     path = paths.ROOT / "README.md"
-    share = coverage.share(coverage.of_all(paths.PUBLISHED))
-    counts, table = verdicts.in_words(edition, ""), verdicts.as_readme(edition)
-    told = f"{_OPEN}\n{counts}\n\n{table}\n\nStanding so far: {share}.\n{_CLOSE}"
+    told = f"{_OPEN}\n{front.page(edition, 'readme.md.jinja').strip()}\n{_CLOSE}"
     between = re.compile(f"{_OPEN}.*{_CLOSE}", re.DOTALL)
     text, there = between.subn(lambda _: told, path.read_text(), count=1)
     if not there:
@@ -159,4 +157,7 @@ def _sphinx(home: Path, builder: str) -> Path:
     mathjax, fonts = html / "_static" / "mathjax", "output/chtml/fonts/woff-v2"
     shutil.copytree(package / fonts, mathjax / fonts, dirs_exist_ok=True)
     shutil.copy(package / "tex-chtml.js", mathjax)
+    # What no page asks for: maps to sources, catalogues, fonts of old browsers.
+    for unused in (*html.rglob("*.map"), *html.rglob("*.[mp]o"), *html.rglob("*.ttf")):
+        unused.unlink()
     return html

@@ -14,13 +14,12 @@ import pandas as pd
 import yaml
 
 from widemin import paths
-from widemin.book import SAID, coverage, notebooks, verdicts, where
+from widemin.book import SAID, coverage, front, notebooks, verdicts, where
 from widemin.book.verdicts import executed, markdown
 from widemin.experiments import columns, provenance, results
 from widemin.experiments.recipe import Recipe
 from widemin.names import check, written
 from widemin.papers import NARROW, claims
-from widemin.papers.claims.engine import NOT_RUN
 
 _NOT_STAGED = "results networks chapters *.csv *.json __pycache__ .*"
 
@@ -33,17 +32,21 @@ def stage(edition: str, source: Path) -> str:
     for folder in ("chapters", "tables"):
         (source / folder).mkdir()
     config: dict[str, Any] = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    address = front.repository()
     for chapter in notebooks.pages():
         page = executed(edition, chapter)
         if page.exists():
             notebook = json.loads(page.read_text())
             _open(notebook["cells"], edition, chapter)
             _mend_figures(notebook, source)
-            address = config["repository"]["url"]
             _say_how_to_run(notebook, chapter, source / "tables", address)
             (source / "chapters" / page.name).write_text(json.dumps(notebook))
         else:
             (source / "chapters" / f"{chapter}.md").write_text(_stub(chapter))
+    # From there the first cell of a notebook fetches the package.
+    empty, named = (f'repository = \\"{to}\\"' for to in ("", address))
+    for page in source.rglob("*.ipynb"):
+        page.write_text(page.read_text().replace(empty, named))
     shown = {claims.anchor(claim) for claim in verdicts.of_edition(edition)}
     mark = re.compile(f"<!-- ({'|'.join(MARKS)}) -->")
     link = re.compile(r"\[(\w+)\]\(#(verdict-\w+)\)")
@@ -52,8 +55,11 @@ def stage(edition: str, source: Path) -> str:
         # Links to verdicts that no page shows become plain words.
         page.write_text(link.sub(lambda at: at[0 if at[2] in shown else 1], text))
     theme = config["sphinx"]["config"]["html_theme_options"]
-    announced = f"{SAID['editions'][edition]} Source {provenance.source()}."
-    theme["announcement"] = announced
+    said = SAID["editions"][front.kind(edition)]
+    theme["announcement"] = f"{said} Source {provenance.source()}."
+    host = address.partition("://")[2].partition(".")[0]
+    theme.update(repository_url=address, repository_provider=host)
+    theme["use_repository_button"] = host in ("github", "gitlab")
     (source.parent / "_config.yml").write_text(yaml.safe_dump(config))
     hashed = hashlib.sha256(yaml.safe_dump(config).encode())
     for path in sorted(filter(Path.is_file, source.rglob("*"))):
@@ -121,9 +127,10 @@ def _say_how_to_run(
     told, command = SAID["primer"], f"widemin run {chapter[:2]}"
     if chapter != notebooks.PRIMER:
         told, command = SAID["run"], _with_rows(notebook, chapter, folder)
-    said = told + (f" {SAID['open']}" if repository else "")
-    name = repository.removesuffix(".git").partition("github.com/")[2]
-    said = said.format(command=command, chapter=chapter, name=name)
+    named = {"command": command, "chapter": chapter, "address": repository}
+    links = [f"[{n}]({to})" for n, to in front.launch(repository, chapter).items()]
+    said = told + f" {SAID['open']}" * bool(links)
+    said = said.format(links=" or ".join(links), **named)
     cell = {"cell_type": "markdown", "id": "run-it", "metadata": {}, "source": said}
     notebook["cells"].append(cell)
 
@@ -229,20 +236,10 @@ def _again(_: str) -> str:
     return markdown(["run", "on", *said["compared"]], rows)
 
 
-def _radii(edition: str) -> str:
-    """Return the rank correlation of width and radius that fools, part b of W6."""
-    parts = verdicts.of_edition(edition).get("W6", {"parts": []})["parts"]
-    form = "{value:.2f} ({interval[0]:.2f} to {interval[1]:.2f}), {n}"
-    known = (form.format(**p) for p in parts if p["part"] == "b" and "interval" in p)
-    return next(known, NOT_RUN)
-
-
 # What takes the place of `<!-- name -->` in a page, by name; each gets the edition.
 MARKS: dict[str, Callable[[str], str]] = {
-    "address": lambda _: "ADDRESS",
-    "counts": verdicts.in_words,
-    "headlines": verdicts.headlines,
-    "radii": _radii,
+    "address": lambda _: front.repository() or "ADDRESS",
+    "front": front.page,
     "tallies": lambda edition: "- " + verdicts.in_words(edition, "", "\n- "),
     "chance": verdicts.by_chance,
     "verdicts": verdicts.as_page,

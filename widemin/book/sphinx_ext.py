@@ -87,7 +87,8 @@ def _source_pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
         module = ".".join(file.with_suffix("").parts).removesuffix(".__init__")
         body = f"<h1>{module.replace('.', '.<wbr>')}</h1>"
         if repository:
-            public = f"{repository.removesuffix('.git')}/blob/main/{file.as_posix()}"
+            tree = "src/branch" if "//codeberg.org/" in repository else "blob"
+            public = f"{repository.removesuffix('.git')}/{tree}/main/{file.as_posix()}"
             body += f'<p><a href="{escape(public)}">In the repository</a></p>'
         body += highlight(path.read_text(encoding="utf-8"), PythonLexer(), lines)
         page = f"code/{file.with_suffix('').as_posix()}"
@@ -133,6 +134,8 @@ def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> N
         narrow = f'<source media="screen and (max-width: 576px)" srcset="{address}">'
         image = rf'(<figure[^>]* id="{path.stem}">\s*)(<img [^>]*>)'
         body = re.sub(image, rf"\1<picture>{narrow}\2</picture>", body)
+    if app.builder.name == "singlehtml":  # links that are written as HTML
+        body = re.sub(r'href="chapters/[^"#]+#', 'href="#', body)
     context["body"] = re.sub(
         r'<dt class="sig.*?</dt>', _without_lists, body, flags=re.DOTALL
     )

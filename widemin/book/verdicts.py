@@ -1,7 +1,6 @@
 """The verdicts of an edition: for the book, for README.md and for machines."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ PAPER = "paper"
 CHAPTER = {"khritankov": "01", "wei": "02", "wang": "03", "kamath": "04", "ours": "05"}
 _PAGE = Path(__file__).with_name("verdicts.md.jinja").read_text("utf-8")
 UNJUDGED = {"outcome": "not yet run", "ours": ""}  # our own claims by revision 1
-# What the front page tells, a claim that is decided each.
-HEADLINES = "W2 W7 W12 S2 S8 D12 H8".split()
 
 
 def executed(edition: str, chapter: str) -> Path:
@@ -107,18 +104,6 @@ def in_words(edition: str, page: str = "verdicts.md", between: str = " ") -> str
     return between.join(_counts(all_claims(edition), page))
 
 
-def headlines(edition: str) -> str:
-    """Return the outcomes of the claims that the front page tells."""
-    told = all_claims(edition)
-    return "\n".join(_told(name, told[name]) for name in HEADLINES)
-
-
-def _told(name: str, v: Mapping[str, Any]) -> str:
-    """Return a claim, its word and what was measured as a point of a list."""
-    said = claims.plain(claims.criteria()[name].statement)
-    return f"- {_link(name, v)}, {said}: **{v['outcome']}**. {_upper(v['ours'])}."
-
-
 def _counts(told: Mapping[str, dict[str, Any]], page: str) -> list[str]:
     """Return a sentence on the claims of each kind."""
     texts = []
@@ -139,15 +124,6 @@ def tally(edition: str, chapter: str) -> str:
     told, listed = all_claims(edition), claims.criteria()
     own = {n: v for n, v in told.items() if CHAPTER[listed[n].paper] == chapter[:2]}
     return " ".join(_counts(own, "../verdicts.md"))
-
-
-def as_readme(edition: str) -> str:
-    """Return an edition's verdicts as the table in README.md."""
-    rows = []
-    for name, v in of_edition(edition).items():
-        ours = re.sub(r"(?<![\w)\]-])-(?=\d)", "−", _upper(v["ours"]))
-        rows.append([name, _statement(name), v["outcome"], ours])
-    return markdown(["", "claim", "outcome", "here"], rows)
 
 
 def as_data(edition: str) -> dict[str, Any]:

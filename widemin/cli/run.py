@@ -197,7 +197,7 @@ def _not_at_hand(todo: list[Any]) -> dict[str, ValueError]:
 @click.option(
     "--edition", type=EDITIONS, default="book", help="What ran here, or is published."
 )
-@click.option("--readme", is_flag=True, help="Write its verdicts into README.md.")
+@click.option("--readme", is_flag=True, help="Write its findings into README.md.")
 @click.option("--pdf", is_flag=True, help="Print it as one PDF, too.")
 @click.option("--figures", is_flag=True, help="Write its figures as SVG and PDF, too.")
 def book(edition: str, readme: bool, pdf: bool, figures: bool) -> None:

@@ -32,12 +32,12 @@ _FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
 @cache
 def source() -> str:
     """Return the version of the source: package version and, in a checkout, commit."""
-    ours = _git("ls-files", "pyproject.toml")  # not notes beside it
-    commit = ours and _git("describe", "--always", "--dirty", "--exclude=*").strip()
+    ours = git("ls-files", "pyproject.toml")  # not notes beside it
+    commit = ours and git("describe", "--always", "--dirty", "--exclude=*").strip()
     return f"{widemin.__version__}+{commit}" if commit else widemin.__version__
 
 
-def _git(*words: str) -> str:
+def git(*words: str) -> str:
     """Return the output of a git command in the project's own repository.
 
     Nothing without git, where it refuses, and of a repository that the package merely
@@ -60,9 +60,9 @@ def last_changed(path: Path) -> dict[int, str]:
 
     Without git, or without its whole history, there are none.
     """
-    if _git("rev-parse", "--is-shallow-repository").strip() != "false":
+    if git("rev-parse", "--is-shallow-repository").strip() != "false":
         return {}
-    lines = _git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
+    lines = git("blame", "-s", "--abbrev=7", "--", str(path)).splitlines()
     return {i: line.split()[0].lstrip("^") for i, line in enumerate(lines, start=1)}
 
 

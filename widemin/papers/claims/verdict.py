@@ -199,7 +199,7 @@ def as_data(judged: Judged) -> dict[str, Any]:
     names = "word value interval chance n lacks preset would_decide"
     data = {name: getattr(judged.part, name) for name in _TOLD.split()}
     data |= {name: getattr(judged, name) for name in names.split()}
-    data["paper"] = words.printed(judged.part)
+    data |= {"paper": words.printed(judged.part), "here": words.here(judged)}
     return {k: v for k, v in data.items() if v == v and v not in (None, "")}  # no NaN
 
 
