@@ -290,6 +290,7 @@ def test_lines_are_in_the_units_of_the_attack():
     ]
     figure, axes = plt.subplots(2, 3)
     wei.along_lines(pd.DataFrame(rows), axes)
+    wei.along_lines(table_of_sam(), axes[:, ::-1])  # no lines were measured
     assert axes[1, 0].lines[0].get_xdata().tolist() == pytest.approx([0, 2])
     assert not axes[0, 1].lines  # no adversarial training
     for ax in axes[:, 0]:
@@ -421,6 +422,7 @@ def test_fosc_is_drawn_by_epoch_and_by_stage():
     wang.fosc_by_epoch(watched(), axes)
     np.testing.assert_allclose(axes[2].lines[0].get_ydata(), 1.5)
     assert [ax.get_title() for ax in axes] == ["standard", "curriculum", "dynamic"]
+    wang.fosc_by_epoch(defences(0.02), axes)  # no epochs were watched
     plt.close(figure)
     figure, axes = plt.subplots(1, 3)
     wang.fosc_by_stage(watched(), axes)

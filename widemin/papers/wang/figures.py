@@ -197,7 +197,7 @@ def _watched(table: DataFrame) -> DataFrame:
 def fosc_by_epoch(table: DataFrame, axes: Panels) -> Panels:
     """Draw FOSC where training's attack stops: median and the middle 60 % of images."""
     rows, band = _watched(table), ("fosc_d2", "fosc_d8")
-    for ax, defence in zip(axes, [*DEFENCES][1:], strict=True):
+    for ax, defence in zip(axes, [*DEFENCES][1:], strict=True) if len(rows) else ():
         part, look = rows[rows["defence"] == defence], {"color": DEFENCES[defence][0]}
         plot.mean_line(ax, part, "epoch", "fosc_d5", band, **look)
         ax.set(title=defence, xlabel="epoch")

@@ -237,12 +237,12 @@ def _by_family(
 
 def along_lines(table: DataFrame, axes: Sequence[Panels]) -> Sequence[Panels]:
     """Draw the loss along the steepest line in weights and in images, by family."""
-    rows, columns = with_names(table, "line"), ("distance", "loss")
+    columns = "distance", "loss"
+    rows = with_columns(with_names(table, "line"), ["of", *columns])
     weights = "weights", 1, "moved weights (L2)", ""
     images = "images", 255, "moved images (L∞, 1/255)", "below"
     for line, (of, unit, label, legend) in zip(axes, (weights, images), strict=True):
-        part = rows[rows["of"] == of]
-        part = part.assign(distance=unit * part["distance"])
+        part = rows.assign(distance=unit * rows["distance"])[rows["of"] == of]
         look: Any = {"legend": legend, "log": {"y": [0.2, 0.5, 1, 2, 5, 10]}}
         _by_family(part, line, columns, label, **look)
         line[0].set(ylabel="cross-entropy")
