@@ -160,6 +160,8 @@ def test_a_claim_without_rows_has_a_line_of_what_it_takes():
     assert "It takes 3 runs at the preset `paper`" in box
     assert "Steps of ε/2 and ε/4 train the most robust networks" in box
     assert _takes("D4", evidence[1:]) == {}  # 8 epochs are not enough
+    box = Verdict("D4", verdict.parts).box()
+    assert "[not yet run]{.outcome-unrun}" in box and "No run of this page" in box
 
 
 def test_a_claim_takes_the_smallest_preset_that_is_enough():
