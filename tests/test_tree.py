@@ -217,7 +217,9 @@ def test_a_file_fits_its_room():
 
 # What grows has to delete. A new chapter may raise the package's by what it needs, with
 # the reason here.
-CORE_LINES, LINES = 4_200, 15_300  # chapter 5 and its instruments took 1,200
+# Chapter 5 and its instruments took 1,200; a front page of computed findings, drawings for
+# phones and a PDF with contents 40.
+CORE_LINES, LINES = 4_200, 15_340
 
 
 def test_the_house_is_thin():
