@@ -191,7 +191,9 @@ def test_the_front_page_has_a_card_a_paper_and_a_block_a_claim(tmp_path, monkeyp
     assert ("reproduced", "chapters/01_width_of_minima.html#verdict-w1") in re.findall(
         r'class="outcome-([a-z-]+)" href="(\S+)"', text
     )
-    assert "**2 of 8 cells of the papers' tables (25.0 %) were run at the papers" in text
+    assert (
+        "**2 of 8 cells of the papers' tables (25.0 %) were run at the papers" in text
+    )
 
 
 def test_the_answer_is_given_where_the_verdicts_carry_it(tmp_path, monkeypatch):

@@ -217,8 +217,8 @@ def test_a_file_fits_its_room():
 
 # What grows has to delete. A new chapter may raise the package's by what it needs, with
 # the reason here.
-# Chapter 5 and its instruments took 1,200; a front page of computed findings, drawings for
-# phones and a PDF with contents 40.
+# Chapter 5 and its instruments took 1,200; a front page of computed findings, drawings
+# for phones and a PDF with contents 40.
 CORE_LINES, LINES = 4_200, 15_340
 
 
