@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.test_notebooks import WRONG
 from widemin import paths
 from widemin.book import notebooks
 from widemin.cli import main
+from widemin.experiments import frame
 
 BIN = Path(sys.executable).parent
 
@@ -66,6 +68,32 @@ def test_every_line_of_the_page_on_rerunning_works(checkout):
     exec(grid, {})
     for epsilon in ("0.05", "0.1"):
         assert f"epsilon = {epsilon}" in (checkout / f"out-{epsilon}.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_ones_own_runs_on_dask(checkout):
+    """The page's own lines, on a free port; a worker's rows name one's own attack."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    [block] = blocks("rerun.md", "sh")
+    text = block.replace("\\\n", "").replace("8786", port)
+    scheduler, worker, command = text.splitlines()
+    said = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    programs = [
+        subprocess.Popen(f"exec env {line.removesuffix('&')}", shell=True, **said)
+        for line in (scheduler, worker)
+    ]
+    try:
+        small = "-p epochs 1 -p batch_sizes '[20]' -p momenta '[0.9]'"
+        run(f"{command} --rows-only {small}")
+    finally:
+        for program in programs:
+            program.terminate()
+            program.wait(30)
+    rows = frame("04", "smoke", folder=str(checkout / "cache" / "results"))
+    assert set(rows["own_attack"]) == {"mine:attack"}
+    assert rows["own_accuracy"].notna().any()
 
 
 @pytest.mark.slow

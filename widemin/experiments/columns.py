@@ -93,7 +93,9 @@ def as_column(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else str(value)
 
 
-def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.DataFrame:
+def frame(
+    chapter: str, scale: str = "lab", folder: str | Path | None = None
+) -> pd.DataFrame:
     """Return the rows of a chapter, with what committed tables leave out filled in.
 
     Args:
@@ -122,7 +124,7 @@ def frame(chapter: str, scale: str = "lab", folder: Path | None = None) -> pd.Da
     scales = sorted({path.parent.name for path in paths.PUBLISHED.glob("*/0*.csv")})
     if folder is None:
         check_choice("scale", scale, scales)
-        folder = paths.PUBLISHED / scale
+    folder = Path(folder or paths.PUBLISHED / scale)
     names = sorted(path.stem for path in paths.NOTEBOOKS.glob("0[1-9]*.ipynb"))
     named = {name[:2]: name for name in names} | {name: name for name in names}
     check_choice("chapter", chapter, named)

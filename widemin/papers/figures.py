@@ -42,7 +42,7 @@ GREY = "#666666"
 # Where a legend may stand beside its axes; names below an axis.
 LEGENDS: dict[str, dict[str, Any]] = {
     "outside": {"loc": "upper left", "bbox_to_anchor": (1, 1)},
-    "below": {"loc": "upper left", "bbox_to_anchor": (0, -0.25)},
+    "below": {"loc": "upper left", "bbox_to_anchor": (-0.2, 0), "borderaxespad": 4.5},
 }
 SLANTED: dict[str, Any] = {"rotation": 60, "ha": "right"}
 

@@ -218,7 +218,7 @@ def by_flatness(
             plot.marks(ax, part, column, "worst_accuracy", **look)
         if rows.empty:
             ax.set(title="not measured at this preset")
-        plot.framed(ax, label, "", "best" if ax is axes[-1] else "", log={"x": 4})
+        plot.framed(ax, label, "", "below" * (ax is axes[0]), log={"x": 4})
     axes[0].set(ylabel=_worst(test))
     return axes
 
