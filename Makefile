@@ -21,7 +21,7 @@ FOR_CUDA := torch(vision)?|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+
 # so is one with CUDA where none is wanted.
 MOVED := test ! -L .venv -a -s $(READY) && test "$$(cat $(READY))" != "$$(pwd -P)"
 OTHER := test ! -L .venv -a -s $(READY) && test "$(TORCH)" != "$$(cat .venv/.torch 2>/dev/null)"
-ifneq ($(shell { $(MOVED) || $(OTHER); } && echo anew),)
+ifneq ($(shell { { $(MOVED); } || { $(OTHER); }; } && echo anew),)
 .PHONY: $(READY)
 endif
 

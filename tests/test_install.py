@@ -158,3 +158,18 @@ def test_without_a_network_one_line_says_so(tmp_path):
     [said] = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert said.startswith("Packages could not be had (is there a network?)")
     assert not (tmp_path / ".venv" / ".ready").exists()  # so that a later call goes on
+
+
+@pytest.mark.parametrize("torch", ["", "cpu"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_moved_environment_is_made_anew(moved, torch, tmp_path):
+    """Whichever torch it has; one that stayed where it was made is kept."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(paths.ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".torch").write_text(torch)
+    made_at = tmp_path / "elsewhere" if moved else tmp_path
+    (tmp_path / ".venv" / ".ready").write_text(f"{made_at.resolve()}\n")
+    call = ["make", "-n", "test", f"TORCH={torch}"]
+    said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert ("rm -rf .venv" in said) == moved
