@@ -68,7 +68,7 @@ class Printed:
         return zlib.decompressobj().decompress(body) if packed else body
 
     def _letters(self, font: bytes) -> dict[bytes, str]:
-        """Return what the codes of a font stand for."""
+        """Return the text of each code of a font."""
         [table] = re.findall(rb"/ToUnicode (\d+) 0 R", self.objects[font])
         known: dict[bytes, str] = {}
         for block in re.findall(rb"beginbf\w+\n(.*?)endbf", self._stream(table), re.S):

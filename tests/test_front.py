@@ -90,7 +90,7 @@ def origin(tmp_path, monkeypatch):
         ("https://example.org/github.com/someone/widemin", ""),
         ("https://notgithub.com/someone/widemin", ""),
         ("https://github.com/widemin", ""),
-        ("/work/github.com/widemin", ""),
+        ("/srv/github.com/widemin", ""),
         ("../widemin", ""),
     ],
 )

@@ -23,7 +23,7 @@ def repository() -> str:
 
 
 def launch(address: str, chapter: str) -> dict[str, str]:
-    """Return where a chapter can be run, by name: by services that know its host."""
+    """Return the addresses that run a chapter, by service; of services for its host."""
     host, _, name = address.partition("://")[2].partition("/")
     named = {"name": name, "quoted": quote(name, safe=""), "chapter": chapter}
     return {k: v.format(**named) for k, v in SAID["launch"].get(host, {}).items()}

@@ -128,17 +128,21 @@ def _put_right(app: Any, page: str, template: str, context: Any, tree: Any) -> N
     body = context.get("body", "").replace(
         '<div role="list" class="citation-list">', '<div class="citation-list">'
     )
+
     # A phone gets a figure's narrow drawing, where there is one.
-    for path in Path(app.srcdir).glob("_static/phones/*.svg"):
-        address = context["pathto"](f"_static/phones/{path.name}", 1)
-        narrow = f'<source media="screen and (max-width: 576px)" srcset="{address}">'
-        image = rf'(<figure[^>]* id="{path.stem}">\s*)(<img [^>]*>)'
-        body = re.sub(image, rf"\1<picture>{narrow}\2</picture>", body)
+    def with_narrow(shown: re.Match[str]) -> str:
+        file = f"_static/phones/{shown[2]}.svg"
+        source = '<source media="screen and (max-width: 576px)" srcset="{}">'
+        source = source.format(context["pathto"](file, 1))
+        there = (Path(app.srcdir) / file).exists()
+        return f"{shown[1]}<picture>{source}{shown[3]}</picture>" if there else shown[0]
+
+    image = r'(<figure[^>]* id="([\w-]+)">\s*)(<img [^>]*>)'
+    body = re.sub(image, with_narrow, body)
     if app.builder.name == "singlehtml":  # links that are written as HTML
         body = re.sub(r'href="chapters/[^"#]+#', 'href="#', body)
-    context["body"] = re.sub(
-        r'<dt class="sig.*?</dt>', _without_lists, body, flags=re.DOTALL
-    )
+    signatures = re.compile(r'<dt class="sig.*?</dt>', re.DOTALL)
+    context["body"] = signatures.sub(_without_lists, body)
 
 
 def _without_lists(signature: re.Match[str]) -> str:

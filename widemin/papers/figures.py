@@ -70,7 +70,7 @@ def style() -> None:
 
 
 def carried(canvas: Figure) -> dict[str, str]:
-    """Return what goes with a figure: its numbers, and a drawing of it for phones."""
+    """Return the numbers of a figure and a drawing of it for phones, by type."""
     numbers = drawn(canvas).to_csv(index=False, float_format="%.6g")
     (small := narrowed(canvas)).savefig(svg := io.StringIO(), format="svg")
     plt.close(small)
@@ -325,7 +325,7 @@ def _points(artist: Any) -> Iterable[Any]:
 
 
 def _names(axis: Axis) -> dict[float, str]:
-    """Return what stands at the places of an axis of words; of numbers, nothing."""
+    """Return the words on an axis by their places; an axis of numbers has none."""
     said = [label.get_text() for label in axis.get_ticklabels()]
     words = any(re.search("[^\\W\\d_]{2}", text) for text in said if "$" not in text)
     return dict(zip(axis.get_ticklocs(), said, strict=False)) if words else {}
