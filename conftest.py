@@ -1,7 +1,12 @@
 """pytest reads this for docstrings' examples: torch is there, and one seed."""
 
+import os
+
 import pytest
 import torch
+
+# Commands that tests start: a thread each, for two of them share a core already.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
