@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,7 +137,7 @@ class Recipe:
 
     def __str__(self) -> str:
         """Return the fields that are not at their defaults."""
-        changes = (f"{name}={value!r}" for name, value in _departures(self).items())
+        changes = (f"{name}={value!r}" for name, value in self._departures.items())
         return f"Recipe({', '.join(changes)})"
 
     sources: ClassVar[dict[str, str]] = {}
@@ -189,16 +189,21 @@ class Recipe:
         again = 1 - self.sam_from if self.rho else 0
         return float(self.train_size * self.epochs * (passes + again))
 
+    @cached_property
+    def _departures(self) -> dict[str, Any]:
+        row = as_row(self)
+        return {name: row[name] for name in row if row[name] != _DEFAULTS[name]}
+
     @property
     def key(self) -> str:
         """What a row is found by: all departures from the defaults, both revisions."""
-        fields = _departures(self) | self.sources
+        fields = self._departures | self.sources
         return _digest(fields, training=TRAINING_REVISION, measuring=MEASURING_REVISION)
 
     @property
     def training_key(self) -> str:
         """What weights are found by: as `key`, without how they are measured."""
-        fields = _departures(self) | self.sources
+        fields = self._departures | self.sources
         for name in MEASURED_BY:
             fields.pop(name, None)
             fields.pop(f"{name} source", None)
@@ -206,16 +211,12 @@ class Recipe:
 
 
 _FIELDS = dataclasses.fields(Recipe)
+_DEFAULTS = {f.name: as_column(f.default) for f in _FIELDS}
 # Fields that say how a network is measured; the rest decide its weights.
 MEASURED_BY = tuple(f.name for f in _FIELDS if f.metadata.get("measures"))
 _OF_A_DEFENCE = ["fosc_max", "fosc_from_start", "attack_step", "step_schedule"]
 _OF_A_DEFENCE += ["loss_weighted", "rate_decay", "watch", "watch_fosc"]
 _OF_A_DEFENCE += ["validation_size"]
-
-
-def _departures(recipe: Recipe) -> dict[str, Any]:
-    row, default = as_row(recipe), {f.name: as_column(f.default) for f in _FIELDS}
-    return {name: row[name] for name in row if row[name] != default[name]}
 
 
 def _digest(fields: dict[str, Any], **revisions: int) -> str:

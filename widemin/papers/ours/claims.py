@@ -97,13 +97,14 @@ def without_scale(rows: Rows, part: Part) -> Array:
     values = table[[*asked, column, *given]].to_numpy(float)
 
     def rank(place: int) -> Array:
-        sides = (values[of].T for of in lists)
-        return np.array(
-            [
-                partial_ranks(s[[place]], s[[len(asked)]], s[len(asked) + 1 :, None])[0]
-                for s in sides
-            ]
-        )
+        found = np.empty(len(lists))
+        sizes = np.array([len(of) for of in lists])
+        for size in np.unique(sizes):  # all draws of as many networks at once
+            at = np.flatnonzero(sizes == size)
+            sides = np.moveaxis(values[np.stack([lists[i] for i in at])], -1, 0)
+            radius, *held = range(len(asked), len(sides))
+            found[at] = partial_ranks(sides[place], sides[radius], sides[held])
+        return found
 
     found = rank(0)
     return found - rank(1) if part.statistic == "rank_lead" else found
