@@ -114,7 +114,7 @@ def number(part: Part, value: float, more: int = 0) -> str:
         return "none"
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
-    if unit in (" %", " points"):
+    if unit.startswith((" %", " points")):
         return f"{100 * value:.{(1 if unit == ' %' else 2) + more}f}{unit}"
     if 0 < abs(value) <= 1e-9:
         return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"

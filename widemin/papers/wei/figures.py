@@ -139,7 +139,8 @@ def _by_strength(rows: DataFrame, ax: Axes, *sides: str) -> None:
         means = part.groupby("name", sort=False)[[*sides]].mean()
         places = np.column_stack([plot.shown(means, side) for side in sides])
         ax.plot(*places.T, color=colour)
-        look = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": "small"}
+        look = {"textcoords": "offset points", "fontsize": "small"}
+        look["xytext"] = 5, -11 if colour == plot.ORANGE else 4  # below the rest
         for end in (0, -1) if len(means) > 1 else ():
             strength = str(means.index[end]).split()[-1]
             ax.annotate(strength, places[end], color=colour, weight="bold", **look)
@@ -214,7 +215,8 @@ def by_flatness(
     rows = rows.dropna(subset="width_images")
     for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for method, part in rows.groupby("method", sort=False):
-            look = {"color": COLOURS[str(method)], "label": str(method)}
+            name = str(method).replace("sam", "SAM")
+            look = {"color": COLOURS[str(method)], "label": name}
             plot.marks(ax, part, column, "worst_accuracy", **look)
         if rows.empty:
             ax.set(title="not measured at this preset")
