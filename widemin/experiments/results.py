@@ -386,7 +386,7 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
     text += f", {seeds}, {spent}, computed {days} on {of('hardware')} ({of('device')})"
     old = outdated(final.astype(object).where(final.notna(), None).to_dict("records"))
     badge = (
-        " {bdg-warning}`older instrument` It was revised since it measured some rows:"
+        " {bdg-warning}`older instrument` An older version measured some rows of:"
     )
     later = f"{badge} {', '.join(sorted(old))}." if old else ""
     return f'<small class="stamp">{text} with torch {of("torch")}.</small>{later}'

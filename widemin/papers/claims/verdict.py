@@ -13,7 +13,7 @@ from widemin.names import written
 from widemin.papers.claims import engine, words
 from widemin.papers.claims.engine import FAILS, PASSES, Judged
 from widemin.papers.claims.parts import KINDS, criteria, parts
-from widemin.papers.claims.rows import Runs, final
+from widemin.papers.claims.rows import Runs
 from widemin.papers.claims.words import SAID, letters, measured
 
 _CARD = Path(__file__).with_name("card.md.jinja").read_text("utf-8")
@@ -168,7 +168,6 @@ def _takes(name: str, evidence: Sequence[Runs]) -> dict[str, Any]:
     """Return the runs of a claim at the smallest preset that is enough, and hours."""
     from widemin.experiments import progress  # and torch, which takes long
 
-    known = [row for runs in evidence for row in final(runs.table).to_dict("records")]
     for runs in reversed(evidence):
         of = [(r, p.needs) for p in parts()[name] for r in runs.listed(p.runs)]
         of = [(r, needs) for r, needs in of if r.dataset == needs.get("dataset")]
@@ -179,7 +178,7 @@ def _takes(name: str, evidence: Sequence[Runs]) -> dict[str, Any]:
         )
         if of and all(least):
             recipes = list({r.key: r for r, _ in of}.values())
-            hours = (progress.seconds(recipes, known) or 0) / 3600
+            hours = progress.core_hours(recipes, paths.PUBLISHED)
             about = {"core": hours, "gpu": max(1.0, 60 * progress.gpu_hours(recipes))}
             return about | {"runs": len(recipes), "preset": runs.preset}
     return {}

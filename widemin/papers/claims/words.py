@@ -67,9 +67,10 @@ def lacking_in_words(lacks: str) -> str:
     """Return the words of a page for a lack of rows.
 
     >>> lacking_in_words("it takes 3 seeds of every cell; there are 1")
-    'it takes 3 seeds of every cell; there is 1'
+    'it takes 3 seeds of every cell; of some there is 1'
     """
     lacks = re.sub(r"there are 1\b(?!,)", "there is 1", lacks)
+    lacks = lacks.replace("of every cell; there", "of every cell; of some there")
     return str(SAID["lacks"].get(lacks, lacks.replace("momentum;", "momenta;")))
 
 
@@ -115,7 +116,7 @@ def number(part: Part, value: float, more: int = 0) -> str:
     if part.statistic == "theorem":
         return "holds" if value >= 1 else "does not hold as printed"
     if unit.startswith((" %", " points")):
-        return f"{100 * value:.{(1 if unit == ' %' else 2) + more}f}{unit}"
+        return f"{100 * value:.{(1 if '%' in unit else 2) + more}f}{unit}"
     if 0 < abs(value) <= 1e-9:
         return "10⁻⁹" if value == part.threshold else "under 10⁻⁹"
     if abs(value) >= 10 or part.statistic == "error":
