@@ -4,6 +4,7 @@ import base64
 import copy
 import dataclasses
 import io
+import itertools
 import math
 from functools import cached_property, partial
 
@@ -424,27 +425,56 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("networks")
 
 
+class Rows(dict):
+    """All rows of a recipe, computed when they are first asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __missing__(self, recipe):
+        return self.setdefault(recipe, rows_of(recipe, self.folder))
+
+
 @pytest.fixture(scope="session")
 def rows(folder):
     """All rows of LEARNT, of DEFENDED and of OWN."""
-    return {asked: rows_of(asked, folder) for asked in (LEARNT, DEFENDED, OWN)}
+    return Rows(folder)
+
+
+class Finals:
+    """Final rows of LEARNT, of DEFENDED and of OWN, with their networks.
+
+    In turn: a test that fails at the first, as a planted mistake has it, waits for no
+    other.
+    """
+
+    def __init__(self, rows):
+        self.rows, self.known = rows, {}
+
+    def of(self, asked, beside):
+        if asked not in self.known:
+            finals = final(self.rows[asked])
+            model, *others = (
+                trained(r, "cpu", self.rows.folder)[0]
+                for r in (asked, *beside.values())
+            )
+            others = dict(zip(beside, others, strict=True))
+            self.known[asked] = [Measured(row, asked, model, others) for row in finals]
+        return self.known[asked]
+
+    def __iter__(self):
+        yield from self.of(LEARNT, {"brief": LEARNT.transfer_source})
+        yield from self.of(DEFENDED, DEFENDED.surrogates)
+        yield from self.of(OWN, {})
+
+    def __getitem__(self, place):
+        return next(itertools.islice(self, place, None))
 
 
 @pytest.fixture(scope="session")
-def measured(rows, folder):
-    """Their final rows, with their networks."""
-    found = []
-    for asked, beside in (
-        (LEARNT, {"brief": LEARNT.transfer_source}),
-        (DEFENDED, DEFENDED.surrogates),
-        (OWN, {}),
-    ):
-        model, *others = (
-            trained(r, "cpu", folder)[0] for r in (asked, *beside.values())
-        )
-        others = dict(zip(beside, others, strict=True))
-        found += [Measured(row, asked, model, others) for row in final(rows[asked])]
-    return found
+def measured(rows):
+    """The final rows of the three, with their networks."""
+    return Finals(rows)
 
 
 def test_the_measured_network_tells_the_attacks_apart(measured):
