@@ -243,7 +243,7 @@ def test_a_badge_marks_rows_of_an_instrument_that_was_revised_since(monkeypatch)
     now = f"distance {instruments.REVISIONS['distance']}"
     table = rows(revisions=[now, np.nan])
     text = results.stamp(table, "site")
-    assert "{bdg-warning}" in text and text.endswith("measured some rows: distance.")
+    assert "{bdg-warning}" in text and text.endswith("measured some rows of: distance.")
     raised = instruments.REVISIONS | {"distance": 9}
     monkeypatch.setattr(instruments, "REVISIONS", raised)
     assert "{bdg-warning}" in results.stamp(rows(revisions=now), "site")

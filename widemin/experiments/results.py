@@ -385,8 +385,6 @@ def stamp(table: pd.DataFrame, preset: str) -> str:
         days = f"{first.day}{month} to {days}"
     text += f", {seeds}, {spent}, computed {days} on {of('hardware')} ({of('device')})"
     old = outdated(final.astype(object).where(final.notna(), None).to_dict("records"))
-    badge = (
-        " {bdg-warning}`older instrument` An older version measured some rows of:"
-    )
+    badge = " {bdg-warning}`older instrument` An older version measured some rows of:"
     later = f"{badge} {', '.join(sorted(old))}." if old else ""
     return f'<small class="stamp">{text} with torch {of("torch")}.</small>{later}'

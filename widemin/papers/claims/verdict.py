@@ -80,7 +80,8 @@ class Verdict:
         if math.isnan(values[0]):
             return "no number yet"
         if part.statistic == "theorem":
-            return f"{values.count(1.0)} of {len(own)} hold as printed"
+            true = values.count(1.0)
+            return f"{true} of {len(own)} hold{'s' * (true == 1)} as printed"
         if len(own) == 1:
             return words.here(own[0])
         ends = words.to(part, min(values), max(values))
