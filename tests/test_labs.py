@@ -225,7 +225,7 @@ def test_the_commands_of_the_readme_grade(tmp_path):
         text = path.read_text()
         assert "BEGIN" not in text and "Rubric" not in text and "NotImpl" in text
     settings = course / "nbgrader_config.py"
-    text = settings.read_text().replace("timeout = 60", "timeout = 5")
+    text = settings.read_text().replace("timeout = 60", "timeout = 20")
     settings.write_text(text)
     source = json.loads((course / "source" / lab / f"{lab}.ipynb").read_text())
     for name, old, new, _ in HANDED_IN.values():
