@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-# Commands that tests start: a thread each, for two of them share a core already.
+# Commands that tests start take one thread each: tests run beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
